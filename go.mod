@@ -1,0 +1,3 @@
+module s3-proxy
+
+go 1.26.3

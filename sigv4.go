@@ -1,0 +1,348 @@
+package main
+
+// AWS Signature Version 4, header form, for S3.
+//
+// A signature is made in four steps, and this file has one function for each,
+// in the words and the order of the specification:
+//
+//	canonicalRequest   the request, written down in one agreed way
+//	stringToSign       algorithm, instant, scope, SHA-256 of the above
+//	signingKey         the secret, narrowed to a day, a region and a service
+//	signature          HMAC-SHA256 of the string to sign, in hex
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+//
+// S3 departs from the other AWS services in two ways that matter here: the
+// path is encoded once, not twice, and it is never normalised, because "a//b"
+// and "a/../b" are names of objects.
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	signatureAlgorithm = "AWS4-HMAC-SHA256"
+	scopeTerminator    = "aws4_request"
+	amzDateFormat      = "20060102T150405Z"
+
+	// unsignedPayload stands in the canonical request where the digest of
+	// the body would be, when the body is not known before it is sent.
+	unsignedPayload = "UNSIGNED-PAYLOAD"
+
+	// emptyPayload is the SHA-256 of no bytes at all.
+	emptyPayload = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+)
+
+// credentials are an access key of one account. SessionToken is empty for
+// long-lived keys.
+type credentials struct {
+	AccessKeyID     string
+	SecretAccessKey string
+	SessionToken    string
+}
+
+// A signer signs requests for one account and region. It may be used by
+// several goroutines at once.
+type signer struct {
+	credentials credentials
+	region      string
+
+	// key is the signing key of the day that was last signed for: the key
+	// changes once a day, and deriving it costs four HMACs.
+	key atomic.Pointer[dayKey]
+}
+
+type dayKey struct {
+	date string // yyyymmdd, UTC
+	key  []byte
+}
+
+// sign adds X-Amz-Date, X-Amz-Content-Sha256, X-Amz-Security-Token (if the
+// credentials have one) and Authorization to req, replacing what is there. The
+// payload hash is the hex SHA-256 of the body, or unsignedPayload.
+//
+// req.URL must be in the form that will be sent: RawPath as uriEncode makes
+// it, RawQuery as canonicalQuery makes it, and no header more than once.
+// Then what is signed and what is sent are the same bytes.
+func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
+	now = now.UTC()
+	amzDate := now.Format(amzDateFormat)
+	req.Header["X-Amz-Date"] = []string{amzDate}
+	req.Header["X-Amz-Content-Sha256"] = []string{payloadHash}
+	if s.credentials.SessionToken != "" {
+		req.Header["X-Amz-Security-Token"] = []string{s.credentials.SessionToken}
+	}
+
+	var fieldArray [24]headerField
+	fields := append(fieldArray[:0], headerField{"host", requestHost(req)})
+	for name, values := range req.Header {
+		if lower, ok := signedName(name); ok {
+			fields = append(fields, headerField{lower, strings.Join(values, ",")})
+		}
+	}
+	slices.SortFunc(fields, func(a, b headerField) int { return strings.Compare(a.name, b.name) })
+
+	var buf [2048]byte
+	path := req.URL.EscapedPath()
+	canonical := appendCanonicalRequest(buf[:0], req.Method, path, req.URL.RawQuery, fields, payloadHash)
+	scope := credentialScope(amzDate[:8], s.region, "s3")
+	digest := signature(s.signingKey(amzDate[:8]), stringToSign(amzDate, scope, canonical))
+
+	auth := make([]byte, 0, 512)
+	auth = append(auth, signatureAlgorithm+" Credential="...)
+	auth = append(auth, s.credentials.AccessKeyID...)
+	auth = append(auth, '/')
+	auth = append(auth, scope...)
+	auth = append(auth, ",SignedHeaders="...)
+	auth = appendSignedHeaders(auth, fields)
+	auth = append(auth, ",Signature="...)
+	auth = append(auth, digest...)
+	req.Header["Authorization"] = []string{string(auth)}
+}
+
+// signingKey returns the key for a day (yyyymmdd), from the cache if it can.
+func (s *signer) signingKey(date string) []byte {
+	if k := s.key.Load(); k != nil && k.date == date {
+		return k.key
+	}
+	k := &dayKey{date, signingKey(s.credentials.SecretAccessKey, date, s.region, "s3")}
+	s.key.Store(k)
+	return k.key
+}
+
+// A headerField is one header of the canonical request: the name in lower
+// case, the value as sent.
+type headerField struct{ name, value string }
+
+// signedName reports whether a header takes part in the signature, and its
+// name in lower case. S3 demands host and every x-amz-* header. The others
+// here say what is stored or which part of it is read. What a load balancer
+// on the way may rewrite (User-Agent, Accept-Encoding, …) is left out: a
+// changed header that was signed is a failed request.
+func signedName(name string) (string, bool) {
+	switch name {
+	case "X-Amz-Date":
+		return "x-amz-date", true
+	case "X-Amz-Content-Sha256":
+		return "x-amz-content-sha256", true
+	case "Content-Type":
+		return "content-type", true
+	case "Content-Md5":
+		return "content-md5", true
+	case "Date":
+		return "date", true
+	case "Range":
+		return "range", true
+	}
+	if strings.HasPrefix(name, "X-Amz-") {
+		return strings.ToLower(name), true
+	}
+	return "", false
+}
+
+// appendCanonicalRequest appends step 1 to b:
+//
+//	GET                                       method
+//	/photos/cat%20one.jpg                     path, each byte encoded once
+//	list-type=2&prefix=J                      query, sorted after encoding
+//	host:s3.example                           headers, sorted, one a line
+//	x-amz-date:20130524T000000Z
+//	                                          (an empty line)
+//	host;x-amz-date                           their names
+//	e3b0c44298fc1c149afbf4c8996fb924…         digest of the body
+//
+// The path and the query are in encoded form already; fields are sorted.
+func appendCanonicalRequest(b []byte, method, path, query string, fields []headerField, payloadHash string) []byte {
+	b = append(b, method...)
+	b = append(b, '\n')
+	b = append(b, path...)
+	b = append(b, '\n')
+	b = append(b, query...)
+	b = append(b, '\n')
+	for _, f := range fields {
+		b = append(b, f.name...)
+		b = append(b, ':')
+		b = appendTrimmed(b, f.value)
+		b = append(b, '\n')
+	}
+	b = append(b, '\n')
+	b = appendSignedHeaders(b, fields)
+	b = append(b, '\n')
+	return append(b, payloadHash...)
+}
+
+func appendSignedHeaders(b []byte, fields []headerField) []byte {
+	for i, f := range fields {
+		if i > 0 {
+			b = append(b, ';')
+		}
+		b = append(b, f.name...)
+	}
+	return b
+}
+
+// appendTrimmed appends a header's value as "Trimall" makes it: no space at
+// either end, and runs of spaces within as one.
+func appendTrimmed(b []byte, value string) []byte {
+	value = strings.Trim(value, " \t")
+	if !strings.Contains(value, "  ") {
+		return append(b, value...)
+	}
+	for i := range len(value) {
+		if value[i] == ' ' && value[i-1] == ' ' { // i > 0: the value is trimmed
+			continue
+		}
+		b = append(b, value[i])
+	}
+	return b
+}
+
+// credentialScope is what a signing key is good for. The date is yyyymmdd.
+func credentialScope(date, region, service string) string {
+	return date + "/" + region + "/" + service + "/" + scopeTerminator
+}
+
+// stringToSign is step 2. The instant has amzDateFormat.
+func stringToSign(amzDate, scope string, canonicalRequest []byte) []byte {
+	digest := sha256.Sum256(canonicalRequest)
+	b := make([]byte, 0, 192)
+	b = append(b, signatureAlgorithm+"\n"...)
+	b = append(b, amzDate...)
+	b = append(b, '\n')
+	b = append(b, scope...)
+	b = append(b, '\n')
+	return hex.AppendEncode(b, digest[:])
+}
+
+// signingKey is step 3. The date is yyyymmdd.
+func signingKey(secret, date, region, service string) []byte {
+	key := []byte("AWS4" + secret)
+	for _, part := range []string{date, region, service, scopeTerminator} {
+		key = hmacSHA256(key, []byte(part))
+	}
+	return key
+}
+
+// signature is step 4, in hex.
+func signature(key, stringToSign []byte) []byte {
+	return hex.AppendEncode(make([]byte, 0, 2*sha256.Size), hmacSHA256(key, stringToSign))
+}
+
+func hmacSHA256(key, data []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(data)
+	return h.Sum(make([]byte, 0, sha256.Size))
+}
+
+// requestHost is the Host header net/http will send.
+func requestHost(req *http.Request) string {
+	if req.Host != "" {
+		return req.Host
+	}
+	return req.URL.Host
+}
+
+// A parameter is one name and value of a query, decoded.
+type parameter struct{ name, value string }
+
+// parseQuery decodes a query. Where url.Values would drop a pair that it can't
+// decode, or keep the second of two, parseQuery returns an error: a parameter
+// that the policy does not see must not be one that a backend sees.
+func parseQuery(raw string) ([]parameter, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	params := make([]parameter, 0, 1+strings.Count(raw, "&"))
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
+		}
+		if strings.Contains(pair, ";") {
+			return nil, fmt.Errorf("a query parameter holds a semicolon; encode it as %%3B")
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err1 := url.QueryUnescape(name)
+		value, err2 := url.QueryUnescape(value)
+		if err1 != nil || err2 != nil {
+			return nil, fmt.Errorf("a query parameter is not properly percent-encoded")
+		}
+		if slices.ContainsFunc(params, func(p parameter) bool { return p.name == name }) {
+			return nil, fmt.Errorf("the query parameter %q is given more than once", name)
+		}
+		params = append(params, parameter{name, value})
+	}
+	return params, nil
+}
+
+// canonicalQuery encodes a query as the canonical request wants it: each name
+// and value encoded, then sorted. url.Values.Encode sorts first, which is
+// another order where one name is the beginning of another ("x[" and "xA").
+func canonicalQuery(params []parameter) string {
+	if len(params) == 0 {
+		return ""
+	}
+	encoded := make([]parameter, len(params))
+	for i, p := range params {
+		encoded[i] = parameter{uriEncode(p.name, true), uriEncode(p.value, true)}
+	}
+	slices.SortFunc(encoded, func(a, b parameter) int {
+		if c := strings.Compare(a.name, b.name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.value, b.value)
+	})
+	var b strings.Builder
+	for i, p := range encoded {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(p.name)
+		b.WriteByte('=')
+		b.WriteString(p.value)
+	}
+	return b.String()
+}
+
+// uriEncode is the specification's UriEncode(): every byte but the unreserved
+// characters of RFC 3986 section 2.3 becomes %XY with capital digits. The
+// slash stays as it is in a path, encodeSlash false.
+func uriEncode(s string, encodeSlash bool) string {
+	n := 0
+	for i := range len(s) {
+		if !unreserved(s[i], encodeSlash) {
+			n++
+		}
+	}
+	if n == 0 {
+		return s
+	}
+	const digits = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s)+2*n)
+	for i := range len(s) {
+		if c := s[i]; unreserved(c, encodeSlash) {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return string(b)
+}
+
+func unreserved(c byte, encodeSlash bool) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	case c == '-', c == '.', c == '_', c == '~':
+		return true
+	}
+	return c == '/' && !encodeSlash
+}
