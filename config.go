@@ -1,0 +1,447 @@
+package main
+
+// The configuration: a JSON file becomes a checked config value, or nothing
+// starts. This is the only file that reads files and the environment.
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	defaultPort            = 8080
+	defaultMaxFileSize     = 100 << 20 // bytes
+	defaultLimitRequests   = 100
+	defaultLimitWindow     = 60 // seconds
+	defaultIdleTimeout     = 60 * time.Second
+	defaultShutdownTimeout = 30 * time.Second
+	defaultConnectTimeout  = 5 * time.Second
+	defaultHeaderTimeout   = 60 * time.Second
+	minAPIKey              = 16      // characters; 16 random hex digits are 64 bits
+	maxLimitRequests       = 1000000 // 8 MB for each user that makes use of it
+)
+
+// configFile is the file as written. Every field is optional unless check says
+// otherwise; the README has a table of them.
+type configFile struct {
+	Server      serverFile             `json:"server"`
+	Accounts    map[string]accountFile `json:"accounts"`
+	Users       map[string]userFile    `json:"users"`
+	MaxFileSize *int64                 `json:"max_file_size"`
+	NestedKeys  bool                   `json:"nested_keys"`
+	RateLimit   *limitFile             `json:"rate_limit"`
+}
+
+type serverFile struct {
+	Host            string   `json:"host"`
+	Port            *int     `json:"port"`
+	IdleTimeout     duration `json:"idle_timeout"`
+	ShutdownTimeout duration `json:"shutdown_timeout"`
+}
+
+type accountFile struct {
+	EndpointURL           string   `json:"endpoint_url"`
+	Region                string   `json:"region"`
+	AccessKeyID           string   `json:"access_key_id"`
+	SecretAccessKey       string   `json:"secret_access_key"`
+	SessionToken          string   `json:"session_token"`
+	Addressing            string   `json:"addressing"`
+	Buckets               []string `json:"buckets"`
+	ConnectTimeout        duration `json:"connect_timeout"`
+	ResponseHeaderTimeout duration `json:"response_header_timeout"`
+}
+
+type userFile struct {
+	APIKey         string     `json:"api_key"`
+	APIKeys        []string   `json:"api_keys"`
+	APIKeySHA256   string     `json:"api_key_sha256"`
+	Role           string     `json:"role"`
+	AllowedBuckets []string   `json:"allowed_buckets"`
+	RateLimit      *limitFile `json:"rate_limit"`
+}
+
+type limitFile struct {
+	Requests      *int `json:"requests"`
+	WindowSeconds *int `json:"window_seconds"`
+}
+
+// config is a configuration without a fault in it.
+type config struct {
+	listen          string // host:port; port 0 is any free one
+	accounts        []*account
+	buckets         map[string]*account // by the name of the bucket
+	users           []*user
+	limits          map[string]limit // by the name of the user
+	maxFileSize     int64            // bytes
+	nestedKeys      bool
+	idleTimeout     time.Duration
+	shutdownTimeout time.Duration
+	warnings        []string // what starts, but should not stay so
+}
+
+// An account is one set of credentials at one S3 service.
+type account struct {
+	name                  string
+	scheme                string // http or https
+	host                  string // host, and the port if it is not the scheme's own
+	basePath              string // "" or "/path", without a slash at the end
+	region                string
+	credentials           credentials
+	virtualHost           bool // bucket.host/key instead of host/bucket/key
+	connectTimeout        time.Duration
+	responseHeaderTimeout time.Duration
+}
+
+// loadConfig reads and checks the file at path. The error joins every fault.
+func loadConfig(path string) (*config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseConfig(data, os.LookupEnv)
+}
+
+// parseConfig is loadConfig on bytes, with the environment as an argument.
+func parseConfig(data []byte, lookupEnv func(string) (string, bool)) (*config, error) {
+	file, err := decodeConfig(data, lookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	return file.check(false)
+}
+
+func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFile, error) {
+	var file configFile
+	expand := func(s string) (string, error) { return expandValue(s, lookupEnv) }
+	return &file, decodeStrict(data, &file, expand)
+}
+
+var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
+
+// expandValue replaces ${NAME} and ${NAME:-default} by the environment's value,
+// and a value "file:PATH" by what the file holds, without the line break at its
+// end. A variable that is not set, or a file that can't be read, is an error.
+func expandValue(s string, lookupEnv func(string) (string, bool)) (string, error) {
+	if path, ok := strings.CutPrefix(s, "file:"); ok {
+		data, err := os.ReadFile(path)
+		return strings.TrimRight(string(data), "\r\n"), err
+	}
+	var missing error
+	s = variable.ReplaceAllStringFunc(s, func(m string) string {
+		part := variable.FindStringSubmatch(m)
+		if value, ok := lookupEnv(part[1]); ok {
+			return value
+		}
+		if part[2] == "" {
+			missing = fmt.Errorf("the environment variable %s is not set", part[1])
+		}
+		return strings.TrimPrefix(part[2], ":-")
+	})
+	return s, missing
+}
+
+// A checker collects faults, each with the path of what is wrong.
+type checker struct {
+	faults      []error
+	exampleKeys bool // the keys of config.example.json are fine, for -demo
+}
+
+func (c *checker) fault(path, format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+}
+
+// check turns the file into a config. The error joins every fault.
+func (f *configFile) check(exampleKeys bool) (*config, error) {
+	c := &checker{exampleKeys: exampleKeys}
+	conf := &config{
+		buckets:         map[string]*account{},
+		limits:          map[string]limit{},
+		maxFileSize:     defaultMaxFileSize,
+		nestedKeys:      f.NestedKeys,
+		idleTimeout:     orDefault(f.Server.IdleTimeout, defaultIdleTimeout),
+		shutdownTimeout: orDefault(f.Server.ShutdownTimeout, defaultShutdownTimeout),
+	}
+	conf.listen = c.listen(f.Server)
+	if f.MaxFileSize != nil {
+		if conf.maxFileSize = *f.MaxFileSize; conf.maxFileSize < 1 {
+			c.fault("max_file_size", "want a number of bytes above 0, have %d", conf.maxFileSize)
+		}
+	}
+	c.accounts(f, conf)
+	c.users(f, conf)
+	return conf, errors.Join(c.faults...)
+}
+
+func orDefault(d duration, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return time.Duration(d)
+}
+
+func (c *checker) listen(s serverFile) string {
+	host, port := "127.0.0.1", defaultPort
+	if s.Host != "" {
+		host = s.Host
+	}
+	if s.Port != nil {
+		port = *s.Port
+	}
+	if port < 0 || port > 65535 {
+		c.fault("server.port", "want 0 (any free port) to 65535, have %d", port)
+	}
+	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
+}
+
+// accounts checks in the order of names, so that the same file gives the same
+// faults each time.
+func (c *checker) accounts(f *configFile, conf *config) {
+	if len(f.Accounts) == 0 {
+		c.fault("accounts", "want at least one account")
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Accounts)) {
+		path, af := "accounts."+name, f.Accounts[name]
+		a := c.account(path, name, af)
+		conf.accounts = append(conf.accounts, a)
+		if a.scheme == "http" && !isLoopback(a.host) {
+			conf.warnings = append(conf.warnings, path+".endpoint_url: plain http to another machine; who listens on the way can read and replay it")
+		}
+		if len(af.Buckets) == 0 {
+			c.fault(path+".buckets", "want at least one bucket")
+		}
+		for i, bucket := range af.Buckets {
+			at := fmt.Sprintf("%s.buckets[%d]", path, i)
+			other, taken := conf.buckets[bucket]
+			switch {
+			case !validBucket(bucket):
+				c.fault(at, "%q is not a bucket name (3 to 63 of a-z, 0-9, - and .)", bucket)
+			case taken:
+				c.fault(at, "bucket %q is claimed by account %q already", bucket, other.name)
+			case a.virtualHost && a.scheme == "https" && strings.Contains(bucket, "."):
+				c.fault(at, "bucket %q has a dot: no certificate matches it as a host name; use \"addressing\": \"path\"", bucket)
+			}
+			conf.buckets[bucket] = a
+		}
+	}
+}
+
+// name is letters, digits and what does no harm in a log, a metric or the
+// credential scope of a signature ("NAME/20130524/…").
+var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
+
+// token is what can stand in an Authorization header between "/" and ",".
+var token = regexp.MustCompile(`^[!-+.0-~-]+$`)
+
+func (c *checker) account(path, accountName string, f accountFile) *account {
+	a := &account{
+		name:                  accountName,
+		region:                f.Region,
+		credentials:           credentials{f.AccessKeyID, f.SecretAccessKey, f.SessionToken},
+		virtualHost:           f.Addressing == "virtual",
+		connectTimeout:        orDefault(f.ConnectTimeout, defaultConnectTimeout),
+		responseHeaderTimeout: orDefault(f.ResponseHeaderTimeout, defaultHeaderTimeout),
+	}
+	if !name.MatchString(accountName) {
+		c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
+	}
+	if a.region == "" {
+		a.region = "us-east-1"
+	}
+	if !token.MatchString(a.region) {
+		c.fault(path+".region", "%q is not a region name", a.region)
+	}
+	if !token.MatchString(f.AccessKeyID) {
+		c.fault(path+".access_key_id", "want the access key id: printable characters without space, slash or comma")
+	}
+	if f.SecretAccessKey == "" {
+		c.fault(path+".secret_access_key", "want the secret access key")
+	}
+	if !isPrintable(f.SessionToken) {
+		c.fault(path+".session_token", "has characters that can't stand in a header")
+	}
+	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
+		c.fault(path+".addressing", `want "path" or "virtual", have %q`, f.Addressing)
+	}
+	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
+	return a
+}
+
+// endpoint splits an endpoint's URL. The faults never quote it whole: it may
+// hold a password.
+func (c *checker) endpoint(path, raw string, a *account) {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Opaque != "" {
+		c.fault(path, "want an address like http://localhost:9000 or https://s3.eu-west-1.amazonaws.com")
+		return
+	}
+	if u.User != nil {
+		c.fault(path, "holds a user name or password; use access_key_id and secret_access_key")
+	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		c.fault(path, "has a query or a fragment, which no request could carry")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			c.fault(path, "port %s is not between 1 and 65535", port)
+		}
+	}
+	a.scheme = u.Scheme
+	// The scheme's own port is left out, as every client leaves it out of the
+	// Host header: what is signed must be what the server sees.
+	a.host = strings.ToLower(u.Host)
+	a.host = strings.TrimSuffix(a.host, map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
+	a.host = strings.TrimSuffix(a.host, ":")
+	a.basePath = strings.TrimSuffix(u.EscapedPath(), "/")
+	if !plainPath.MatchString(a.basePath) || hasDotSegment(a.basePath) {
+		c.fault(path, "the path would change keys: want segments of letters, digits and . _ ~ - only")
+	}
+	if a.virtualHost && net.ParseIP(u.Hostname()) != nil {
+		c.fault(path, `"addressing": "virtual" needs a host name, not an IP address`)
+	}
+}
+
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
+
+func isLoopback(hostPort string) bool {
+	u := url.URL{Host: hostPort}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < '!' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *checker) users(f *configFile, conf *config) {
+	if len(f.Users) == 0 {
+		c.fault("users", "want at least one user")
+	}
+	standard := c.limit("rate_limit", f.RateLimit, limit{defaultLimitRequests, defaultLimitWindow * time.Second})
+	owner := map[[sha256.Size]byte]string{}
+	for _, userName := range slices.Sorted(maps.Keys(f.Users)) {
+		path, uf := "users."+userName, f.Users[userName]
+		if !name.MatchString(userName) {
+			c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
+		}
+		u := &user{name: userName, role: c.role(path+".role", uf.Role)}
+		u.digests, u.secrets = c.keys(path, uf)
+		for _, digest := range u.digests {
+			if other, taken := owner[digest]; taken {
+				c.fault(path, "has the same API key as users.%s", other)
+			}
+			owner[digest] = userName
+		}
+		u.allBuckets, u.buckets = c.allowedBuckets(path+".allowed_buckets", uf.AllowedBuckets, conf.buckets)
+		conf.users = append(conf.users, u)
+		conf.limits[userName] = c.limit(path+".rate_limit", uf.RateLimit, standard)
+	}
+}
+
+func (c *checker) role(path, s string) role {
+	for _, r := range []role{roleAdmin, roleUser, roleReadOnly} {
+		if s == string(r) {
+			return r
+		}
+	}
+	c.fault(path, `want "admin", "user" or "readonly", have %q`, s)
+	return roleReadOnly
+}
+
+// keys returns the digests of a user's keys, and the keys themselves where the
+// file has them.
+func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, secrets []string) {
+	forms := 0
+	if f.APIKey != "" {
+		forms++
+		secrets = []string{c.key(path+".api_key", f.APIKey)}
+	}
+	if f.APIKeys != nil {
+		forms++
+		if len(f.APIKeys) < 1 || len(f.APIKeys) > 2 {
+			c.fault(path+".api_keys", "want one key, or two while one takes the place of the other")
+		}
+		for i, key := range f.APIKeys {
+			secrets = append(secrets, c.key(fmt.Sprintf("%s.api_keys[%d]", path, i), key))
+		}
+	}
+	for _, key := range secrets {
+		digests = append(digests, sha256.Sum256([]byte(key)))
+	}
+	if f.APIKeySHA256 != "" {
+		forms++
+		digest, err := hex.DecodeString(f.APIKeySHA256)
+		if err != nil || len(digest) != sha256.Size {
+			c.fault(path+".api_key_sha256", "want 64 hex digits, the SHA-256 of the key")
+			return digests, secrets
+		}
+		digests = append(digests, [sha256.Size]byte(digest))
+	}
+	if forms != 1 {
+		c.fault(path, "want one of api_key, api_keys and api_key_sha256, not empty")
+	}
+	return digests, secrets
+}
+
+// exampleKey marks the keys of config.example.json, which everybody knows.
+const exampleKey = "change-me"
+
+func (c *checker) key(path, key string) string {
+	switch {
+	case len(key) < minAPIKey:
+		c.fault(path, "want at least %d characters; `openssl rand -hex 24` makes a good one", minAPIKey)
+	case len(key) > maxAPIKey || !isPrintable(key):
+		c.fault(path, "want at most %d printable ASCII characters and no space: it travels in a header", maxAPIKey)
+	case strings.Contains(key, exampleKey) && !c.exampleKeys:
+		c.fault(path, "is an example that everybody knows; `openssl rand -hex 24` makes a good one")
+	}
+	return key
+}
+
+func (c *checker) allowedBuckets(path string, list []string, known map[string]*account) (all bool, allowed map[string]bool) {
+	allowed = map[string]bool{}
+	for i, bucket := range list {
+		if bucket == "*" {
+			all = true
+		} else if known[bucket] == nil {
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account", bucket)
+		}
+		allowed[bucket] = true
+	}
+	return all, allowed
+}
+
+// limit fills what the file leaves out from the standard.
+func (c *checker) limit(path string, f *limitFile, standard limit) limit {
+	if f == nil {
+		return standard
+	}
+	if f.Requests != nil {
+		standard.requests = *f.Requests
+	}
+	if f.WindowSeconds != nil {
+		standard.window = time.Duration(*f.WindowSeconds) * time.Second
+		if *f.WindowSeconds < 1 || *f.WindowSeconds > 86400 {
+			c.fault(path+".window_seconds", "want 1 to 86400 seconds, have %d", *f.WindowSeconds)
+		}
+	}
+	if standard.requests < 0 || standard.requests > maxLimitRequests {
+		c.fault(path+".requests", "want 1 to %d, or 0 for no limit, have %d", maxLimitRequests, standard.requests)
+	}
+	return standard
+}

@@ -1,0 +1,210 @@
+package main
+
+// JSON that is read by people, and so must not be forgiven: encoding/json lets
+// the last of two equal keys win, takes "API_KEY" for "api_key", ignores null
+// and stops at the first wrong type. decodeStrict reports each of these, all at
+// once, with the path of the value in the document.
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A duration is written as a string that time.ParseDuration reads: "60s".
+type duration time.Duration
+
+// decodeStrict reads one JSON document into the struct that v points to. Every
+// string value goes through expand first. The error joins all faults, each
+// beginning with its path.
+func decodeStrict(data []byte, v any, expand func(string) (string, error)) error {
+	var raw json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return positioned(data, err)
+	}
+	// The document is well-formed from here on: Token can't fail.
+	d := strictDecoder{json: json.NewDecoder(bytes.NewReader(data)), expand: expand}
+	d.json.UseNumber()
+	d.value("", reflect.ValueOf(v).Elem())
+	return errors.Join(d.faults...)
+}
+
+// positioned adds line and column to a syntax error.
+func positioned(data []byte, err error) error {
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) {
+		return err
+	}
+	before := data[:min(int(syntax.Offset), len(data))]
+	line := 1 + bytes.Count(before, []byte("\n"))
+	column := len(before) - (bytes.LastIndexByte(before, '\n') + 1)
+	return fmt.Errorf("line %d, column %d: %w", line, column, err)
+}
+
+type strictDecoder struct {
+	json   *json.Decoder
+	expand func(string) (string, error)
+	faults []error
+}
+
+func (d *strictDecoder) fault(path, format string, args ...any) {
+	if path == "" {
+		path = "the document"
+	}
+	d.faults = append(d.faults, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+}
+
+// value reads the next value into v, or reports why not and skips it.
+func (d *strictDecoder) value(path string, v reflect.Value) {
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	token, _ := d.json.Token()
+	switch t := token.(type) {
+	case json.Delim:
+		switch {
+		case t == '{' && v.Kind() == reflect.Struct:
+			d.object(path, func(key string) (reflect.Value, bool) { return fieldByTag(v, key) }, nil)
+		case t == '{' && v.Kind() == reflect.Map:
+			v.Set(reflect.MakeMap(v.Type()))
+			d.object(path,
+				func(string) (reflect.Value, bool) { return reflect.New(v.Type().Elem()).Elem(), true },
+				func(key string, elem reflect.Value) { v.SetMapIndex(reflect.ValueOf(key), elem) })
+		case t == '[' && v.Kind() == reflect.Slice:
+			d.array(path, v)
+		default:
+			d.fault(path, "want %s", wanted(v.Type()))
+			d.skip()
+		}
+	case string:
+		d.str(path, t, v)
+	case json.Number:
+		n, err := strconv.ParseInt(t.String(), 10, 64)
+		if !isInt(v.Type()) || err != nil || v.OverflowInt(n) {
+			d.fault(path, "want %s, have %s", wanted(v.Type()), t)
+			return
+		}
+		v.SetInt(n)
+	case bool:
+		if v.Kind() != reflect.Bool {
+			d.fault(path, "want %s, have %t", wanted(v.Type()), t)
+			return
+		}
+		v.SetBool(t)
+	case nil:
+		d.fault(path, "null is not a value; leave the field out")
+	}
+}
+
+// object reads the members of an object whose brace was read. member returns
+// where the value of a key goes; done, if not nil, is told when it is there.
+func (d *strictDecoder) object(path string, member func(string) (reflect.Value, bool), done func(string, reflect.Value)) {
+	seen := map[string]bool{}
+	for d.json.More() {
+		token, _ := d.json.Token()
+		key := token.(string)
+		at := strings.TrimPrefix(path+"."+key, ".")
+		if seen[key] {
+			d.fault(at, "is given twice")
+		}
+		seen[key] = true
+		v, ok := member(key)
+		if !ok {
+			d.fault(at, "unknown field")
+			d.skipValue()
+			continue
+		}
+		d.value(at, v)
+		if done != nil {
+			done(key, v)
+		}
+	}
+	d.json.Token() // the closing brace
+}
+
+func (d *strictDecoder) array(path string, v reflect.Value) {
+	v.Set(reflect.MakeSlice(v.Type(), 0, 4))
+	for i := 0; d.json.More(); i++ {
+		elem := reflect.New(v.Type().Elem()).Elem()
+		d.value(fmt.Sprintf("%s[%d]", path, i), elem)
+		v.Set(reflect.Append(v, elem))
+	}
+	d.json.Token() // the closing bracket
+}
+
+// str never quotes the value: it may be a secret.
+func (d *strictDecoder) str(path, s string, v reflect.Value) {
+	if v.Kind() != reflect.String && v.Type() != reflect.TypeFor[duration]() {
+		d.fault(path, "want %s, have a string", wanted(v.Type()))
+		return
+	}
+	s, err := d.expand(s)
+	if err != nil {
+		d.fault(path, "%v", err)
+		return
+	}
+	if v.Kind() == reflect.String {
+		v.SetString(s)
+		return
+	}
+	t, err := time.ParseDuration(s)
+	if err != nil || t <= 0 {
+		d.fault(path, "want %s", wanted(v.Type()))
+		return
+	}
+	v.SetInt(int64(t))
+}
+
+// skipValue reads over the next value, skip over the rest of one whose brace
+// or bracket was read.
+func (d *strictDecoder) skipValue() {
+	if token, _ := d.json.Token(); token == json.Delim('{') || token == json.Delim('[') {
+		d.skip()
+	}
+}
+
+func (d *strictDecoder) skip() {
+	for depth := 1; depth > 0; {
+		switch token, _ := d.json.Token(); token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+}
+
+func fieldByTag(v reflect.Value, key string) (reflect.Value, bool) {
+	for i := range v.NumField() {
+		if key != "" && v.Type().Field(i).Tag.Get("json") == key {
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+func isInt(t reflect.Type) bool {
+	return t != reflect.TypeFor[duration]() && (t.Kind() == reflect.Int || t.Kind() == reflect.Int64)
+}
+
+func wanted(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[duration]():
+		return `a duration above zero, as a string like "60s"`
+	case isInt(t):
+		return "a whole number"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Slice:
+		return "an array"
+	case t.Kind() == reflect.String:
+		return "a string"
+	}
+	return "an object"
+}
