@@ -1,0 +1,113 @@
+package main
+
+// A sliding window, exactly: of the admitted requests of one name, no more
+// than the limit lie in any interval of the window's length. It is kept as a
+// ring of the instants of the last admitted requests. A new one is admitted if
+// the ring has room once the instants that left the window are dropped.
+//
+//	limit 3, window 60 s          10   20   50
+//	at 65: refused, room in 5 s   [10] [20] [50]
+//	at 71: admitted               [71] [20] [50]     10 has left
+//
+// Two counters and a weighted mean (the usual "sliding window") would need less
+// memory and admit bursts of up to twice the limit across a boundary.
+
+import (
+	"sync"
+	"time"
+)
+
+// A limit admits so many requests in any interval of the given length. With
+// zero requests nothing is limited.
+type limit struct {
+	requests int
+	window   time.Duration
+}
+
+// A limiter holds a window for every name it was made with. It may be used by
+// several goroutines at once.
+type limiter struct {
+	epoch time.Time // instants are kept as their distance from here
+
+	mu      sync.Mutex // guards the contents of windows, not the map
+	windows map[string]*window
+}
+
+// newLimiter returns a limiter for these names. A name that is not among them,
+// or whose limit is zero, is never refused. So memory is bounded by the
+// configuration: strangers have no windows.
+func newLimiter(limits map[string]limit, epoch time.Time) *limiter {
+	l := &limiter{epoch: epoch, windows: make(map[string]*window, len(limits))}
+	for name, limit := range limits {
+		if limit.requests > 0 {
+			l.windows[name] = &window{limit: limit}
+		}
+	}
+	return l
+}
+
+// A decision is the limiter's answer, and what the client is told of it. It is
+// the zero value, but admitted, for those who have no limit.
+type decision struct {
+	admitted   bool
+	limit      int           // requests in a window
+	remaining  int           // requests that would be admitted now
+	reset      time.Time     // when the oldest request leaves the window
+	retryAfter time.Duration // until the next one would be admitted; 0 if admitted
+}
+
+// allow decides on a request of name at the instant now. A refused request does
+// not count. A clock that steps back stands still here: no request is admitted
+// twice for it, nobody is locked out by it.
+func (l *limiter) allow(name string, now time.Time) decision {
+	w := l.windows[name]
+	if w == nil {
+		return decision{admitted: true}
+	}
+	at := now.Sub(l.epoch) // by the monotonic clock, where now has one
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	admitted := w.admit(at)
+	oldest := w.ring[w.first]
+	d := decision{
+		admitted:  admitted,
+		limit:     w.limit.requests,
+		remaining: w.limit.requests - w.count,
+		reset:     l.epoch.Add(oldest + w.limit.window),
+	}
+	if !admitted {
+		d.retryAfter = oldest + w.limit.window - w.newest
+	}
+	return d
+}
+
+// A window is a ring of the instants at which requests were admitted: count of
+// them, the oldest at first.
+type window struct {
+	limit  limit
+	ring   []time.Duration // of limit.requests, made on first use
+	first  int
+	count  int
+	newest time.Duration // the latest instant seen
+}
+
+// admit requires that the limiter's mu is held. An instant leaves the window
+// exactly window after it: at 60 s sharp a request of 0 s counts no more.
+func (w *window) admit(at time.Duration) bool {
+	if w.ring == nil {
+		w.ring = make([]time.Duration, w.limit.requests)
+		w.newest = at
+	}
+	w.newest = max(w.newest, at)
+	for w.count > 0 && w.newest-w.ring[w.first] >= w.limit.window {
+		w.first = (w.first + 1) % len(w.ring)
+		w.count--
+	}
+	if w.count == len(w.ring) {
+		return false
+	}
+	w.ring[(w.first+w.count)%len(w.ring)] = w.newest
+	w.count++
+	return true
+}
