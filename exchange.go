@@ -1,0 +1,314 @@
+package main
+
+// One request and its answer: the edge of the gateway. An exchange is the
+// http.ResponseWriter that handlers get; it counts, keeps slow peers moving,
+// writes errors in the client's format and the access log line.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// drainTimeout bounds how long a refused upload may take to send the rest of
+// a small body; net/http reads up to 256 KiB of it to keep the connection.
+const drainTimeout = 5 * time.Second
+
+// statusClientGone is what the log says when the client left before an answer.
+// The number is nginx's; it is never sent.
+const statusClientGone = 499
+
+// An exchange belongs to the goroutine of its request, but for its body, which
+// the upstream's goroutine reads.
+type exchange struct {
+	http.ResponseWriter
+	r       *http.Request
+	control *http.ResponseController
+	log     *slog.Logger
+	idle    time.Duration // how long a peer may make no progress
+	id      string        // request id
+	start   time.Time
+
+	target target
+	parsed bool // target is known
+	user   *user
+	op     *operation
+	query  []parameter // what the backend gets
+	wanted time.Time   // write deadline in force, less its slack
+	body   requestBody
+
+	status           int // 0: no header was written yet
+	sent             int64
+	upstreamStatus   int
+	upstreamID       string
+	upstreamCode     string
+	upstreamDuration time.Duration // until the first byte of the answer
+	cause            error         // what the client was not told
+}
+
+func newExchange(w http.ResponseWriter, r *http.Request, log *slog.Logger, idle time.Duration) *exchange {
+	x := &exchange{
+		ResponseWriter: w,
+		r:              r,
+		control:        http.NewResponseController(w),
+		log:            log,
+		idle:           idle,
+		id:             fmt.Sprintf("%016X", rand.Uint64()),
+		start:          time.Now(),
+	}
+	x.body = requestBody{x: x, body: r.Body}
+	h := w.Header()
+	hardenHeader(h)
+	h["X-Amz-Request-Id"] = []string{x.id}
+	return x
+}
+
+// end is deferred around a request: a panic becomes a 500, or if the answer has
+// begun, a broken connection; then the line is logged.
+func (x *exchange) end() {
+	aborted := false
+	switch p := recover(); {
+	case p == nil:
+	case p == http.ErrAbortHandler:
+		aborted = true
+	default:
+		x.log.Error("panic", "request_id", x.id, "panic", fmt.Sprint(p))
+		aborted = x.status != 0
+		if !aborted {
+			x.fail(newError("InternalError", ""))
+		}
+	}
+	x.record(aborted)
+	if aborted {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// abort ends an answer that can't be completed in a way no client can take for
+// its end: what was written goes out, then the connection or stream breaks.
+func (x *exchange) abort(cause error) {
+	x.cause = cause
+	x.control.Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (x *exchange) WriteHeader(status int) {
+	x.status = status
+	x.progress()
+	x.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter. It fails when the client takes nothing
+// for the idle time.
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	x.progress()
+	n, err := x.ResponseWriter.Write(p)
+	x.sent += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// progress moves the write deadline on. Setting it costs a system timer, so it
+// is set for longer than asked and left alone for an eighth of the time.
+func (x *exchange) progress() {
+	if now := time.Now(); now.After(x.wanted) {
+		x.wanted = now.Add(x.idle / 8)
+		x.control.SetWriteDeadline(now.Add(x.idle + x.idle/8))
+	}
+}
+
+// wantsXML reports whether errors go out as S3's XML: for a client that signs,
+// as every S3 tool does, and for listings, whose answer is XML as well.
+func (x *exchange) wantsXML() bool {
+	return x.signs() || x.parsed && x.target.key == "" && x.r.Method == http.MethodGet
+}
+
+// signs reports whether the client is an S3 tool. It says nothing of whether
+// the signature is good, or looked at.
+func (x *exchange) signs() bool {
+	return strings.HasPrefix(x.r.Header.Get("Authorization"), "AWS4-HMAC-SHA256") ||
+		strings.Contains(x.r.URL.RawQuery, "X-Amz-Signature=")
+}
+
+// fail answers with an error: the one place where one is written.
+func (x *exchange) fail(e *apiError) {
+	x.cause, x.upstreamCode = e.cause, e.upstreamCode
+	if x.r.Context().Err() != nil && x.body.failure() == nil {
+		x.status = statusClientGone
+		panic(http.ErrAbortHandler)
+	}
+	x.stopBody()
+	h := x.Header()
+	if e.header != nil {
+		returnErrorHeader(h, e.header)
+	}
+	h["X-Amz-Request-Id"] = []string{x.id}
+	var body []byte
+	if x.wantsXML() {
+		h["Content-Type"] = []string{"application/xml"}
+		body = appendErrorXML(nil, e, x.resource(), x.id)
+	} else {
+		h["Content-Type"] = []string{"application/json"}
+		body = appendErrorJSON(e, x.id)
+	}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if x.r.Method == http.MethodHead { // no body, and so no length of one
+		delete(h, "Content-Length")
+		delete(h, "Content-Type")
+	}
+	x.WriteHeader(e.Status)
+	if x.r.Method != http.MethodHead {
+		x.Write(body)
+	}
+}
+
+func appendErrorJSON(e *apiError, requestID string) []byte {
+	body, err := json.Marshal(struct {
+		Error     string `json:"error"`
+		Status    int    `json:"status"`
+		Code      string `json:"code"`
+		RequestID string `json:"request_id"`
+	}{e.Message, e.Status, e.Code, requestID})
+	if err != nil {
+		panic(err) // strings and a number
+	}
+	return append(body, '\n')
+}
+
+// resource is the path as errors name it.
+func (x *exchange) resource() string {
+	switch x.target.level() {
+	case objectLevel:
+		return "/" + x.target.bucket + "/" + x.target.key
+	case bucketLevel:
+		return "/" + x.target.bucket
+	}
+	return "/"
+}
+
+// stopBody gives up on what is left of the request's body. Without a deadline
+// net/http would wait for it as long as the client likes.
+func (x *exchange) stopBody() {
+	if x.r.ContentLength != 0 && !x.body.done.Load() {
+		x.control.SetReadDeadline(time.Now().Add(drainTimeout))
+	}
+}
+
+// record writes the access log line. Fields that come from the client are
+// quoted by the handler and bounded in length here; the query, the headers and
+// a path that could not be parsed are not in it, for they may hold secrets.
+func (x *exchange) record(aborted bool) {
+	level := slog.LevelInfo
+	if x.status >= 500 || aborted && x.status != statusClientGone {
+		level = slog.LevelWarn
+	}
+	attrs := make([]slog.Attr, 0, 20)
+	attrs = append(attrs,
+		slog.String("request_id", x.id),
+		slog.String("user", x.userName()),
+		slog.String("method", shortened(x.r.Method, 16)),
+		slog.String("operation", x.operationName()),
+		slog.String("bucket", x.target.bucket),
+		slog.String("key", x.target.key),
+		slog.Int("status", x.status),
+		slog.Int64("bytes_in", x.body.received.Load()),
+		slog.Int64("bytes_out", x.sent),
+		slog.Float64("duration_ms", milliseconds(time.Since(x.start))),
+		slog.Int("upstream_status", x.upstreamStatus),
+		slog.Float64("upstream_ms", milliseconds(x.upstreamDuration)),
+		slog.String("client", x.r.RemoteAddr),
+		slog.String("user_agent", shortened(x.r.UserAgent(), 256)),
+	)
+	if x.upstreamID != "" {
+		attrs = append(attrs, slog.String("upstream_request_id", shortened(x.upstreamID, 64)))
+	}
+	if x.upstreamCode != "" {
+		attrs = append(attrs, slog.String("upstream_code", x.upstreamCode))
+	}
+	if aborted {
+		attrs = append(attrs, slog.Bool("aborted", true))
+	}
+	if x.cause != nil {
+		attrs = append(attrs, slog.String("cause", x.cause.Error()))
+	}
+	x.log.LogAttrs(x.r.Context(), level, "request", attrs...)
+}
+
+func (x *exchange) userName() string {
+	if x.user == nil {
+		return ""
+	}
+	return x.user.name
+}
+
+func (x *exchange) operationName() string {
+	if x.op == nil {
+		return ""
+	}
+	return x.op.name
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Microseconds()) / 1000
+}
+
+// A requestBody is the client's body: counted, and cut off when the client
+// sends nothing for the idle time. It remembers how it ended, because what a
+// transport says of a failed upload does not tell whose fault it was.
+type requestBody struct {
+	x        *exchange
+	body     io.ReadCloser
+	wanted   time.Time // read deadline in force, less its slack
+	received atomic.Int64
+	done     atomic.Bool
+	err      atomic.Pointer[error]
+}
+
+// Read implements io.Reader.
+func (b *requestBody) Read(p []byte) (int, error) {
+	if now := time.Now(); now.After(b.wanted) {
+		b.wanted = now.Add(b.x.idle / 8)
+		b.x.control.SetReadDeadline(now.Add(b.x.idle + b.x.idle/8))
+	}
+	n, err := b.body.Read(p)
+	b.received.Add(int64(n))
+	switch {
+	case err == io.EOF:
+		// net/http watches the connection for the client's leaving from here
+		// on, and would take a read deadline for that.
+		b.done.Store(true)
+		b.x.control.SetReadDeadline(time.Time{})
+	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
+		b.err.Store(&err)
+	}
+	return n, err
+}
+
+// failure is the client's error for a body that did not arrive whole, or nil.
+func (b *requestBody) failure() *apiError {
+	err := b.err.Load()
+	if err == nil {
+		return nil
+	}
+	e := newError("IncompleteBody", "")
+	if errors.Is(*err, os.ErrDeadlineExceeded) {
+		e = newError("RequestTimeout", "")
+	}
+	e.cause = *err
+	return e
+}

@@ -1,0 +1,227 @@
+package main
+
+// Listings. A page is always asked for with encoding-type=url, so that a key
+// with a control character does not spoil it, parsed whole, checked and
+// written anew. A listing without paging parameters is every page there is,
+// written as they arrive: never more than one is held.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxBuckets is the largest page of buckets, as S3 has it.
+const maxBuckets = 10_000
+
+// listBuckets answers from the configuration: the buckets this user may see.
+// Nothing is asked of a backend, whose other buckets are none of ours.
+func (g *gateway) listBuckets(x *exchange) *apiError {
+	limit := maxBuckets
+	if has(x.query, "max-buckets") {
+		n, err := strconv.Atoi(get(x.query, "max-buckets"))
+		if err != nil || n < 1 || n > maxBuckets {
+			return newError("InvalidArgument", fmt.Sprintf("max-buckets wants a number from 1 to %d", maxBuckets))
+		}
+		limit = n
+	}
+	prefix, after := get(x.query, "prefix"), get(x.query, "continuation-token")
+	created := g.started.UTC().Format(s3TimeFormat) // S3 clients want a date; we know no better
+	b := append([]byte(nil), xmlHeader+`<ListAllMyBucketsResult xmlns="`+s3Namespace+`">`...)
+	b = append(b, "<Owner>"...)
+	b = appendElement(b, "ID", x.user.name)
+	b = appendElement(b, "DisplayName", x.user.name)
+	b = append(b, "</Owner><Buckets>"...)
+	last, next := "", ""
+	for _, bucket := range g.buckets {
+		if !x.user.mayUse(bucket) || !strings.HasPrefix(bucket, prefix) || bucket <= after {
+			continue
+		}
+		if limit--; limit < 0 {
+			next = last
+			break
+		}
+		b = append(b, "<Bucket>"...)
+		b = appendElement(b, "Name", bucket)
+		b = appendElement(b, "CreationDate", created)
+		b = append(b, "</Bucket>"...)
+		last = bucket
+	}
+	b = append(b, "</Buckets>"...)
+	if next != "" {
+		b = appendElement(b, "ContinuationToken", next)
+	}
+	if prefix != "" {
+		b = appendElement(b, "Prefix", prefix)
+	}
+	x.writeDocument(append(b, "</ListAllMyBucketsResult>"...))
+	return nil
+}
+
+func (x *exchange) writeDocument(doc []byte) {
+	h := x.Header()
+	h["Content-Type"] = []string{"application/xml"}
+	h["Content-Length"] = []string{strconv.Itoa(len(doc))}
+	x.WriteHeader(http.StatusOK)
+	x.Write(doc)
+}
+
+// listObjects answers a V1 listing: one page if the client pages, else all.
+func (g *gateway) listObjects(x *exchange) *apiError {
+	if err := checkListing(x.query); err != nil {
+		return err
+	}
+	switch {
+	case has(x.query, "continuation-token") || has(x.query, "start-after"): // V2 in all but name
+		return g.listPage(x, withParameter(x.query, "list-type", "2"))
+	case has(x.query, "marker") || has(x.query, "max-keys"):
+		return g.listPage(x, x.query)
+	}
+	return g.listAll(x)
+}
+
+// listObjectsV2 answers one page of a V2 listing.
+func (g *gateway) listObjectsV2(x *exchange) *apiError {
+	if get(x.query, "list-type") != "2" {
+		return newError("InvalidArgument", "list-type wants to be 2")
+	}
+	if err := checkListing(x.query); err != nil {
+		return err
+	}
+	return g.listPage(x, x.query)
+}
+
+func checkListing(query []parameter) *apiError {
+	if has(query, "encoding-type") && get(query, "encoding-type") != "url" {
+		return newError("InvalidArgument", "encoding-type wants to be url")
+	}
+	if has(query, "max-keys") {
+		if n, err := strconv.ParseInt(get(query, "max-keys"), 10, 32); err != nil || n < 0 {
+			return newError("InvalidArgument", "max-keys wants a number from 0 to 2147483647")
+		}
+	}
+	return nil
+}
+
+// withParameter returns a copy of a query with one parameter set.
+func withParameter(query []parameter, name, value string) []parameter {
+	query = slices.DeleteFunc(slices.Clone(query), func(p parameter) bool { return p.name == name })
+	return append(query, parameter{name, value})
+}
+
+// listPage passes on one page.
+func (g *gateway) listPage(x *exchange, query []parameter) *apiError {
+	page, err := g.fetchPage(x, query)
+	if err != nil {
+		return err
+	}
+	encodeURL := has(x.query, "encoding-type")
+	b := appendListStart(nil, x.target.bucket)
+	count := 0
+	for _, e := range page.children {
+		switch e.name {
+		case "Name", "EncodingType":
+			continue
+		case "Contents", "CommonPrefixes":
+			count++
+		}
+		b = appendTree(b, e, encodeURL)
+	}
+	if has(query, "list-type") && page.child("KeyCount") == "" {
+		b = appendElement(b, "KeyCount", strconv.Itoa(count))
+	}
+	if encodeURL {
+		b = appendElement(b, "EncodingType", "url")
+	}
+	x.writeDocument(append(b, "</ListBucketResult>"...))
+	return nil
+}
+
+// listAll passes on every page, as one V1 document that is not truncated. If a
+// page is missing the document breaks off, and so does the connection: a list
+// that lacks its end must not parse as a shorter one.
+func (g *gateway) listAll(x *exchange) *apiError {
+	encodeURL := has(x.query, "encoding-type")
+	query := withParameter(x.query, "list-type", "2")
+	page, err := g.fetchPage(x, query)
+	if err != nil {
+		return err
+	}
+	x.Header()["Content-Type"] = []string{"application/xml"}
+	x.WriteHeader(http.StatusOK)
+	b := appendListStart(nil, x.target.bucket)
+	for _, name := range []string{"Prefix", "Marker", "Delimiter"} {
+		if value := get(x.query, strings.ToLower(name)); value != "" || name != "Delimiter" {
+			b = appendTree(b, element{name: name, text: value}, encodeURL)
+		}
+	}
+	if encodeURL {
+		b = appendElement(b, "EncodingType", "url")
+	}
+	b = appendElement(b, "IsTruncated", "false")
+	for token := ""; ; {
+		for _, e := range page.children {
+			if e.name == "Contents" || e.name == "CommonPrefixes" {
+				b = appendTree(b, e, encodeURL)
+			}
+		}
+		last := page.child("IsTruncated") != "true"
+		if last {
+			b = append(b, "</ListBucketResult>"...)
+		}
+		if _, err := x.Write(b); err != nil {
+			x.abort(err)
+		}
+		if last {
+			return nil
+		}
+		if err := x.control.Flush(); err != nil {
+			x.abort(err)
+		}
+		previous := token
+		if token = page.child("NextContinuationToken"); token == "" || token == previous {
+			x.abort(errors.New("a truncated page without a token for the next"))
+		}
+		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token)); err != nil {
+			x.abort(err)
+		}
+		b = b[:0]
+	}
+}
+
+func appendListStart(b []byte, bucket string) []byte {
+	b = append(b, xmlHeader+`<ListBucketResult xmlns="`+s3Namespace+`">`...)
+	return appendElement(b, "Name", bucket)
+}
+
+// fetchPage asks the backend for a page and returns it with its keys decoded.
+func (g *gateway) fetchPage(x *exchange, query []parameter) (element, *apiError) {
+	header, refusal := forwardHeader(x.r.Header, x.user.role)
+	if refusal != nil {
+		return element{}, refusal
+	}
+	resp, refusal := g.send(x, &outgoing{
+		method: http.MethodGet, target: x.target, query: withParameter(query, "encoding-type", "url"),
+		header: header, payloadHash: emptyPayload,
+	})
+	if refusal != nil {
+		return element{}, refusal
+	}
+	defer resp.Body.Close()
+	page, err := parseDocument(resp.Body, "ListBucketResult")
+	if err != nil {
+		return element{}, badGateway(err)
+	}
+	io.CopyN(io.Discard, resp.Body, 4096) // to its end: then the connection is kept
+	if page.child("EncodingType") == "url" {
+		if err := page.decodeKeys(); err != nil {
+			return element{}, badGateway(err)
+		}
+	}
+	return page, nil
+}

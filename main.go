@@ -1,0 +1,207 @@
+// S3-proxy is one front door for S3 buckets that live in different accounts and
+// services. A client knows one URL and one key; the gateway works out who is
+// asking, whether they may, and which account owns the bucket, signs the request
+// for that account (AWS Signature Version 4) and streams it through.
+//
+// Usage:
+//
+//	s3-proxy -config config.json    serve
+//	s3-proxy -config FILE -check    check a configuration and stop
+//	s3-proxy -demo                  try it: the gateway before an embedded S3 server
+//	s3-proxy -version
+//
+// A session, with the configuration
+//
+//	{
+//	  "accounts": { "minio": { "endpoint_url": "http://localhost:9000", "region": "us-east-1",
+//	                           "access_key_id": "minioadmin", "secret_access_key": "${MINIO_SECRET}",
+//	                           "buckets": ["photos"] } },
+//	  "users":    { "alice": { "api_key": "Zm9sbG93IHRoZSB3aGl0ZSByYWJiaXQ",
+//	                           "role": "user", "allowed_buckets": ["photos"] } }
+//	}
+//
+// looks like this:
+//
+//	$ MINIO_SECRET=… s3-proxy -config config.json &
+//	$ export KEY='x-api-key: Zm9sbG93IHRoZSB3aGl0ZSByYWJiaXQ'
+//	$ curl -H "$KEY" -T cat.jpg http://localhost:8080/photos/cat.jpg
+//	$ curl -H "$KEY" http://localhost:8080/photos
+//	$ curl -H "$KEY" -r 0-99 http://localhost:8080/photos/cat.jpg
+//
+// Every setting, every answer and the limits of what is promised are in
+// README.md. To read the code, follow a request: main.go, config.go,
+// handlers.go, path.go, auth.go, limiter.go, operations.go, headers.go,
+// upstream.go, sigv4.go, listing.go and xml.go, in this order.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+const usage = `usage:
+  s3-proxy -config config.json     serve
+  s3-proxy -config FILE -check     check a configuration and stop
+  s3-proxy -demo [-demo-dir DIR]   try it: the gateway before an embedded S3 server
+  s3-proxy -version
+
+flags:
+`
+
+const (
+	readHeaderTimeout = 10 * time.Second  // for the whole head of a request, and for a TLS handshake
+	keepAliveTimeout  = 120 * time.Second // between requests; load balancers use 60 s and must be the first to close
+	maxHeaderBytes    = 32 << 10          // S3 takes 2 KiB of metadata and keys of 1 KiB
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A log whose reader is gone must not end the transfers.
+	signal.Ignore(syscall.SIGPIPE)
+	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "s3-proxy: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// run is the program: it returns when ctx is done and the requests under way
+// are answered, or with the error that kept it from starting.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("s3-proxy", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	configPath := flags.String("config", "config.json", "the configuration `file`")
+	check := flags.Bool("check", false, "check the configuration, print what is wrong with it, and stop")
+	demo := flags.Bool("demo", false, "serve an embedded S3 server, with the users of config.example.json")
+	demoDir := flags.String("demo-dir", "", "where -demo keeps its objects (default: a temporary `folder`, removed at the end)")
+	logFormat := flags.String("log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
+	logLevel := flags.String("log-level", "info", "debug, info, warn or error")
+	version := flags.Bool("version", false, "print the version and stop")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q; see s3-proxy -help", flags.Arg(0))
+	}
+	if *version {
+		fmt.Fprintln(stdout, "s3-proxy", buildVersion())
+		return nil
+	}
+	log, err := newLogger(stderr, *logFormat, *logLevel)
+	if err != nil {
+		return err
+	}
+	if *demo {
+		return runDemo(ctx, *demoDir, stdout, log)
+	}
+	conf, err := loadConfig(*configPath)
+	if err != nil {
+		return fmt.Errorf("%s does not do:\n%w", *configPath, err)
+	}
+	if *check {
+		fmt.Fprintf(stdout, "%s: %d accounts, %d buckets, %d users\n", *configPath, len(conf.accounts), len(conf.buckets), len(conf.users))
+		return nil
+	}
+	return serve(ctx, conf, log, nil)
+}
+
+// serve listens and answers until ctx is done. ready, if not nil, is told the
+// address.
+func serve(ctx context.Context, conf *config, log *slog.Logger, ready func(net.Addr)) error {
+	for _, warning := range conf.warnings {
+		log.Warn(warning)
+	}
+	listener, err := net.Listen("tcp", conf.listen)
+	if err != nil {
+		return err
+	}
+	server := newServer(newGateway(conf, log), log)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	log.Info("listening", "addr", listener.Addr().String(), "version", buildVersion(),
+		"accounts", len(conf.accounts), "buckets", len(conf.buckets), "users", len(conf.users))
+	if ready != nil {
+		ready(listener.Addr())
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("draining", "shutdown_timeout", conf.shutdownTimeout.String())
+	patience, cancel := context.WithTimeout(context.Background(), conf.shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(patience); err != nil {
+		server.Close() // whoever is still at it sees a broken connection, not an end
+		return fmt.Errorf("requests were still under way after %s and were broken off", conf.shutdownTimeout)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// newServer sets the limits that come before a handler. There is no ReadTimeout
+// and no WriteTimeout: they would cut large transfers, however well they go. The
+// exchange moves deadlines on as long as there is progress.
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:                      h,
+		ReadHeaderTimeout:            readHeaderTimeout,
+		IdleTimeout:                  keepAliveTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var options slog.HandlerOptions
+	var min slog.Level
+	if err := min.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("-log-level: want debug, info, warn or error, have %q", level)
+	}
+	options.Level = min
+	switch {
+	case format == "text" || format == "auto" && isTerminal(w):
+		return slog.New(slog.NewTextHandler(w, &options)), nil
+	case format == "json" || format == "auto":
+		return slog.New(slog.NewJSONHandler(w, &options)), nil
+	}
+	return nil, fmt.Errorf("-log-format: want text, json or auto, have %q", format)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// buildVersion is the module's version, or the commit it was built from.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return info.Main.Version + " " + shortened(s.Value, 12)
+		}
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,154 @@
+package main
+
+// The one parse of a request's path. What it returns is what is authorized,
+// logged, signed and sent; nothing after it looks at the path again.
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxKey is the longest key S3 takes, in bytes of UTF-8.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+const maxKey = 1024
+
+// A target is what a request is about: an object, or with an empty key a
+// bucket, or with both empty the service. The key is decoded: the bytes that
+// S3 knows it by.
+type target struct{ bucket, key string }
+
+type level string
+
+const (
+	serviceLevel level = "service"
+	bucketLevel  level = "bucket"
+	objectLevel  level = "object"
+)
+
+func (t target) level() level {
+	switch {
+	case t.bucket == "":
+		return serviceLevel
+	case t.key == "":
+		return bucketLevel
+	}
+	return objectLevel
+}
+
+// parsePath reads an escaped path:
+//
+//	path   = "/" | "/" bucket [ "/" ] | "/" bucket "/" key
+//	bucket = 3 to 63 of a-z 0-9 - .           as validBucket says, never escaped
+//	key    = 1 to 1024 bytes of UTF-8         after one round of unescaping
+//
+// The bucket ends at the first "/" as sent, before anything is unescaped, so
+// that "/pub%2Fsecret" names no bucket, rather than one here and another
+// behind. With nested false a key is one segment: no "/", however it is
+// written. With nested true it is any S3 key, byte for byte, but for NUL and
+// the segments "." and "..", which servers that keep objects as files resolve.
+// The error is for the client.
+func parsePath(escaped string, nested bool) (target, error) {
+	rest, ok := strings.CutPrefix(escaped, "/")
+	if !ok {
+		return target{}, fmt.Errorf("want a path of the form /bucket/key")
+	}
+	if rest == "" {
+		return target{}, nil
+	}
+	bucket, escapedKey, slash := strings.Cut(rest, "/")
+	if !validBucket(bucket) {
+		return target{}, fmt.Errorf("the path does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)")
+	}
+	if escapedKey == "" {
+		if slash && !nested {
+			return target{}, fmt.Errorf("the path ends in a slash; leave it out")
+		}
+		return target{bucket: bucket}, nil
+	}
+	key, err := url.PathUnescape(escapedKey)
+	if err != nil {
+		return target{}, fmt.Errorf("the key is not properly percent-encoded")
+	}
+	return target{bucket, key}, checkKey(key, nested)
+}
+
+// checkKey is parsePath's rule for a key, for keys that come by other ways.
+func checkKey(key string, nested bool) error {
+	switch {
+	case key == "":
+		return fmt.Errorf("the key is empty")
+	case len(key) > maxKey:
+		return fmt.Errorf("the key has %d bytes; S3 takes at most %d", len(key), maxKey)
+	case !utf8.ValidString(key):
+		return fmt.Errorf("the key is not valid UTF-8")
+	case strings.Contains(key, "\x00"):
+		return fmt.Errorf("the key holds a NUL byte")
+	case hasDotSegment(key):
+		return fmt.Errorf(`the key has a segment "." or ".."`)
+	case nested:
+		return nil
+	case strings.Contains(key, "/"):
+		return fmt.Errorf(`the path has more segments than /bucket/key; keys with slashes need "nested_keys": true in the configuration`)
+	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }):
+		return fmt.Errorf("the key holds a control character")
+	case strings.Contains(key, `\`):
+		return fmt.Errorf("the key holds a backslash")
+	}
+	return nil
+}
+
+func hasDotSegment(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// validBucket is S3's rule for general purpose buckets, without the prefixes
+// and suffixes that AWS keeps for itself: 3 to 63 lower-case letters, digits,
+// hyphens and dots, a letter or digit at either end, no two dots together, and
+// not an IPv4 address.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+func validBucket(s string) bool {
+	if len(s) < 3 || len(s) > 63 {
+		return false
+	}
+	onlyDigits := true
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z':
+			onlyDigits = false
+		case '0' <= c && c <= '9':
+		case c == '-':
+			onlyDigits = false
+			if i == 0 || i == len(s)-1 {
+				return false
+			}
+		case c == '.':
+			if i == 0 || i == len(s)-1 || s[i-1] == '.' {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return !(onlyDigits && strings.Count(s, ".") == 3)
+}
+
+// requestPath returns the path of a request in escaped form, or an error if the
+// request target is of a form that has none, or that has more than one reading.
+func requestPath(r *http.Request) (string, error) {
+	switch {
+	case r.URL.Opaque != "" || r.RequestURI == "*":
+		return "", fmt.Errorf("want a request target of the form /bucket/key")
+	case strings.Contains(r.RequestURI, "#"):
+		return "", fmt.Errorf(`a "#" in a key is written %%23`)
+	}
+	return r.URL.EscapedPath(), nil
+}

@@ -1,0 +1,371 @@
+package main
+
+// S3's documents: errors and lists. They are read with encoding/xml, within
+// bounds, and written by hand: nothing of a backend's document is passed on
+// that was not parsed first, and encoding/xml would turn a control character in
+// a key into U+FFFD, which is another key.
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	xmlHeader    = `<?xml version="1.0" encoding="UTF-8"?>` + "\n"
+	s3Namespace  = "http://s3.amazonaws.com/doc/2006-03-01/"
+	s3TimeFormat = "2006-01-02T15:04:05.000Z"
+
+	maxErrorDocument = 64 << 10 // bytes; S3's errors have less than 2 KiB
+	maxListDocument  = 32 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, thrice over
+	maxListDepth     = 5        // ListBucketResult/Contents/Owner/ID is 4
+	maxListMembers   = 10_000   // elements in one page; S3 sends at most 1,000 entries
+)
+
+// An apiError is an answer that is not a success. Code is S3's where S3 has
+// one; Message is for the client; cause and upstreamCode are for the log only.
+type apiError struct {
+	Status  int
+	Code    string
+	Message string
+
+	cause        error
+	upstreamCode string
+	header       http.Header // of the backend's answer, if it was one
+}
+
+func (e *apiError) Error() string {
+	if e.cause != nil {
+		return fmt.Sprintf("%s: %v", e.Code, e.cause)
+	}
+	return e.Code + ": " + e.Message
+}
+
+// newError makes an error with a code of the table below. An empty message
+// means the table's.
+func newError(code, message string) *apiError {
+	known := s3Errors[code]
+	if message == "" {
+		message = known.message
+	}
+	return &apiError{Status: known.status, Code: code, Message: message}
+}
+
+// s3Errors are the codes this gateway answers with by itself, and those of a
+// backend that tell more with a sentence. S3's own, but for the last four.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+var s3Errors = map[string]struct {
+	status  int
+	message string
+}{
+	"AccessDenied":               {403, "access denied"},
+	"BadDigest":                  {400, "the digest given does not match the body received"},
+	"BucketNotEmpty":             {409, "the bucket is not empty"},
+	"ConditionalRequestConflict": {409, "a conflicting request is under way; try again"},
+	"EntityTooLarge":             {413, "the body is larger than allowed"},
+	"EntityTooSmall":             {400, "the upload is smaller than the minimum"},
+	"ExpiredToken":               {400, "the token has expired"},
+	"IncompleteBody":             {400, "the body ended before the length given in Content-Length"},
+	"InternalError":              {500, "internal error; try again"},
+	"InvalidArgument":            {400, "invalid argument"},
+	"InvalidDigest":              {400, "the digest given is not a valid one"},
+	"InvalidObjectState":         {403, "the object is archived; restore it first"},
+	"InvalidPart":                {400, "a part was not found, or its ETag does not match"},
+	"InvalidPartOrder":           {400, "the parts are not in ascending order"},
+	"InvalidRange":               {416, "the range can't be satisfied"},
+	"InvalidRequest":             {400, "invalid request"},
+	"KeyTooLongError":            {400, "the key is too long"},
+	"MalformedXML":               {400, "the XML in the body is not well-formed, or not what the operation takes"},
+	"MetadataTooLarge":           {400, "the metadata headers exceed the maximum"},
+	"MethodNotAllowed":           {405, "this method is not allowed here"},
+	"MissingContentLength":       {411, "the request needs a Content-Length header"},
+	"NoSuchBucket":               {404, "the bucket does not exist"},
+	"NoSuchKey":                  {404, "the object does not exist"},
+	"NoSuchUpload":               {404, "the multipart upload does not exist"},
+	"NoSuchVersion":              {404, "the version does not exist"},
+	"NotImplemented":             {501, "this operation is not implemented"},
+	"OperationAborted":           {409, "a conflicting operation is under way; try again"},
+	"PreconditionFailed":         {412, "a precondition given does not hold"},
+	"QuotaExceeded":              {403, "the storage quota is exceeded"},
+	"RequestTimeout":             {400, "the body did not arrive in time"},
+	"ServiceUnavailable":         {503, "the storage service is unavailable; try again"},
+	"SlowDown":                   {503, "too many requests; slow down"},
+	"XAmzContentSHA256Mismatch":  {400, "the x-amz-content-sha256 header does not match the body received"},
+
+	"Unauthorized":    {401, "unauthorized"},
+	"TooManyRequests": {429, "too many requests"},
+	"BadGateway":      {502, "the storage service behind this gateway did not answer as it should; the gateway's log has the details"},
+	"GatewayTimeout":  {504, "the storage service behind this gateway did not answer in time"},
+}
+
+// ownFault are a backend's codes that accuse the gateway's credentials, clock
+// or configuration, not the client, who can do nothing about them.
+var ownFault = map[string]bool{
+	"AuthorizationHeaderMalformed": true, "AuthFailure": true, "CredentialsNotSupported": true,
+	"ExpiredToken": true, "IllegalLocationConstraintException": true, "InvalidAccessKeyId": true,
+	"InvalidClientTokenId": true, "InvalidSecurity": true, "InvalidToken": true,
+	"MissingSecurityHeader": true, "NotSignedUp": true, "PermanentRedirect": true, "Redirect": true,
+	"RequestExpired": true, "RequestTimeTooSkewed": true, "SignatureDoesNotMatch": true,
+	"TemporaryRedirect": true, "TokenRefreshRequired": true, "UnrecognizedClientException": true,
+}
+
+// upstreamError is a backend's error in the client's terms. Status and code
+// stay; the message is ours, for a backend's may name its host, an access key
+// or the string to sign.
+func upstreamError(status int, header http.Header, body io.Reader) *apiError {
+	code := parseErrorCode(body)
+	if status < 400 || status > 599 || status == http.StatusUnauthorized || ownFault[code] {
+		e := newError("BadGateway", "")
+		e.upstreamCode = code
+		e.cause = fmt.Errorf("the backend answered %d %s", status, code)
+		return e
+	}
+	e := &apiError{Status: status, Code: code, upstreamCode: code, header: header}
+	if e.Code == "" {
+		e.Code = codeForStatus(status)
+	}
+	if e.Message = s3Errors[e.Code].message; e.Message == "" {
+		e.Message = "the storage service refused the request"
+	}
+	return e
+}
+
+// codeForStatus is the code for an error that came without a document, as the
+// answer to a HEAD does.
+func codeForStatus(status int) string {
+	switch status {
+	case 400:
+		return "InvalidRequest"
+	case 403:
+		return "AccessDenied"
+	case 404:
+		return "NoSuchKey"
+	case 405:
+		return "MethodNotAllowed"
+	case 411:
+		return "MissingContentLength"
+	case 412:
+		return "PreconditionFailed"
+	case 416:
+		return "InvalidRange"
+	case 501:
+		return "NotImplemented"
+	case 503:
+		return "ServiceUnavailable"
+	case 500, 502, 504:
+		return "InternalError"
+	}
+	return strings.ReplaceAll(http.StatusText(status), " ", "")
+}
+
+// parseErrorCode returns the code of an error document, or "" if there is none
+// that looks like one.
+func parseErrorCode(body io.Reader) string {
+	var doc struct {
+		XMLName xml.Name `xml:"Error"`
+		Code    string
+	}
+	if xml.NewDecoder(io.LimitReader(body, maxErrorDocument)).Decode(&doc) != nil || len(doc.Code) > 64 {
+		return ""
+	}
+	for i := range len(doc.Code) {
+		if c := doc.Code[i] | 0x20; (c < 'a' || c > 'z') && c != '.' {
+			return ""
+		}
+	}
+	return doc.Code
+}
+
+// appendErrorXML appends S3's error document.
+func appendErrorXML(b []byte, e *apiError, resource, requestID string) []byte {
+	b = append(b, xmlHeader+"<Error>"...)
+	b = appendElement(b, "Code", e.Code)
+	b = appendElement(b, "Message", e.Message)
+	b = appendElement(b, "Resource", resource)
+	b = appendElement(b, "RequestId", requestID)
+	return append(b, "</Error>"...)
+}
+
+// An element of a document: one with text, or one with children.
+type element struct {
+	name     string
+	text     string
+	children []element
+}
+
+// child returns the text of the first child of a name, or "".
+func (e element) child(name string) string {
+	for _, c := range e.children {
+		if c.name == name {
+			return c.text
+		}
+	}
+	return ""
+}
+
+// parseDocument reads a document with the given root element, and nothing after
+// it. An answer that was cut, is not XML, or is larger or deeper than a list
+// has a reason to be, is an error.
+func parseDocument(r io.Reader, root string) (element, error) {
+	limited := &io.LimitedReader{R: r, N: maxListDocument}
+	d := documentReader{xml: xml.NewDecoder(limited)}
+	doc, err := d.read(root)
+	if err != nil && limited.N == 0 {
+		return element{}, fmt.Errorf("a document of more than %d bytes", maxListDocument)
+	}
+	return doc, err
+}
+
+type documentReader struct {
+	xml     *xml.Decoder
+	members int
+}
+
+func (d *documentReader) read(root string) (element, error) {
+	for {
+		token, err := d.xml.Token()
+		if err != nil {
+			return element{}, fmt.Errorf("want a document %s: %w", root, noEOF(err))
+		}
+		start, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		if start.Name.Local != root {
+			return element{}, fmt.Errorf("want a document %s, have %q", root, start.Name.Local)
+		}
+		return d.element(root, 1)
+	}
+}
+
+// element reads to the end of the element whose start was read.
+func (d *documentReader) element(name string, depth int) (element, error) {
+	e := element{name: name}
+	if d.members++; depth > maxListDepth || d.members > maxListMembers*16 {
+		return e, fmt.Errorf("a document deeper or longer than a list is")
+	}
+	for {
+		token, err := d.xml.Token()
+		if err != nil {
+			return e, noEOF(err)
+		}
+		switch t := token.(type) {
+		case xml.StartElement:
+			child, err := d.element(t.Name.Local, depth+1)
+			if err != nil {
+				return e, err
+			}
+			e.children = append(e.children, child)
+		case xml.CharData:
+			e.text += string(t)
+		case xml.EndElement:
+			if len(e.children) > 0 {
+				e.text = ""
+			}
+			return e, nil
+		}
+	}
+}
+
+// noEOF keeps the end of the input from being taken for the end of a document.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// urlEncoded names the elements that encoding-type=url encodes.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+var urlEncoded = map[string]bool{
+	"Key": true, "Prefix": true, "Delimiter": true, "Marker": true, "NextMarker": true,
+	"StartAfter": true, "KeyMarker": true, "NextKeyMarker": true,
+}
+
+// decodeKeys undoes encoding-type=url below e. Servers differ in whether a
+// space is "+" or "%20"; all write a plus sign as "%2B".
+func (e *element) decodeKeys() error {
+	if urlEncoded[e.name] && len(e.children) == 0 {
+		text, err := url.QueryUnescape(e.text)
+		if err != nil {
+			return fmt.Errorf("element %s: %w", e.name, err)
+		}
+		e.text = text
+	}
+	for i := range e.children {
+		if err := e.children[i].decodeKeys(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendTree appends an element with all below it. With encodeURL, keys are
+// written as encoding-type=url asks.
+func appendTree(b []byte, e element, encodeURL bool) []byte {
+	switch {
+	case len(e.children) > 0:
+		b = append(append(append(b, '<'), e.name...), '>')
+		for _, c := range e.children {
+			b = appendTree(b, c, encodeURL)
+		}
+		return append(append(append(b, "</"...), e.name...), '>')
+	case encodeURL && urlEncoded[e.name]:
+		return appendElement(b, e.name, uriEncode(e.text, false))
+	case e.name == "LastModified":
+		return appendElement(b, e.name, s3Time(e.text))
+	}
+	return appendElement(b, e.name, e.text)
+}
+
+// s3Time gives an instant the form S3 gives it, with three decimals, always:
+// some clients parse nothing else. What is no instant stays as it is.
+func s3Time(s string) string {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return s
+	}
+	return t.UTC().Format(s3TimeFormat)
+}
+
+func appendElement(b []byte, name, text string) []byte {
+	b = append(append(append(b, '<'), name...), '>')
+	b = appendText(b, text)
+	return append(append(append(b, "</"...), name...), '>')
+}
+
+// appendText appends text as character data. Characters that XML 1.0 has no way
+// to write (section 2.2: the control characters but tab and line breaks,
+// U+FFFE, U+FFFF) become the numeric reference that S3 itself sends: exact,
+// though a strict parser refuses it, which is why encoding-type=url exists.
+func appendText(b []byte, text string) []byte {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == '&':
+			b = append(b, "&amp;"...)
+		case r == '<':
+			b = append(b, "&lt;"...)
+		case r == '>':
+			b = append(b, "&gt;"...)
+		case r == '"':
+			b = append(b, "&#34;"...)
+		case r == '\'':
+			b = append(b, "&#39;"...)
+		case r < ' ', r == 0x7f, r == 0x85, r == 0x2028, r == 0xfffe, r == 0xffff:
+			b = append(b, "&#x"...)
+			b = strconv.AppendInt(b, int64(r), 16)
+			b = append(b, ';')
+		default:
+			b = append(b, text[i:i+size]...)
+		}
+		i += size
+	}
+	return b
+}
