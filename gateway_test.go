@@ -1,0 +1,384 @@
+package main
+
+// What the scenario tests share: the whole gateway on a port of its own, before
+// backends that record, that misbehave, or that are the embedded server.
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/textproto"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The keys of the users that every test configuration has. None may ever be in
+// a log.
+const (
+	adminKey    = "admin-key-0123456789abcdef" // role admin, every bucket
+	userKey     = "user-key-0123456789abcdef"  // role user, bucket photos
+	readOnlyKey = "ro-key-0123456789abcdefgh"  // role readonly, bucket photos
+	noneKey     = "none-key-0123456789abcdef"  // role user, no bucket
+)
+
+var testCredentials = credentials{AccessKeyID: "BACKENDKEYID", SecretAccessKey: "backend-secret-canary"}
+
+// testConfig is a configuration with the buckets photos and secret at endpoint.
+// Each change is made on the JSON before it is read: set(t, "server.idle_timeout", "1s").
+func testConfig(endpoint string, changes ...func(map[string]any)) map[string]any {
+	c := map[string]any{
+		"server": map[string]any{"port": 0},
+		"accounts": map[string]any{"main": map[string]any{
+			"endpoint_url": endpoint, "region": "us-east-1",
+			"access_key_id": testCredentials.AccessKeyID, "secret_access_key": testCredentials.SecretAccessKey,
+			"buckets": []any{"photos", "secret"},
+		}},
+		"users": map[string]any{
+			"admin": map[string]any{"api_key": adminKey, "role": "admin", "allowed_buckets": []any{"*"}},
+			"user":  map[string]any{"api_key": userKey, "role": "user", "allowed_buckets": []any{"photos"}},
+			"ro":    map[string]any{"api_key": readOnlyKey, "role": "readonly", "allowed_buckets": []any{"photos"}},
+			"none":  map[string]any{"api_key": noneKey, "role": "user"},
+		},
+		"rate_limit": map[string]any{"requests": 0},
+	}
+	for _, change := range changes {
+		change(c)
+	}
+	return c
+}
+
+// with returns a change for testConfig: the value at a path like
+// "accounts.main.region". Steps that are not there are made.
+func with(path string, value any) func(map[string]any) {
+	return func(c map[string]any) {
+		steps := strings.Split(path, ".")
+		for _, step := range steps[:len(steps)-1] {
+			next, ok := c[step].(map[string]any)
+			if !ok {
+				next = map[string]any{}
+				c[step] = next
+			}
+			c = next
+		}
+		c[steps[len(steps)-1]] = value
+	}
+}
+
+// A testGateway is a gateway that listens, and what it has logged.
+type testGateway struct {
+	t    *testing.T
+	addr string
+	url  string
+	log  *syncBuffer
+	gw   *gateway
+	http *http.Server
+}
+
+// startGateway serves a configuration until the test ends. Then no canary may
+// be in the log.
+func startGateway(t *testing.T, config map[string]any) *testGateway {
+	t.Helper()
+	data, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := parseConfig(data, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatalf("parseConfig: %v", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &testGateway{t: t, addr: listener.Addr().String(), log: &syncBuffer{}}
+	g.url = "http://" + g.addr
+	log := slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	g.gw = newGateway(conf, log)
+	for _, u := range g.gw.upstreams {
+		u.backoff = time.Millisecond
+	}
+	g.http = newServer(g.gw, log)
+	go g.http.Serve(listener)
+	t.Cleanup(func() {
+		g.http.Close()
+		for _, u := range g.gw.upstreams {
+			u.transport.(*http.Transport).CloseIdleConnections()
+		}
+		checkNoSecret(t, "the log", g.log.String())
+	})
+	return g
+}
+
+// checkNoSecret fails the test if text holds one of the canaries.
+func checkNoSecret(t *testing.T, where, text string) {
+	t.Helper()
+	for _, canary := range []string{adminKey, userKey, readOnlyKey, noneKey, testCredentials.SecretAccessKey, testCredentials.AccessKeyID, "Signature="} {
+		if strings.Contains(text, canary) {
+			t.Errorf("%s holds %q:\n%s", where, canary, text)
+		}
+	}
+}
+
+// do sends a request to the gateway and returns the answer with its body read.
+// The target is a path with an optional query, as it goes out on the wire.
+func (g *testGateway) do(method, target, key, body string, header ...string) (*http.Response, string) {
+	g.t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\n", method, target)
+	if key != "" {
+		fmt.Fprintf(&b, "X-Api-Key: %s\r\n", key)
+	}
+	for _, line := range header {
+		b.WriteString(line + "\r\n")
+	}
+	if body != "" || method == "PUT" || method == "POST" {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	}
+	b.WriteString("\r\n" + body)
+	return g.raw(method, b.String())
+}
+
+// raw sends bytes to the gateway and reads one answer. The method tells whether
+// it has a body. An answer that breaks off is returned with what came of it,
+// and the error in the header "Test-Error".
+func (g *testGateway) raw(method, request string) (*http.Response, string) {
+	g.t.Helper()
+	conn := g.dial()
+	defer conn.Close()
+	go io.WriteString(conn, request) // the gateway may answer, and close, before it has read it all
+	return readAnswer(g.t, method, conn)
+}
+
+func (g *testGateway) dial() net.Conn {
+	g.t.Helper()
+	conn, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(20 * time.Second)) // so that a test that would hang fails
+	return conn
+}
+
+func readAnswer(t *testing.T, method string, conn io.Reader) (*http.Response, string) {
+	t.Helper()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		return &http.Response{Header: http.Header{"Test-Error": {err.Error()}}}, ""
+	}
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		resp.Header.Set("Test-Error", err.Error())
+	}
+	return resp, string(data)
+}
+
+// lines returns the access log lines so far, parsed.
+func (g *testGateway) lines() []map[string]any {
+	g.t.Helper()
+	var lines []map[string]any
+	for line := range strings.Lines(g.log.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			g.t.Fatalf("a log line that is not JSON: %q", line)
+		}
+		if m["msg"] == "request" {
+			lines = append(lines, m)
+		}
+	}
+	return lines
+}
+
+// wantError checks an error answer: status, code, JSON body, hardening headers.
+func wantError(t *testing.T, resp *http.Response, body string, status int, code string) {
+	t.Helper()
+	checkHardened(t, resp)
+	var e struct {
+		Error     string
+		Status    int
+		Code      string
+		RequestID string `json:"request_id"`
+	}
+	if err := json.Unmarshal([]byte(body), &e); err != nil {
+		t.Errorf("answer %d with a body that is not JSON: %q", resp.StatusCode, body)
+		return
+	}
+	if resp.StatusCode != status || e.Status != status || e.Code != code {
+		t.Errorf("answer = %d %s, want %d %s", resp.StatusCode, strings.TrimSpace(body), status, code)
+	}
+	if e.RequestID == "" || e.RequestID != resp.Header.Get("X-Amz-Request-Id") {
+		t.Errorf("request_id = %q, header %q, want the same", e.RequestID, resp.Header.Get("X-Amz-Request-Id"))
+	}
+}
+
+func checkHardened(t *testing.T, resp *http.Response) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"X-Content-Type-Options":    "nosniff",
+		"X-Frame-Options":           "DENY",
+		"Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+		"X-Xss-Protection":          "1; mode=block",
+		"Content-Security-Policy":   "sandbox; default-src 'none'",
+	} {
+		if got := resp.Header.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("answer %d: header %s = %q, want %q", resp.StatusCode, name, got, want)
+		}
+	}
+}
+
+// A syncBuffer is a bytes.Buffer for several goroutines.
+type syncBuffer struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// A seenRequest is what a recording backend got.
+type seenRequest struct {
+	method, uri, host string
+	header            http.Header
+	body              string
+	err               error // of reading the body; nil if it came whole
+}
+
+// A recorder is a backend that keeps every request it gets and answers with
+// handler, or 200 if that is nil.
+type recorder struct {
+	*httptest.Server
+	mu   sync.Mutex // guards seen
+	seen []seenRequest
+}
+
+func startRecorder(t *testing.T, handler http.HandlerFunc) *recorder {
+	t.Helper()
+	rec := &recorder{}
+	rec.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		rec.mu.Lock()
+		rec.seen = append(rec.seen, seenRequest{r.Method, r.RequestURI, r.Host, maps.Clone(r.Header), string(body), err})
+		rec.mu.Unlock()
+		if handler != nil {
+			handler(w, r)
+		}
+	}))
+	t.Cleanup(rec.Close)
+	return rec
+}
+
+func (r *recorder) requests() []seenRequest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]seenRequest(nil), r.seen...)
+}
+
+// wantNone fails the test if the backend has heard anything.
+func (r *recorder) wantNone(t *testing.T) {
+	t.Helper()
+	if seen := r.requests(); len(seen) != 0 {
+		t.Errorf("the backend got %d requests, want none; the first: %s %s", len(seen), seen[0].method, seen[0].uri)
+	}
+}
+
+// startRawBackend accepts connections and gives each, with its number from 0,
+// to serve; the connection is closed when serve returns.
+func startRawBackend(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Reader)) (endpoint string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open sync.WaitGroup
+	t.Cleanup(func() { listener.Close(); open.Wait() })
+	go func() {
+		for n := 0; ; n++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.SetDeadline(time.Now().Add(30 * time.Second)) // a test that would hang fails
+			open.Go(func() {
+				defer conn.Close()
+				serve(n, conn, bufio.NewReader(conn))
+			})
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}
+
+// readHead reads the head of a request: the request line and the headers.
+func readHead(r *bufio.Reader) (line string, header textproto.MIMEHeader, err error) {
+	tp := textproto.NewReader(r)
+	if line, err = tp.ReadLine(); err != nil {
+		return "", nil, err
+	}
+	header, err = tp.ReadMIMEHeader()
+	return line, header, err
+}
+
+// startDemoBackend is the embedded server with the buckets photos and secret.
+func startDemoBackend(t *testing.T) *httptest.Server {
+	t.Helper()
+	demo, err := newDemoServer(t.TempDir(), testCredentials, "photos", "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(demo)
+	t.Cleanup(server.Close)
+	return server
+}
+
+func TestGatewayRoundTrip(t *testing.T) {
+	g := startGateway(t, testConfig(startDemoBackend(t).URL))
+	resp, body := g.do("PUT", "/photos/cat.txt", userKey, "meow", "Content-Type: text/x-cat", "x-amz-meta-name: Tom")
+	if resp.StatusCode != 200 || body != "" {
+		t.Fatalf("PUT = %d %q, want 200", resp.StatusCode, body)
+	}
+	checkHardened(t, resp)
+	resp, body = g.do("GET", "/photos/cat.txt", readOnlyKey, "")
+	if resp.StatusCode != 200 || body != "meow" {
+		t.Fatalf("GET = %d %q, want 200 meow", resp.StatusCode, body)
+	}
+	checkHardened(t, resp)
+	for name, want := range map[string]string{
+		"Content-Type": "text/x-cat", "X-Amz-Meta-Name": "Tom", "Content-Length": "4",
+		"Etag": `"4a4be40c96ac6314e91d93f38043a634"`, // echo -n meow | md5sum
+	} {
+		if got := resp.Header.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("GET: header %s = %q, want %q", name, got, want)
+		}
+	}
+	resp, _ = g.do("HEAD", "/photos/cat.txt", readOnlyKey, "")
+	if resp.StatusCode != 200 || resp.ContentLength != 4 {
+		t.Errorf("HEAD = %d, Content-Length %d, want 200, 4", resp.StatusCode, resp.ContentLength)
+	}
+	resp, body = g.do("DELETE", "/photos/cat.txt", readOnlyKey, "")
+	wantError(t, resp, body, 403, "AccessDenied")
+	resp, _ = g.do("DELETE", "/photos/cat.txt", userKey, "")
+	if resp.StatusCode != 204 {
+		t.Errorf("DELETE = %d, want 204", resp.StatusCode)
+	}
+	resp, body = g.do("GET", "/photos/cat.txt", readOnlyKey, "")
+	wantError(t, resp, body, 404, "NoSuchKey")
+	if lines := g.lines(); len(lines) != 6 || lines[0]["operation"] != "PutObject" || lines[0]["bytes_in"] != 4.0 || lines[1]["bytes_out"] != 4.0 {
+		t.Errorf("log = %v, want six lines, the first a PutObject of 4 bytes", lines)
+	}
+}
