@@ -90,13 +90,23 @@ func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 		if len(values) > 1 {
 			values = []string{strings.Join(values, ",")}
 		}
-		out[name] = values
+		out[wireName(name)] = values
 	}
 	removeNamed(out, in["Connection"])
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = []string{""} // or http.Transport would add its own
 	}
 	return out, nil
+}
+
+// wireName is the name a header is sent by. net/http writes names as "X-Amz-Meta-Name",
+// and S3 in lower case; SDKs hand on what is behind "x-amz-meta-" as they find
+// it, and a program that looks for "name" does not find "Name".
+func wireName(name string) string {
+	if strings.HasPrefix(name, "X-Amz-Meta-") {
+		return strings.ToLower(name)
+	}
+	return name
 }
 
 func checkHeader(name string, values []string, r role) *apiError {
@@ -133,7 +143,9 @@ func single(name string) bool {
 func removeNamed(h http.Header, connection []string) {
 	for _, value := range connection {
 		for name := range strings.SplitSeq(value, ",") {
-			h.Del(strings.TrimSpace(name))
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			delete(h, name)
+			delete(h, wireName(name))
 		}
 	}
 }
@@ -142,7 +154,7 @@ func removeNamed(h http.Header, connection []string) {
 func returnHeader(out, in http.Header) {
 	for name, values := range in {
 		if !notReturned[name] && !strings.HasPrefix(name, "Access-Control-") {
-			out[name] = values
+			out[wireName(name)] = values
 		}
 	}
 	removeNamed(out, in["Connection"])

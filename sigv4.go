@@ -143,7 +143,7 @@ func signedName(name string) (string, bool) {
 	case "Range":
 		return "range", true
 	}
-	if strings.HasPrefix(name, "X-Amz-") {
+	if strings.HasPrefix(name, "X-Amz-") || strings.HasPrefix(name, "x-amz-") {
 		return strings.ToLower(name), true
 	}
 	return "", false
