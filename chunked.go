@@ -184,16 +184,13 @@ func (c *chunkedReader) nextChunk() error {
 	case size > c.left:
 		return malformedChunk("the chunks hold more than x-amz-decoded-content-length says")
 	case size > 0 && c.short:
-		e := newError("InvalidRequest", fmt.Sprintf("only the last chunk may be smaller than %d bytes", minChunk))
-		e.Code = "InvalidChunkSizeError"
-		return e
+		return newError("InvalidChunkSizeError", "")
 	case size > 0:
 		c.left -= size
 		c.short = size < minChunk
 		return nil
 	case c.left > 0:
-		e := newError("IncompleteBody", "the chunks hold less than x-amz-decoded-content-length says")
-		return e
+		return newError("IncompleteBody", "the chunks hold less than x-amz-decoded-content-length says")
 	}
 	return c.end()
 }

@@ -1,0 +1,263 @@
+package main
+
+// The second door: a client's own Signature Version 4, whose access key id is
+// the user's name and whose secret is the user's API key. It comes in the
+// Authorization header or, presigned, in the query. It is verified from the
+// request as it was received, before anything else looks at it.
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+
+import (
+	"crypto/subtle"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxSkew          = 15 * time.Minute // between the client's clock and ours, either way
+	maxPresignExpiry = 604800           // seconds: seven days
+)
+
+// A claim is what a client says about its signature, checked for form only.
+type claim struct {
+	accessKeyID   string
+	date, region  string // of the scope
+	signedHeaders []string
+	signature     string // hex
+	amzDate       string
+	at            time.Time     // amzDate, parsed
+	expires       time.Duration // of a presigned request
+	presigned     bool
+
+	key []byte // the signing key that fits, once verified
+}
+
+// hasClaim reports whether a request is signed, in the header or in the query.
+func hasClaim(r *http.Request, query []parameter) (header, presigned bool) {
+	for _, p := range query {
+		switch p.name {
+		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature":
+			presigned = true
+		}
+	}
+	return len(r.Header["Authorization"]) > 0, presigned
+}
+
+// parseClaim reads the claim of a request that has one.
+func parseClaim(r *http.Request, query []parameter, presigned bool) (*claim, *apiError) {
+	if presigned {
+		return parsePresigned(query)
+	}
+	return parseAuthorization(r.Header)
+}
+
+// parseAuthorization reads
+//
+//	AWS4-HMAC-SHA256 Credential=ID/20130524/us-east-1/s3/aws4_request,
+//	    SignedHeaders=host;x-amz-date, Signature=64hex
+//
+// in which each part stands once.
+func parseAuthorization(h http.Header) (*claim, *apiError) {
+	values := h["Authorization"]
+	rest, ok := strings.CutPrefix(values[0], signatureAlgorithm+" ")
+	if !ok || len(values) > 1 {
+		return nil, newError("InvalidRequest", "the authorization mechanism is not supported; use x-api-key or AWS4-HMAC-SHA256")
+	}
+	parts := map[string]string{}
+	for part := range strings.SplitSeq(rest, ",") {
+		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
+		if _, twice := parts[name]; !ok || twice {
+			return nil, newError("AuthorizationHeaderMalformed", "")
+		}
+		parts[name] = value
+	}
+	c := &claim{signature: parts["Signature"]}
+	if len(parts) != 3 || !c.setScope(parts["Credential"]) || !c.setHeaders(parts["SignedHeaders"]) || !isSignature(c.signature) {
+		return nil, newError("AuthorizationHeaderMalformed", "")
+	}
+	dates := h["X-Amz-Date"]
+	if len(dates) != 1 || !c.setDate(dates[0]) {
+		return nil, newError("AccessDenied", "a signed request needs one x-amz-date header, like 20130524T000000Z")
+	}
+	if len(h["X-Amz-Content-Sha256"]) != 1 {
+		return nil, newError("InvalidRequest", "a signed request needs one x-amz-content-sha256 header")
+	}
+	return c, nil
+}
+
+// parsePresigned reads the same from the query; that no parameter stands there
+// twice has been checked by parseQuery.
+func parsePresigned(query []parameter) (*claim, *apiError) {
+	c := &claim{presigned: true, signature: get(query, "X-Amz-Signature")}
+	expires := get(query, "X-Amz-Expires")
+	seconds, err := strconv.ParseUint(expires, 10, 32)
+	switch {
+	case get(query, "X-Amz-Algorithm") != signatureAlgorithm:
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Algorithm wants to be AWS4-HMAC-SHA256")
+	case err != nil || seconds < 1 || seconds > maxPresignExpiry || expires[0] == '+':
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Expires wants a number of seconds from 1 to 604800")
+	case !c.setScope(get(query, "X-Amz-Credential")):
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Credential wants the form ID/20130524/region/s3/aws4_request")
+	case !c.setHeaders(get(query, "X-Amz-SignedHeaders")):
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-SignedHeaders wants a sorted list of headers with host in it")
+	case !c.setDate(get(query, "X-Amz-Date")):
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Date wants the form 20130524T000000Z")
+	case !isSignature(c.signature):
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Signature wants 64 hex digits")
+	}
+	c.expires = time.Duration(seconds) * time.Second
+	return c, nil
+}
+
+// setScope takes "ID/date/region/s3/aws4_request". Any region will do: the
+// gateway has none, and clients must name one.
+func (c *claim) setScope(credential string) bool {
+	parts := strings.Split(credential, "/")
+	if len(parts) != 5 || parts[0] == "" || len(parts[1]) != 8 || parts[2] == "" || parts[3] != "s3" || parts[4] != scopeTerminator {
+		return false
+	}
+	c.accessKeyID, c.date, c.region = parts[0], parts[1], parts[2]
+	return true
+}
+
+// setHeaders takes names in lower case, sorted, none twice, host among them.
+func (c *claim) setHeaders(list string) bool {
+	c.signedHeaders = strings.Split(list, ";")
+	for i, name := range c.signedHeaders {
+		if name == "" || name != strings.ToLower(name) || i > 0 && name <= c.signedHeaders[i-1] {
+			return false
+		}
+	}
+	return slices.Contains(c.signedHeaders, "host")
+}
+
+// setDate takes the form of amzDateFormat. time.Parse would let "…00.5Z" pass.
+func (c *claim) setDate(value string) bool {
+	t, err := time.Parse(amzDateFormat, value)
+	c.amzDate, c.at = value, t
+	return err == nil && len(value) == len(amzDateFormat)
+}
+
+func isSignature(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return len(s) == 64
+}
+
+// checkTime refuses what is not of now: an old request may have been overheard.
+func (c *claim) checkTime(now time.Time) *apiError {
+	age := now.Sub(c.at)
+	switch {
+	case c.date != c.amzDate[:8]:
+		return newError("SignatureDoesNotMatch", "the date of the credential scope is not that of the request")
+	case c.presigned && age > c.expires:
+		return newError("AccessDenied", "the presigned request has expired")
+	case c.presigned && age < -maxSkew:
+		return newError("AccessDenied", "the presigned request is not valid yet")
+	case !c.presigned && (age > maxSkew || age < -maxSkew):
+		return newError("RequestTimeTooSkewed", "")
+	}
+	return nil
+}
+
+// checkHeaders refuses a request to which somebody on the way could have added
+// an x-amz-* header, x-amz-copy-source above all.
+func (c *claim) checkHeaders(h http.Header) *apiError {
+	for name := range h {
+		if strings.HasPrefix(name, "X-Amz-") && !slices.Contains(c.signedHeaders, strings.ToLower(name)) {
+			return newError("AccessDenied", "there are x-amz-* headers in the request that were not signed")
+		}
+	}
+	return nil
+}
+
+// canonicalRequest writes the request down as its client did before it signed.
+// The path is in escaped form, as received.
+func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter) ([]byte, *apiError) {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, newError("InvalidRequest", "the path is not properly percent-encoded")
+	}
+	payloadHash := unsignedPayload
+	if values := r.Header["X-Amz-Content-Sha256"]; len(values) == 1 {
+		payloadHash = values[0]
+	}
+	if c.presigned {
+		query = slices.DeleteFunc(slices.Clone(query), func(p parameter) bool { return p.name == "X-Amz-Signature" })
+		if value := get(query, "X-Amz-Content-Sha256"); value != "" {
+			payloadHash = value
+		}
+	}
+	fields := make([]headerField, 0, len(c.signedHeaders))
+	for _, name := range c.signedHeaders {
+		value, ok := receivedHeader(r, name)
+		if !ok {
+			return nil, newError("SignatureDoesNotMatch", "a header that was signed is not in the request")
+		}
+		fields = append(fields, headerField{name, value})
+	}
+	return appendCanonicalRequest(nil, r.Method, uriEncode(decoded, false), canonicalQuery(query), fields, payloadHash), nil
+}
+
+// receivedHeader finds a header by its lower-case name, those too that net/http
+// keeps elsewhere.
+func receivedHeader(r *http.Request, name string) (string, bool) {
+	switch name {
+	case "host":
+		return r.Host, r.Host != ""
+	case "transfer-encoding":
+		return strings.Join(r.TransferEncoding, ","), len(r.TransferEncoding) > 0
+	}
+	values, ok := r.Header[http.CanonicalHeaderKey(name)]
+	return strings.Join(values, ","), ok
+}
+
+// verify checks the claim against the user's keys. An unknown user costs as
+// much as a wrong key.
+func (c *claim) verify(u *user, r *http.Request, path string, query []parameter, now time.Time) *apiError {
+	if err := c.checkTime(now); err != nil {
+		return err
+	}
+	if err := c.checkHeaders(r.Header); err != nil {
+		return err
+	}
+	canonical, err := c.canonicalRequest(r, path, query)
+	if err != nil {
+		return err
+	}
+	secrets := []string{"nobody has this key"}
+	if u != nil && len(u.secrets) > 0 {
+		secrets = u.secrets
+	}
+	text := stringToSign(c.amzDate, c.scope(), canonical)
+	for _, secret := range secrets {
+		key := signingKey(secret, c.date, c.region, "s3")
+		// In constant time: how far a guess was right must not be heard.
+		if subtle.ConstantTimeCompare(signature(key, text), []byte(c.signature)) == 1 && u != nil && len(u.secrets) > 0 {
+			c.key = key
+			return nil
+		}
+	}
+	switch {
+	case u == nil:
+		return newError("InvalidAccessKeyId", "")
+	case len(u.secrets) == 0:
+		return newError("AccessDenied", "this user's key is kept as a digest, with which no signature can be verified; send the key as x-api-key")
+	}
+	return newError("SignatureDoesNotMatch", "")
+}
+
+func (c *claim) scope() string { return credentialScope(c.date, c.region, "s3") }
+
+// chunks returns the verifier of the chunks that follow a signed head.
+func (c *claim) chunks() *chunkSigner {
+	return &chunkSigner{key: c.key, amzDate: c.amzDate, scope: c.scope(), previous: c.signature}
+}
