@@ -52,8 +52,8 @@ var operations = []operation{
 	{"DeleteObject", "DELETE", objectLevel, "", "", actionWrite, "", (*gateway).deleteObject},
 }
 
-// patterns of the levels for ServeMux. The gateway hands it a path whose key is
-// one escaped segment, so that it finds nothing to clean and nowhere to redirect.
+// patterns of the levels for ServeMux, to which the gateway hands a path of the
+// same shape.
 var patterns = map[level]string{
 	serviceLevel: "/{$}",
 	bucketLevel:  "/{bucket}",
