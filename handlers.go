@@ -5,6 +5,7 @@ package main
 // passed; nothing after the first looks at the path again.
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,13 +63,11 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	// From here on the path is what was parsed, in a form that ServeMux has
-	// nothing to clean in: a key is one segment, whatever bytes it has.
-	r.URL.Path = "/" + x.target.bucket
-	r.URL.RawPath = ""
+	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
+	// and nowhere to redirect to.
+	r.URL.Path, r.URL.RawPath = "/"+x.target.bucket, ""
 	if x.target.key != "" {
-		r.URL.RawPath = r.URL.Path + "/" + url.PathEscape(x.target.key)
-		r.URL.Path += "/" + x.target.key
+		r.URL.Path += "/key"
 	}
 	g.mux.ServeHTTP(x, r)
 }
@@ -90,9 +88,10 @@ func (g *gateway) admit(x *exchange) *apiError {
 
 // parse is the only place where a path or a query is read.
 func (g *gateway) parse(x *exchange) *apiError {
-	if x.r.ProtoMajor == 1 && x.r.ProtoMinor != 1 {
-		// net/http drops the Transfer-Encoding of an HTTP/1.0 request and would
-		// run the chunks as the next one.
+	if x.r.ProtoMajor == 1 && (x.r.ProtoMinor != 1 || x.r.ContentLength < 0) {
+		// net/http drops the Transfer-Encoding of an HTTP/1.0 request, and would
+		// run the chunks as the next one; and the Content-Length of a request that
+		// has both, after which RFC 9112 section 6.1 wants the connection closed.
 		x.Header().Set("Connection", "close")
 	}
 	path, err := requestPath(x.r)
@@ -295,9 +294,20 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	x.upstreamID = resp.Header.Get("X-Amz-Request-Id")
 	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusNotModified {
 		defer resp.Body.Close()
-		return nil, upstreamError(resp.StatusCode, resp.Header, resp.Body)
+		return nil, upstreamError(resp.StatusCode, resp.Header, readable(resp))
 	}
 	return resp, nil
+}
+
+// readable is the body of an error for the gateway itself to read: the client may
+// have asked for gzip, and some servers compress their errors too.
+func readable(resp *http.Response) io.Reader {
+	if resp.Header.Get("Content-Encoding") == "gzip" {
+		if plain, err := gzip.NewReader(resp.Body); err == nil {
+			return plain
+		}
+	}
+	return resp.Body
 }
 
 // transportError tells whose fault it was that there is no answer.
@@ -331,7 +341,6 @@ var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 // respond streams a backend's answer to the client. If either of them breaks
 // off, so does the answer.
 func (x *exchange) respond(resp *http.Response) {
-	x.stopBody()
 	h := x.Header()
 	returnHeader(h, resp.Header)
 	h["X-Amz-Request-Id"] = []string{x.id}
