@@ -1424,7 +1424,7 @@ func (serviceZeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestAbuse106DeadBackends(t *testing.T) {
 	var clients sync.WaitGroup
 	start := time.Now()
-	const object = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+	const object = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n"
 	rest := func(conn net.Conn) { io.Copy(io.Discard, conn) } // until the gateway leaves
 	for _, test := range []struct {
 		name   string
