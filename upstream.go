@@ -83,6 +83,8 @@ type outgoing struct {
 	body        io.Reader
 	length      int64  // of the body
 	payloadHash string // as signer.sign takes it
+
+	patience time.Duration // for the head of the answer; 0 is the account's response_header_timeout
 }
 
 // roundTrip sends a request and returns the head of the answer, whatever its
@@ -177,8 +179,12 @@ func statusOf(resp *http.Response) int {
 // response_header_timeout; for each next byte of either body by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	dog := time.AfterFunc(u.account.connectTimeout+u.account.responseHeaderTimeout, func() { cancel(errNoProgress) })
-	resp, err := u.transport.RoundTrip(u.request(ctx, out, dog))
+	patience := out.patience
+	if patience == 0 {
+		patience = u.account.responseHeaderTimeout
+	}
+	dog := time.AfterFunc(u.account.connectTimeout+patience, func() { cancel(errNoProgress) })
+	resp, err := u.transport.RoundTrip(u.request(ctx, out, dog, patience))
 	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 599) {
 		resp.Body.Close() // a 101 has a body that is the connection itself
 		err = fmt.Errorf("the backend answered with status %d", resp.StatusCode)
@@ -198,7 +204,7 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, 
 
 // request makes the signed request. Its URL is put together from parts that are
 // encoded already: nothing is parsed or joined that a key could bend.
-func (u *upstream) request(ctx context.Context, out *outgoing, dog *time.Timer) *http.Request {
+func (u *upstream) request(ctx context.Context, out *outgoing, dog *time.Timer, patience time.Duration) *http.Request {
 	host, path := u.address(out.target)
 	req := &http.Request{
 		Method:        out.method,
@@ -212,7 +218,7 @@ func (u *upstream) request(ctx context.Context, out *outgoing, dog *time.Timer) 
 	}
 	if out.body != nil {
 		// No GetBody: with it, net/http could send the body a second time.
-		req.Body = &watchedUpload{out.body, dog, u.idle, u.account.responseHeaderTimeout}
+		req.Body = &watchedUpload{out.body, dog, u.idle, patience}
 	}
 	u.signer.sign(req, out.payloadHash, time.Now())
 	return req.WithContext(ctx)
