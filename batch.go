@@ -6,6 +6,7 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 import (
+	"bytes"
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/xml"
@@ -68,7 +69,8 @@ var deleteMembers = set("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 // second root, no other namespace, no element that S3 does not have. The error is
 // for the client.
 func parseDelete(body []byte) (element, error) {
-	d := documentReader{xml: xml.NewDecoder(strings.NewReader(string(body))), namespaces: []string{"", s3Namespace}}
+	d := newDocumentReader(bytes.NewReader(body))
+	d.namespaces = []string{"", s3Namespace}
 	doc, err := d.read("Delete")
 	if err != nil {
 		return doc, err
@@ -112,7 +114,7 @@ func checkMembers(object element) error {
 // ends returns an error if anything but white space and comments follows.
 func (d *documentReader) ends() error {
 	for {
-		token, err := d.xml.Token()
+		token, err := d.next()
 		switch t := token.(type) {
 		case nil:
 			if err == io.EOF {

@@ -162,6 +162,9 @@ func expandValue(s string, lookupEnv func(string) (string, bool)) (string, error
 		return strings.TrimRight(string(data), "\r\n"), err
 	}
 	var missing error
+	if strings.Count(s, "${") != len(variable.FindAllString(s, -1)) {
+		return "", fmt.Errorf("has a ${ that is not of the form ${NAME} or ${NAME:-default}")
+	}
 	s = variable.ReplaceAllStringFunc(s, func(m string) string {
 		part := variable.FindStringSubmatch(m)
 		if value, ok := lookupEnv(part[1]); ok {

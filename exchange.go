@@ -19,9 +19,12 @@ import (
 	"time"
 )
 
-// drainTimeout bounds how long a refused upload may take to send the rest of
-// a small body; net/http reads up to 256 KiB of it to keep the connection.
-const drainTimeout = 5 * time.Second
+// drainTimeout bounds how long a client may take to send the rest of a small
+// body that nobody wants, and maxDrain what is small, in bytes.
+const (
+	drainTimeout = 5 * time.Second
+	maxDrain     = 256 << 10
+)
 
 // statusClientGone is what the log says when the client left before an answer.
 // The number is nginx's; it is never sent.
@@ -106,6 +109,7 @@ func (x *exchange) abort(cause error) {
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
 	x.status = status
+	x.stopBody()
 	x.progress()
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -155,7 +159,6 @@ func (x *exchange) fail(e *apiError) {
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
 	}
-	x.stopBody()
 	h := x.Header()
 	if e.header != nil {
 		returnErrorHeader(h, e.header)
@@ -193,22 +196,37 @@ func appendErrorJSON(e *apiError, requestID string) []byte {
 	return append(body, '\n')
 }
 
-// resource is the path as errors name it.
+// resource is the path as errors name it, escaped: a key may hold what no XML can.
 func (x *exchange) resource() string {
 	switch x.target.level() {
 	case objectLevel:
-		return "/" + x.target.bucket + "/" + x.target.key
+		return "/" + x.target.bucket + "/" + uriEncode(x.target.key, false)
 	case bucketLevel:
 		return "/" + x.target.bucket
 	}
 	return "/"
 }
 
-// stopBody gives up on what is left of the request's body. Without a deadline
-// net/http would wait for it as long as the client likes.
+// stopBody gives up on what is left of the request's body, before the answer.
+// Of a small rest, the end is looked for, so that the connection can be kept, as
+// net/http does; but that would wait for it as long as the client likes. A client
+// that waits for "100 Continue" is not to be asked for its body now.
 func (x *exchange) stopBody() {
-	if x.r.ContentLength != 0 && !x.body.done.Load() {
-		x.control.SetReadDeadline(time.Now().Add(drainTimeout))
+	if x.r.ContentLength == 0 || x.r.ProtoMajor != 1 || x.body.done.Load() {
+		return
+	}
+	if x.body.err.Load() != nil || x.r.Header.Get("Expect") != "" {
+		x.control.SetReadDeadline(time.Now())
+		return
+	}
+	// Less than the time that the answer, which waits for this, has to be written.
+	x.control.SetReadDeadline(time.Now().Add(min(drainTimeout, x.idle/2)))
+	if x.r.ContentLength > maxDrain {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, x.body.body, maxDrain); err == io.EOF {
+		x.body.done.Store(true)
+		x.control.SetReadDeadline(time.Time{})
 	}
 }
 

@@ -308,7 +308,7 @@ func startRawBackend(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Rea
 	}
 	var open sync.WaitGroup
 	t.Cleanup(func() { listener.Close(); open.Wait() })
-	go func() {
+	open.Go(func() {
 		for n := 0; ; n++ {
 			conn, err := listener.Accept()
 			if err != nil {
@@ -320,7 +320,7 @@ func startRawBackend(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Rea
 				serve(n, conn, bufio.NewReader(conn))
 			})
 		}
-	}()
+	})
 	return "http://" + listener.Addr().String()
 }
 

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -18,7 +19,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,16 +73,14 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	// From here on the path is what was parsed, in a form that ServeMux has
-	// nothing to clean in: a key is one segment, whatever bytes it has.
-	r.URL.Path = "/" + x.target.bucket
-	r.URL.RawPath = ""
+	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
+	// and nowhere to redirect to.
+	r.URL.Path, r.URL.RawPath = "/"+x.target.bucket, ""
 	if x.target.page != "" {
-		r.URL.Path = "/-/-/" + x.target.page
+		r.URL.Path = "/-/-/page"
 	}
 	if x.target.key != "" {
-		r.URL.RawPath = r.URL.Path + "/" + url.PathEscape(x.target.key)
-		r.URL.Path += "/" + x.target.key
+		r.URL.Path += "/key"
 	}
 	g.mux.ServeHTTP(x, r)
 }
@@ -102,9 +100,10 @@ func (g *gateway) admit(x *exchange) *apiError {
 
 // parse is the only place where a path or a query is read.
 func (g *gateway) parse(x *exchange) *apiError {
-	if x.r.ProtoMajor == 1 && x.r.ProtoMinor != 1 {
-		// net/http drops the Transfer-Encoding of an HTTP/1.0 request and would
-		// run the chunks as the next one.
+	if x.r.ProtoMajor == 1 && (x.r.ProtoMinor != 1 || x.r.ContentLength < 0) {
+		// net/http drops the Transfer-Encoding of an HTTP/1.0 request, and would
+		// run the chunks as the next one; and the Content-Length of a request that
+		// has both, after which RFC 9112 section 6.1 wants the connection closed.
 		x.Header().Set("Connection", "close")
 	}
 	path, err := requestPath(x.r)
@@ -369,9 +368,20 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	x.upstreamID = resp.Header.Get("X-Amz-Request-Id")
 	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusNotModified {
 		defer resp.Body.Close()
-		return nil, upstreamError(resp.StatusCode, resp.Header, resp.Body)
+		return nil, upstreamError(resp.StatusCode, resp.Header, readable(resp))
 	}
 	return resp, nil
+}
+
+// readable is the body of an error for the gateway itself to read: the client may
+// have asked for gzip, and some servers compress their errors too.
+func readable(resp *http.Response) io.Reader {
+	if resp.Header.Get("Content-Encoding") == "gzip" {
+		if plain, err := gzip.NewReader(resp.Body); err == nil {
+			return plain
+		}
+	}
+	return resp.Body
 }
 
 // transportError tells whose fault it was that there is no answer.
@@ -405,7 +415,6 @@ var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 // respond streams a backend's answer to the client. If either of them breaks
 // off, so does the answer.
 func (x *exchange) respond(resp *http.Response) {
-	x.stopBody()
 	h := x.Header()
 	returnHeader(h, resp.Header)
 	h["X-Amz-Request-Id"] = []string{x.id}

@@ -38,6 +38,7 @@ var notForwarded = set(
 var refused = []string{
 	"X-Amz-Meta-Snowball-Auto-Extract", "X-Amz-Replication-", "X-Minio-", "X-Rgw-",
 	"X-Container-", "X-Object-Manifest", "X-Delete-At", "X-Delete-After",
+	"X-Copy-From", "X-Copy-From-", "X-Symlink-Target", "X-Symlink-Target-", // Swift's copies and links, to any bucket
 }
 
 // adminOnly are headers that hand out rights or take protection away.

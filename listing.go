@@ -172,6 +172,9 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	if err != nil {
 		return err
 	}
+	if _, err := lastPage(page); err != nil {
+		return badGateway(err)
+	}
 	x.Header()["Content-Type"] = []string{"application/xml"}
 	x.WriteHeader(http.StatusOK)
 	b := appendListStart(nil, "ListBucketResult")
@@ -191,7 +194,10 @@ func (g *gateway) listAll(x *exchange) *apiError {
 				b = appendTree(b, e, encodeURL)
 			}
 		}
-		last := page.child("IsTruncated") != "true"
+		last, unclear := lastPage(page)
+		if unclear != nil {
+			x.abort(unclear)
+		}
 		if last {
 			b = append(b, "</ListBucketResult>"...)
 		}
@@ -205,13 +211,27 @@ func (g *gateway) listAll(x *exchange) *apiError {
 			x.abort(err)
 		}
 		previous := token
-		if token = page.child("NextContinuationToken"); token == "" || token == previous {
-			x.abort(errors.New("a truncated page without a token for the next"))
+		if token = page.child("NextContinuationToken"); token == previous {
+			x.abort(errors.New("two pages with the same token for the next"))
 		}
 		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListBucketResult"); err != nil {
 			x.abort(err)
 		}
 		b = b[:0]
+	}
+}
+
+// lastPage reports whether a page is the last. What is neither a clear yes nor a
+// clear no must not shorten a list.
+func lastPage(page element) (bool, error) {
+	token := page.child("NextContinuationToken")
+	switch truncated := page.child("IsTruncated"); {
+	case truncated == "true" && token != "":
+		return false, nil
+	case (truncated == "false" || truncated == "") && token == "":
+		return true, nil
+	default:
+		return false, fmt.Errorf("a page with IsTruncated %q, and a token: %t", shortened(truncated, 16), token != "")
 	}
 }
 
@@ -225,6 +245,7 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, root string) (elemen
 	if refusal != nil {
 		return element{}, refusal
 	}
+	delete(out.header, "Accept-Encoding") // it is the gateway that reads the page
 	out.query = withParameter(query, "encoding-type", "url")
 	resp, refusal := g.send(x, out)
 	if refusal != nil {

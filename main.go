@@ -105,6 +105,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	slog.SetDefault(log) // for the words that net/http has for itself
 	if *demo {
 		return runDemo(ctx, *demoDir, stdout, log)
 	}

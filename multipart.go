@@ -88,25 +88,32 @@ func (x *exchange) relayProlog(body *bufio.Reader) error {
 		return err
 	}
 	for declared := false; ; {
-		next, err := body.Peek(2)
-		switch {
-		case err != nil:
+		next, err := body.Peek(1)
+		if err != nil {
 			return noEOF(err)
-		case next[0] == '<' && next[1] == '?' && !declared:
+		}
+		switch next[0] {
+		case '<':
+			if next, err = body.Peek(2); err != nil || next[1] != '?' || declared {
+				return err
+			}
 			declared = true
 			if _, err := body.ReadSlice('>'); err != nil {
 				return noEOF(err)
 			}
-		case next[0] == '<':
-			return nil
-		default:
+		case ' ', '\t', '\r', '\n':
 			body.Discard(1)
-			if body.Buffered() == 0 { // all that has come is passed on before we wait
-				if _, err := x.Write(next[:1]); err != nil {
-					return err
-				}
-				x.control.Flush()
-			}
+		default:
+			return errors.New("text before the document")
+		}
+		if body.Buffered() > 0 {
+			continue
+		}
+		if _, err := x.Write([]byte(" ")); err != nil { // a sign of life, before we wait
+			return err
+		}
+		if err := x.control.Flush(); err != nil {
+			return err
 		}
 	}
 }

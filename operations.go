@@ -124,8 +124,8 @@ func bucketConfigurations() []operation {
 	return rows
 }
 
-// patterns of the levels for ServeMux. The gateway hands it a path whose key is
-// one escaped segment, so that it finds nothing to clean and nowhere to redirect.
+// patterns of the levels for ServeMux, to which the gateway hands a path of the
+// same shape.
 var patterns = map[level]string{
 	serviceLevel: "/{$}",
 	pageLevel:    "/-/-/{page}", // three segments: two would be a bucket and a key

@@ -160,6 +160,11 @@ func requestPath(r *http.Request) (string, error) {
 	case strings.Contains(r.RequestURI, "#"):
 		return "", fmt.Errorf(`a "#" in a key is written %%23`)
 	}
+	if r.URL.RawPath != "" {
+		// EscapedPath would escape the path anew if one byte in it should have
+		// been escaped and was not, and forget which slashes were.
+		return r.URL.RawPath, nil
+	}
 	return r.URL.EscapedPath(), nil
 }
 

@@ -27,6 +27,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -272,8 +273,8 @@ func parseQuery(raw string) ([]parameter, error) {
 		name, value, _ := strings.Cut(pair, "=")
 		name, err1 := url.QueryUnescape(name)
 		value, err2 := url.QueryUnescape(value)
-		if err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("a query parameter is not properly percent-encoded")
+		if err1 != nil || err2 != nil || !utf8.ValidString(name+value) {
+			return nil, fmt.Errorf("a query parameter is not properly percent-encoded UTF-8")
 		}
 		if slices.ContainsFunc(params, func(p parameter) bool { return p.name == name }) {
 			return nil, fmt.Errorf("the query parameter %q is given more than once", name)

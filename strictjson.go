@@ -86,8 +86,12 @@ func (d *strictDecoder) value(path string, v reflect.Value) {
 	case string:
 		d.str(path, t, v)
 	case json.Number:
+		if !isInt(v.Type()) { // a secret, perhaps, without its quotes
+			d.fault(path, "want %s, have a number", wanted(v.Type()))
+			return
+		}
 		n, err := strconv.ParseInt(t.String(), 10, 64)
-		if !isInt(v.Type()) || err != nil || v.OverflowInt(n) {
+		if err != nil || v.OverflowInt(n) {
 			d.fault(path, "want %s, have %s", wanted(v.Type()), t)
 			return
 		}

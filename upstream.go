@@ -10,9 +10,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"time"
@@ -61,7 +63,7 @@ func newTransport(a *account) *http.Transport {
 	protocols.SetHTTP1(true) // what S3 services speak, with bodies that can be told whole from cut
 	return &http.Transport{
 		Proxy:                  nil, // never from the environment: only configured endpoints are contacted
-		DialContext:            (&net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:            dialBackend(&net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}),
 		TLSHandshakeTimeout:    a.connectTimeout,
 		Protocols:              protocols,
 		DisableCompression:     true, // or stored gzip would be unpacked on the way
@@ -147,8 +149,11 @@ func (u *upstream) retryDelay(attempt int, resp *http.Response) (time.Duration, 
 // retryAfter reads a Retry-After header, seconds or a date: RFC 9110 section
 // 10.2.3. It is 0 for what is neither.
 func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+	switch seconds, err := strconv.ParseUint(value, 10, 31); {
+	case err == nil:
 		return time.Duration(seconds) * time.Second
+	case errors.Is(err, strconv.ErrRange):
+		return math.MaxInt64 // longer than anybody waits
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return max(0, date.Sub(now))
@@ -177,34 +182,46 @@ func statusOf(resp *http.Response) int {
 // attempt sends a request once. Three waits are bounded: for the connection by
 // the transport; for the head of the answer, from the last byte of the body, by
 // response_header_timeout; for each next byte of either body by idle_timeout.
-func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (u *upstream) attempt(client context.Context, out *outgoing) (*http.Response, error) {
+	var f flight
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
+	end := func(cause error) {
+		f.end(cause, out.body != nil)
+		cancel(cause)
+	}
+	stop := context.AfterFunc(client, func() { end(context.Cause(client)) })
 	patience := out.patience
 	if patience == 0 {
 		patience = u.account.responseHeaderTimeout
 	}
-	dog := time.AfterFunc(u.account.connectTimeout+patience, func() { cancel(errNoProgress) })
-	resp, err := u.transport.RoundTrip(u.request(ctx, out, dog, patience))
+	dog := time.AfterFunc(u.account.connectTimeout+patience, func() { end(errNoProgress) })
+	resp, err := u.transport.RoundTrip(u.request(httptrace.WithClientTrace(ctx, f.trace()), out, &watch{dog, u.idle, patience, &f}))
+	if err == nil && f.early.Load() {
+		resp.Body.Close()
+		f.abort()
+		err = errEarlyAnswer
+	}
 	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 599) {
 		resp.Body.Close() // a 101 has a body that is the connection itself
 		err = fmt.Errorf("the backend answered with status %d", resp.StatusCode)
 	}
 	if err != nil {
 		dog.Stop()
-		if context.Cause(ctx) == errNoProgress {
-			err = errNoProgress
+		stop()
+		if cause := f.cause.Load(); cause != nil {
+			err = *cause
 		}
 		cancel(nil)
 		return nil, err
 	}
 	dog.Stop()
-	resp.Body = &watchedBody{resp.Body, dog, u.idle, ctx, cancel}
+	resp.Body = &watchedBody{resp.Body, dog, u.idle, ctx, func() { stop(); cancel(nil) }}
 	return resp, nil
 }
 
 // request makes the signed request. Its URL is put together from parts that are
 // encoded already: nothing is parsed or joined that a key could bend.
-func (u *upstream) request(ctx context.Context, out *outgoing, dog *time.Timer, patience time.Duration) *http.Request {
+func (u *upstream) request(ctx context.Context, out *outgoing, w *watch) *http.Request {
 	host, path := u.address(out.target)
 	req := &http.Request{
 		Method:        out.method,
@@ -218,7 +235,7 @@ func (u *upstream) request(ctx context.Context, out *outgoing, dog *time.Timer, 
 	}
 	if out.body != nil {
 		// No GetBody: with it, net/http could send the body a second time.
-		req.Body = &watchedUpload{out.body, dog, u.idle, patience}
+		req.Body = &watchedUpload{out.body, w}
 	}
 	u.signer.sign(req, out.payloadHash, time.Now())
 	return req.WithContext(ctx)
@@ -241,10 +258,10 @@ func (u *upstream) address(t target) (host, path string) {
 // watchedBody is the body of an answer.
 type watchedBody struct {
 	io.ReadCloser
-	dog    *time.Timer
-	idle   time.Duration
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	dog  *time.Timer
+	idle time.Duration
+	ctx  context.Context
+	end  func()
 }
 
 // Read implements io.Reader. The watchdog sleeps while the client is slow to take
@@ -262,26 +279,35 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *watchedBody) Close() error {
 	b.dog.Stop()
-	defer b.cancel(nil)
+	defer b.end()
 	return b.ReadCloser.Close()
+}
+
+// A watch is what an upload is watched with.
+type watch struct {
+	dog         *time.Timer
+	idle, final time.Duration // for the next byte, and after the last
+	flight      *flight
 }
 
 // watchedUpload is the body of a request. While the client is slow to send, the
 // backend is not to blame, and the watchdog sleeps; the client has its own limit.
 type watchedUpload struct {
 	io.Reader
-	dog         *time.Timer
-	idle, final time.Duration
+	*watch
 }
 
 // Read implements io.Reader.
 func (b *watchedUpload) Read(p []byte) (int, error) {
 	b.dog.Stop()
 	n, err := b.Reader.Read(p)
-	if err == io.EOF {
-		b.dog.Reset(b.final)
-	} else {
+	switch err {
+	case nil:
 		b.dog.Reset(b.idle)
+	case io.EOF:
+		b.dog.Reset(b.final)
+	default:
+		b.flight.abort()
 	}
 	return n, err
 }

@@ -24,7 +24,8 @@ const (
 	s3TimeFormat = "2006-01-02T15:04:05.000Z"
 
 	maxErrorDocument = 64 << 10 // bytes; S3's errors have less than 2 KiB
-	maxListDocument  = 32 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, thrice over
+	maxListDocument  = 16 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, have 3 MiB
+	maxToken         = 64 << 10 // bytes of a tag or a text
 	maxListDepth     = 5        // ListBucketResult/Contents/Owner/ID is 4
 	maxListMembers   = 10_000   // elements in one page; S3 sends at most 1,000 entries
 )
@@ -127,7 +128,7 @@ var ownFault = map[string]bool{
 // or the string to sign.
 func upstreamError(status int, header http.Header, body io.Reader) *apiError {
 	code := parseErrorCode(body)
-	if status < 400 || status > 599 || status == http.StatusUnauthorized || ownFault[code] {
+	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || ownFault[code] {
 		e := newError("BadGateway", "")
 		e.upstreamCode = code
 		e.cause = fmt.Errorf("the backend answered %d %s", status, code)
@@ -182,7 +183,7 @@ func parseErrorCode(body io.Reader) string {
 		return ""
 	}
 	for i := range len(doc.Code) {
-		if c := doc.Code[i] | 0x20; (c < 'a' || c > 'z') && c != '.' {
+		if c := doc.Code[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
 			return ""
 		}
 	}
@@ -220,24 +221,48 @@ func (e element) child(name string) string {
 // empty, and nothing after it. An answer that was cut, is not XML, or is larger or deeper than a list
 // has a reason to be, is an error.
 func parseDocument(r io.Reader, root string) (element, error) {
-	limited := &io.LimitedReader{R: r, N: maxListDocument}
-	d := documentReader{xml: xml.NewDecoder(limited)}
-	doc, err := d.read(root)
-	if err != nil && limited.N == 0 {
-		return element{}, fmt.Errorf("a document of more than %d bytes", maxListDocument)
-	}
-	return doc, err
+	return newDocumentReader(r).read(root)
 }
 
 type documentReader struct {
+	input      *meteredReader
 	xml        *xml.Decoder
 	namespaces []string // that elements may have; nil: any
 	members    int
 }
 
+func newDocumentReader(r io.Reader) *documentReader {
+	input := &meteredReader{source: r, document: maxListDocument}
+	return &documentReader{input: input, xml: xml.NewDecoder(input)}
+}
+
+// next returns the next token, of bounded size: xml.Decoder itself would hold a
+// tag with a million attributes.
+func (d *documentReader) next() (xml.Token, error) {
+	d.input.token = maxToken
+	return d.xml.Token()
+}
+
+// A meteredReader fails when a token, or the whole document, is too large.
+type meteredReader struct {
+	source          io.Reader
+	token, document int // bytes left
+}
+
+// Read implements io.Reader.
+func (m *meteredReader) Read(p []byte) (int, error) {
+	if m.token <= 0 || m.document <= 0 {
+		return 0, fmt.Errorf("a document, or a part of one, larger than a list has")
+	}
+	n, err := m.source.Read(p)
+	m.token -= n
+	m.document -= n
+	return n, err
+}
+
 func (d *documentReader) read(root string) (element, error) {
 	for {
-		token, err := d.xml.Token()
+		token, err := d.next()
 		if err != nil {
 			return element{}, fmt.Errorf("want a document %s: %w", root, noEOF(err))
 		}
@@ -263,8 +288,9 @@ func (d *documentReader) element(name string, depth int) (element, error) {
 	if d.members++; depth > maxListDepth || d.members > maxListMembers*16 {
 		return e, fmt.Errorf("a document deeper or longer than a list is")
 	}
+	var text []byte
 	for {
-		token, err := d.xml.Token()
+		token, err := d.next()
 		if err != nil {
 			return e, noEOF(err)
 		}
@@ -279,10 +305,10 @@ func (d *documentReader) element(name string, depth int) (element, error) {
 			}
 			e.children = append(e.children, child)
 		case xml.CharData:
-			e.text += string(t)
+			text = append(text, t...)
 		case xml.EndElement:
-			if len(e.children) > 0 {
-				e.text = ""
+			if len(e.children) == 0 {
+				e.text = string(text)
 			}
 			return e, nil
 		}

@@ -1,0 +1,450 @@
+package main
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// askBackend sends a request without a gateway, signed for the backend itself,
+// and returns the body of the answer.
+func askBackend(t *testing.T, backend *httptest.Server, method, path, query string) (string, error) {
+	t.Helper()
+	params, err := parseQuery(query)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequest(method, backend.URL, nil)
+	if err != nil {
+		return "", err
+	}
+	req.URL.Path, req.URL.RawPath, req.URL.RawQuery = path, uriEncode(path, false), canonicalQuery(params)
+	s := signer{credentials: testCredentials, region: "us-east-1"}
+	s.sign(req, emptyPayload, time.Now())
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != 200 {
+		err = fmt.Errorf("%s %s = %d %s", method, path, resp.StatusCode, body)
+	}
+	return string(body), err
+}
+
+// fillDemo puts objects of no bytes into the bucket photos.
+func fillDemo(t *testing.T, backend *httptest.Server, keys ...string) {
+	t.Helper()
+	var writers sync.WaitGroup
+	next := make(chan string)
+	for range 8 {
+		writers.Go(func() {
+			for key := range next {
+				if _, err := askBackend(t, backend, "PUT", "/photos/"+key, ""); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for _, key := range keys {
+		next <- key
+	}
+	close(next)
+	writers.Wait()
+}
+
+// A listedDocument is a list as a client reads it: S3's names, in S3's places.
+type listedDocument struct {
+	XMLName               xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
+	Name                  string
+	Prefix                string
+	Marker                *string
+	NextMarker            *string
+	StartAfter            *string
+	ContinuationToken     *string
+	NextContinuationToken *string
+	KeyCount              *int
+	MaxKeys               *int
+	Delimiter             *string
+	EncodingType          string
+	IsTruncated           *bool
+	Contents              []listedObject
+	CommonPrefixes        []struct{ Prefix string }
+}
+
+type listedObject struct {
+	Key, LastModified, ETag, Size, StorageClass string
+	Owner                                       *struct{ ID, DisplayName string }
+}
+
+// readList parses a list, and undoes encoding-type=url where the list says so.
+func readList(t *testing.T, body string) *listedDocument {
+	t.Helper()
+	var d listedDocument
+	if err := xml.Unmarshal([]byte(body), &d); err != nil {
+		t.Fatalf("a list that is not XML: %v\n%.2000s", err, body)
+	}
+	if d.EncodingType == "" {
+		return &d
+	}
+	fields := []*string{&d.Prefix, d.Marker, d.NextMarker, d.StartAfter, d.Delimiter}
+	for i := range d.Contents {
+		fields = append(fields, &d.Contents[i].Key)
+	}
+	for i := range d.CommonPrefixes {
+		fields = append(fields, &d.CommonPrefixes[i].Prefix)
+	}
+	for _, field := range fields {
+		if field == nil {
+			continue
+		}
+		text, err := url.QueryUnescape(*field)
+		if err != nil {
+			t.Fatalf("%q is not encoded as encoding-type=url wants it", *field)
+		}
+		*field = text
+	}
+	return &d
+}
+
+func (d *listedDocument) keys() []string {
+	keys := []string{}
+	for _, c := range d.Contents {
+		keys = append(keys, c.Key)
+	}
+	return keys
+}
+
+func (d *listedDocument) prefixes() []string {
+	prefixes := []string{}
+	for _, p := range d.CommonPrefixes {
+		prefixes = append(prefixes, p.Prefix)
+	}
+	return prefixes
+}
+
+// listBackend is a list as the backend itself has it.
+func listBackend(t *testing.T, backend *httptest.Server, query string) *listedDocument {
+	t.Helper()
+	body, err := askBackend(t, backend, "GET", "/photos", query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readList(t, body)
+}
+
+func (g *testGateway) list(query string) *listedDocument {
+	g.t.Helper()
+	target := "/photos"
+	if query != "" {
+		target += "?" + query
+	}
+	resp, body := g.do("GET", target, readOnlyKey, "")
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/xml" || resp.Header.Get("Test-Error") != "" {
+		g.t.Fatalf("GET %s = %d %s, %v", target, resp.StatusCode, body, resp.Header)
+	}
+	checkHardened(g.t, resp)
+	return readList(g.t, body)
+}
+
+// A page through the gateway says what the backend's own says: each parameter,
+// both versions, every page to the last. The keys are asked for encoded; the
+// other order of the two encodings is no difference.
+func TestListPagesAreTheBackends(t *testing.T) {
+	backend := startDemoBackend(t)
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
+	fillDemo(t, backend, "a", "a b", "a+b", "a/1", "a/2", "a/b/3", "b%2Fc", "b/1", "c&d<e>", "é/x", "é/y", "z", "z\x01", "😀")
+	for _, query := range []string{
+		"list-type=2", "list-type=2&max-keys=3", "list-type=2&max-keys=1000", "list-type=2&max-keys=0",
+		"list-type=2&prefix=a", "list-type=2&prefix=a/&max-keys=1", "list-type=2&delimiter=/", "list-type=2&delimiter=/&max-keys=2",
+		"list-type=2&prefix=a/&delimiter=/", "list-type=2&start-after=a/1", "list-type=2&start-after=a%20b&max-keys=2",
+		"list-type=2&fetch-owner=true&max-keys=4", "list-type=2&prefix=nothing", "list-type=2&delimiter=b&prefix=a%2B",
+		"max-keys=1000", "max-keys=3", "max-keys=0", "marker=a/1", "marker=a%20b&max-keys=3", "max-keys=2&delimiter=/",
+		"max-keys=5&prefix=a", "marker=&delimiter=/", "max-keys=1&delimiter=/&prefix=a/",
+	} {
+		t.Run(query, func(t *testing.T) {
+			g.t = t
+			for page := 0; ; page++ {
+				got := g.list(query + "&encoding-type=url")
+				want := listBackend(t, backend, query+"&encoding-type=url")
+				if !reflect.DeepEqual(got, want) {
+					t.Fatalf("page %d of %s =\n%s, want\n%s", page, query, listText(got), listText(want))
+				}
+				if query = nextPage(query, want); query == "" {
+					return
+				}
+				if page > 20 {
+					t.Fatal("no end")
+				}
+			}
+		})
+	}
+}
+
+func listText(d *listedDocument) string {
+	text, _ := xml.Marshal(d)
+	return string(text)
+}
+
+// nextPage is the query for the page after d, or "" if there is none.
+func nextPage(query string, d *listedDocument) string {
+	if d.IsTruncated == nil || !*d.IsTruncated {
+		return ""
+	}
+	without := func(name string) string {
+		return strings.Join(slices.DeleteFunc(strings.Split(query, "&"), func(p string) bool { return strings.HasPrefix(p, name+"=") }), "&")
+	}
+	if d.NextContinuationToken != nil {
+		return without("continuation-token") + "&continuation-token=" + uriEncode(*d.NextContinuationToken, true)
+	}
+	next := ""
+	if n := len(d.Contents); n > 0 { // without a delimiter the next marker is the last key
+		next = d.Contents[n-1].Key
+	}
+	if d.NextMarker != nil {
+		next = *d.NextMarker
+	}
+	return without("marker") + "&marker=" + uriEncode(next, true)
+}
+
+// Without encoding-type a client gets plain keys, although the backend was
+// asked for encoded ones; and is not told of an encoding it did not ask for.
+func TestListPageWithoutEncoding(t *testing.T) {
+	backend := startDemoBackend(t)
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
+	fillDemo(t, backend, "a b", "a%20b", "a+b", "c/d e", "é&<>")
+	for _, query := range []string{"list-type=2", "list-type=2&delimiter=/", "max-keys=3", "marker=a%20b&delimiter=%20"} {
+		got, want := g.list(query), listBackend(t, backend, query)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s =\n%s, want\n%s", query, listText(got), listText(want))
+		}
+	}
+}
+
+// 2,500 keys are three pages, and one document: V1, not truncated, in order.
+func TestListAllInOneDocument(t *testing.T) {
+	backend := startDemoBackend(t)
+	recording := startRecorder(t, backend.Config.Handler.ServeHTTP)
+	g := startGateway(t, testConfig(recording.URL, with("nested_keys", true)))
+	var keys []string
+	for i := range 2500 {
+		keys = append(keys, fmt.Sprintf("dir %d/%05d", i%2, i))
+	}
+	fillDemo(t, backend, keys...)
+	slices.Sort(keys)
+
+	got := g.list("")
+	if !slices.Equal(got.keys(), keys) {
+		t.Errorf("%d keys, want all %d in order", len(got.keys()), len(keys))
+	}
+	if got.IsTruncated == nil || *got.IsTruncated || got.NextMarker != nil || got.NextContinuationToken != nil || got.Name != "photos" || got.Marker == nil {
+		t.Errorf("the head = %s, want a V1 list of photos that is not truncated", listText(&listedDocument{Name: got.Name, IsTruncated: got.IsTruncated}))
+	}
+	pages := recording.requests()
+	if len(pages) != 3 {
+		t.Errorf("%d pages asked for, want 3: %+v", len(pages), pages)
+	}
+	for _, page := range pages {
+		if !strings.Contains(page.uri, "encoding-type=url") || !strings.Contains(page.uri, "list-type=2") {
+			t.Errorf("page %s, want list-type=2 and encoding-type=url", page.uri)
+		}
+	}
+
+	half := g.list("prefix=dir%201/&encoding-type=url")
+	if len(half.Contents) != 1250 || half.Prefix != "dir 1/" || half.EncodingType != "url" {
+		t.Errorf("the list of a prefix: %d keys, prefix %q, want 1250 keys of dir 1/", len(half.Contents), half.Prefix)
+	}
+	groups := g.list("delimiter=/")
+	if !slices.Equal(groups.prefixes(), []string{"dir 0/", "dir 1/"}) || len(groups.Contents) != 0 || groups.Delimiter == nil || *groups.Delimiter != "/" {
+		t.Errorf("the list with a delimiter = %s, want two common prefixes", listText(groups))
+	}
+	empty := g.list("prefix=none")
+	if len(empty.Contents) != 0 || empty.IsTruncated == nil || *empty.IsTruncated {
+		t.Errorf("the list of nothing = %s", listText(empty))
+	}
+}
+
+// The first page is in the client's hands before the second is asked for: the
+// backend answers the second when the client has read the first.
+func TestListAllStreams(t *testing.T) {
+	firstRead := make(chan struct{})
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		if !r.URL.Query().Has("continuation-token") {
+			io.WriteString(w, `<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t/2+=</NextContinuationToken><Contents><Key>first</Key></Contents></ListBucketResult>`)
+			return
+		}
+		select {
+		case <-firstRead:
+		case <-time.After(10 * time.Second):
+			t.Error("the second page was asked for, and the first is not with the client")
+		}
+		if token := r.URL.Query().Get("continuation-token"); token != "t/2+=" {
+			t.Errorf("continuation-token = %q, want t/2+=", token)
+		}
+		io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>second</Key></Contents></ListBucketResult>`)
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	req, _ := http.NewRequest("GET", g.url+"/photos", nil)
+	req.Header.Set("X-Api-Key", userKey)
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var read []byte
+	for buffer := make([]byte, 1024); !strings.Contains(string(read), "<Key>first</Key>"); {
+		n, err := resp.Body.Read(buffer)
+		if read = append(read, buffer[:n]...); err != nil {
+			t.Fatalf("%s: %v", read, err)
+		}
+	}
+	close(firstRead)
+	rest, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readList(t, string(read)+string(rest)).keys(); !slices.Equal(got, []string{"first", "second"}) {
+		t.Errorf("keys = %q, want first and second", got)
+	}
+}
+
+// What a list takes, and what of it is refused before a backend is asked.
+func TestListParameters(t *testing.T) {
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>`)
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	for _, test := range []struct {
+		query  string
+		status int
+		code   string
+	}{
+		{"list-type=1", 400, "InvalidArgument"},
+		{"list-type=", 400, "InvalidArgument"},
+		{"list-type=2&encoding-type=xml", 400, "InvalidArgument"},
+		{"encoding-type=", 400, "InvalidArgument"},
+		{"max-keys=-1", 400, "InvalidArgument"},
+		{"max-keys=ten", 400, "InvalidArgument"},
+		{"max-keys=", 400, "InvalidArgument"},
+		{"max-keys=2147483648", 400, "InvalidArgument"},
+		{"list-type=2&max-keys=1e3", 400, "InvalidArgument"},
+		{"list-type=2&marker=a", 501, "NotImplemented"},
+		{"versions", 501, "NotImplemented"},
+		{"prefix=a&prefix=b", 400, "InvalidArgument"},
+	} {
+		resp, body := g.do("GET", "/photos?"+test.query, userKey, "")
+		var e struct{ Code string }
+		if err := xml.Unmarshal([]byte(body), &e); err != nil || resp.StatusCode != test.status || e.Code != test.code {
+			t.Errorf("GET /photos?%s = %d %s, want %d %s", test.query, resp.StatusCode, body, test.status, test.code)
+		}
+		checkHardened(t, resp)
+	}
+	backend.wantNone(t)
+	for _, test := range []struct{ query, want string }{
+		{"", "/photos?encoding-type=url&list-type=2"},
+		{"prefix=a%20b", "/photos?encoding-type=url&list-type=2&prefix=a%20b"},
+		{"max-keys=7", "/photos?encoding-type=url&max-keys=7"},
+		{"marker=m", "/photos?encoding-type=url&marker=m"},
+		{"start-after=m", "/photos?encoding-type=url&list-type=2&start-after=m"},
+		{"continuation-token=a%2Bb%3D", "/photos?continuation-token=a%2Bb%3D&encoding-type=url&list-type=2"},
+		{"list-type=2&fetch-owner=true&max-keys=2147483647", "/photos?encoding-type=url&fetch-owner=true&list-type=2&max-keys=2147483647"},
+	} {
+		g.do("GET", "/photos?"+test.query, userKey, "")
+		seen := backend.requests()
+		if len(seen) == 0 || seen[len(seen)-1].uri != test.want {
+			t.Errorf("GET /photos?%s asks the backend for %v, want %s", test.query, seen, test.want)
+		}
+	}
+}
+
+// ListBuckets answers from the configuration: what the user may see, sorted, in
+// pages if asked.
+func TestListBuckets(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL,
+		with("accounts.main.buckets", []any{"photos", "secret", "b-2", "b-1", "b-3"}),
+		with("users.user.allowed_buckets", []any{"photos", "b-2"})))
+	for _, test := range []struct {
+		query, key string
+		want       string // the buckets, and the continuation token after a colon
+	}{
+		{"", adminKey, "b-1 b-2 b-3 photos secret:"},
+		{"", userKey, "b-2 photos:"},
+		{"", noneKey, ":"},
+		{"prefix=b-", adminKey, "b-1 b-2 b-3:"},
+		{"prefix=x", adminKey, ":"},
+		{"prefix=s", userKey, ":"},
+		{"max-buckets=2", adminKey, "b-1 b-2:b-2"},
+		{"max-buckets=2&continuation-token=b-2", adminKey, "b-3 photos:photos"},
+		{"max-buckets=2&continuation-token=photos", adminKey, "secret:"},
+		{"max-buckets=5", adminKey, "b-1 b-2 b-3 photos secret:"},
+		{"max-buckets=10000", adminKey, "b-1 b-2 b-3 photos secret:"},
+		{"max-buckets=2&prefix=b-", adminKey, "b-1 b-2:b-2"},
+		{"max-buckets=2&prefix=b-&continuation-token=b-2", adminKey, "b-3:"},
+		{"max-buckets=1", userKey, "b-2:b-2"},
+		{"max-buckets=1&continuation-token=b-2", userKey, "photos:"},
+		{"continuation-token=zzz", adminKey, ":"},
+		{"x-id=ListBuckets", userKey, "b-2 photos:"},
+	} {
+		resp, body := g.do("GET", "/?"+test.query, test.key, "")
+		var doc struct {
+			XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
+			Owner   struct{ ID, DisplayName string }
+			Buckets struct {
+				Bucket []struct{ Name, CreationDate string }
+			}
+			ContinuationToken, Prefix string
+		}
+		if err := xml.Unmarshal([]byte(body), &doc); err != nil || resp.StatusCode != 200 {
+			t.Errorf("GET /?%s = %d %s, %v", test.query, resp.StatusCode, body, err)
+			continue
+		}
+		checkHardened(t, resp)
+		var names []string
+		for _, b := range doc.Buckets.Bucket {
+			names = append(names, b.Name)
+			if _, err := time.Parse("2006-01-02T15:04:05.000Z", b.CreationDate); err != nil {
+				t.Errorf("CreationDate %q: %v", b.CreationDate, err)
+			}
+		}
+		if got := strings.Join(names, " ") + ":" + doc.ContinuationToken; got != test.want {
+			t.Errorf("GET /?%s by %s = %q, want %q", test.query, doc.Owner.ID, got, test.want)
+		}
+	}
+	for _, query := range []string{"max-buckets=0", "max-buckets=10001", "max-buckets=-1", "max-buckets=x", "max-buckets="} {
+		resp, body := g.do("GET", "/?"+query, adminKey, "")
+		if resp.StatusCode != 400 || !strings.Contains(body, "<Code>InvalidArgument</Code>") {
+			t.Errorf("GET /?%s = %d %s, want 400 InvalidArgument", query, resp.StatusCode, body)
+		}
+	}
+	backend.wantNone(t)
+}
+
+func TestWithParameter(t *testing.T) {
+	query := []parameter{{"a", "1"}, {"b", "2"}}
+	for _, test := range []struct {
+		name, value string
+		want        []parameter
+	}{
+		{"c", "3", []parameter{{"a", "1"}, {"b", "2"}, {"c", "3"}}},
+		{"a", "3", []parameter{{"b", "2"}, {"a", "3"}}},
+		{"b", "", []parameter{{"a", "1"}, {"b", ""}}},
+	} {
+		if got := withParameter(query, test.name, test.value); !slices.Equal(got, test.want) {
+			t.Errorf("withParameter(%s, %s) = %v, want %v", test.name, test.value, got, test.want)
+		}
+	}
+	if !slices.Equal(query, []parameter{{"a", "1"}, {"b", "2"}}) {
+		t.Errorf("withParameter changed its argument to %v", query)
+	}
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+var errTestVerify = errors.New("verify says no")
+
+// payloadSources are ways in which the same bytes may arrive: all at once, one
+// at a time, with the end in the same Read as the last of them, or by halves.
+var payloadSources = map[string]func(io.Reader) io.Reader{
+	"plain":    func(r io.Reader) io.Reader { return r },
+	"one byte": iotest.OneByteReader,
+	"half":     iotest.HalfReader,
+	"data+EOF": iotest.DataErrReader,
+	"one+EOF":  func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
+}
+
+func TestHold(t *testing.T) {
+	errSource := errors.New("the source broke")
+	for _, row := range []struct {
+		source string
+		after  error // what the source ends with, if not io.EOF
+		size   int64
+		verify error
+		out    string
+		err    error // nil: none; errAny: some error
+	}{
+		// Whole and good.
+		{"a", nil, 1, nil, "a", nil},
+		{"ab", nil, 2, nil, "ab", nil},
+		{"hello world", nil, 11, nil, "hello world", nil},
+		// Whole, but not good: all but the last byte.
+		{"a", nil, 1, errTestVerify, "", errTestVerify},
+		{"ab", nil, 2, errTestVerify, "a", errTestVerify},
+		{"hello world", nil, 11, errTestVerify, "hello worl", errTestVerify},
+		// Too short. The end is not an end, however near it is.
+		{"", nil, 1, nil, "", io.ErrUnexpectedEOF},
+		{"", nil, 11, nil, "", io.ErrUnexpectedEOF},
+		{"hello", nil, 11, nil, "hello", io.ErrUnexpectedEOF},
+		{"hello worl", nil, 11, nil, "hello worl", io.ErrUnexpectedEOF},
+		// Too long: then the last byte is not the last.
+		{"ab", nil, 1, nil, "", errAny},
+		{"hello world!", nil, 11, nil, "hello worl", errAny},
+		{"hello world!!", nil, 11, nil, "hello worl", errAny},
+		// The source fails: before the last byte, at it, and where its end should be.
+		{"", errSource, 11, nil, "", errSource},
+		{"hello", errSource, 11, nil, "hello", errSource},
+		{"hello worl", errSource, 11, nil, "hello worl", errSource},
+		{"hello world", errSource, 11, nil, "hello worl", errSource},
+		{"a", errSource, 1, nil, "", errSource},
+		{"hello world", io.ErrUnexpectedEOF, 11, nil, "hello worl", io.ErrUnexpectedEOF},
+		// Nothing to hold back: the caller verifies first.
+		{"", nil, 0, errTestVerify, "", nil},
+	} {
+		for name, wrap := range payloadSources {
+			var source io.Reader = strings.NewReader(row.source)
+			if row.after != nil {
+				source = io.MultiReader(source, iotest.ErrReader(row.after))
+			}
+			verified := false
+			body := hold(wrap(source), row.size, func() error { verified = true; return row.verify })
+			out, err := io.ReadAll(body)
+			if string(out) != row.out || !errors.Is(err, row.err) && row.err != errAny || row.err == errAny && err == nil {
+				t.Errorf("hold(%q+%v by %s, %d, verify %v) = %q, %v, want %q, %v", row.source, row.after, name, row.size, row.verify, out, err, row.out, row.err)
+			}
+			if verified && int64(len(row.source)) != row.size {
+				t.Errorf("hold(%q by %s, %d) verified a body of another length", row.source, name, row.size)
+			}
+			// It stays as it ended.
+			for range 3 {
+				n, again := body.Read(make([]byte, 8))
+				if n != 0 || err == nil && again != io.EOF || err != nil && again != err {
+					t.Errorf("hold(%q by %s, %d): Read after the end = %d, %v, want 0 and %v", row.source, name, row.size, n, again, err)
+				}
+			}
+		}
+	}
+}
+
+// errAny stands for an error whose value does not matter.
+var errAny = errors.New("any error")
+
+// A Read into nothing returns nothing, and is no reason to verify.
+func TestHoldEmptyRead(t *testing.T) {
+	body := hold(strings.NewReader("a"), 1, func() error { return errTestVerify })
+	if n, err := body.Read(nil); n != 0 || err != nil {
+		t.Errorf("Read(nil) = %d, %v, want 0, nil", n, err)
+	}
+}
+
+// Verify sees the whole body: with its digest, the digest of all that was read.
+func TestVerifySHA256(t *testing.T) {
+	const text = "hello world"
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
+	for _, row := range []struct {
+		digest string
+		out    string
+	}{
+		{sum, text},
+		{fmt.Sprintf("%x", sha256.Sum256([]byte(text[:10]))), text[:10]},
+		{emptyPayload, text[:10]},
+		{strings.Repeat("0", 64), text[:10]},
+	} {
+		for name, wrap := range payloadSources {
+			hashed, verify := verifySHA256(wrap(strings.NewReader(text)), row.digest)
+			out, err := io.ReadAll(hold(hashed, int64(len(text)), verify))
+			if string(out) != row.out || (err == nil) != (row.out == text) {
+				t.Errorf("%q by %s with digest %s = %q, %v, want %q", text, name, row.digest, out, err, row.out)
+			}
+			if refusal, ok := errors.AsType[*apiError](err); err != nil && (!ok || refusal.Code != "XAmzContentSHA256Mismatch") {
+				t.Errorf("error %v, want XAmzContentSHA256Mismatch", err)
+			}
+		}
+	}
+}
+
+func TestRealDigest(t *testing.T) {
+	for _, row := range []struct {
+		value, want string
+		ok          bool
+	}{
+		{emptyPayload, emptyPayload, true},
+		{strings.ToUpper(emptyPayload), emptyPayload, true},
+		{unsignedPayload, "", false},
+		{"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "", false},
+		{"", "", false},
+		{emptyPayload[:62], "", false},
+		{emptyPayload[:63], "", false},
+		{emptyPayload + "00", "", false},
+		{" " + emptyPayload[1:], "", false},
+		{"g" + emptyPayload[1:], "", false},
+	} {
+		got, ok := realDigest(row.value)
+		if ok != row.ok || ok && got != row.want {
+			t.Errorf("realDigest(%q) = %q, %t, want %q, %t", row.value, got, ok, row.want, row.ok)
+		}
+	}
+}
+
+// What comes out is the source whole if verify was asked and agreed, and
+// otherwise so much less than size bytes that nobody can take it for whole.
+// Sizes of Reads and the way the source arrives change nothing.
+func FuzzHold(f *testing.F) {
+	f.Add([]byte("hello world"), int64(11), true, byte(0), byte(4))
+	f.Add([]byte("hello world"), int64(11), false, byte(1), byte(1))
+	f.Add([]byte("hello world"), int64(10), true, byte(2), byte(64))
+	f.Add([]byte("hello world"), int64(12), true, byte(3), byte(3))
+	f.Add([]byte("a"), int64(1), false, byte(4), byte(0))
+	f.Add([]byte(""), int64(0), false, byte(0), byte(1))
+	f.Add([]byte(""), int64(1), true, byte(0), byte(1))
+	wraps := []string{"plain", "one byte", "half", "data+EOF", "one+EOF"}
+	f.Fuzz(func(t *testing.T, source []byte, size int64, good bool, way, step byte) {
+		if size < 0 || size > 1<<20 {
+			return
+		}
+		asked := false
+		body := hold(payloadSources[wraps[int(way)%len(wraps)]](bytes.NewReader(source)), size, func() error {
+			if asked {
+				t.Error("verify was called twice")
+			}
+			asked = true
+			if good {
+				return nil
+			}
+			return errTestVerify
+		})
+		var out []byte
+		var err error
+		p := make([]byte, 1+int(step))
+		for reads := 0; err == nil; reads++ {
+			if reads > 2*len(source)+10 {
+				t.Fatalf("no end after %d reads of a source of %d bytes", reads, len(source))
+			}
+			var n int
+			n, err = body.Read(p)
+			out = append(out, p[:n]...)
+		}
+		switch {
+		case !bytes.HasPrefix(source, out):
+			t.Fatalf("%q came out of %q, which does not begin so", out, source)
+		case err == io.EOF && size > 0 && (!asked || !good || !bytes.Equal(out, source) || int64(len(out)) != size):
+			t.Fatalf("%q of %q ended well; size %d, verify asked %t, good %t", out, source, size, asked, good)
+		case err == io.EOF && size == 0 && len(out) != 0:
+			t.Fatalf("%q came out where nothing was to", out)
+		case err != io.EOF && int64(len(out)) >= size:
+			t.Fatalf("%q has %d bytes although it failed with %v; want less than %d", out, len(out), err, size)
+		case err != io.EOF && good && int64(len(source)) == size:
+			t.Fatalf("a good body of the right length failed: %v", err)
+		}
+	})
+}

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Which answers are asked for again, and how often: a read, after a status that
+// may pass. Nothing else, and a write never: whether the backend has done it,
+// nobody knows.
+func TestRetriedStatuses(t *testing.T) {
+	var status atomic.Int32
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(int(status.Load())) })
+	g := startGateway(t, testConfig(backend.URL))
+	retried := []int{500, 502, 503, 504}
+	for _, code := range []int{200, 204, 206, 301, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 416, 429, 500, 501, 502, 503, 504, 505, 507} {
+		status.Store(int32(code))
+		for _, request := range []struct{ method, target string }{
+			{"GET", "/photos/k"}, {"HEAD", "/photos/k"}, {"HEAD", "/photos"}, {"GET", "/photos"}, {"GET", "/photos?list-type=2"},
+			{"PUT", "/photos/k"}, {"DELETE", "/photos/k"}, {"DELETE", "/photos/k?versionId=1"},
+		} {
+			want := 1
+			if (request.method == "GET" || request.method == "HEAD") && slices.Contains(retried, code) {
+				want = 3
+			}
+			before := len(backend.requests())
+			g.do(request.method, request.target, adminKey, "")
+			if got := len(backend.requests()) - before; got != want {
+				t.Errorf("%s %s, answered with %d: the backend got %d requests, want %d", request.method, request.target, code, got, want)
+			}
+		}
+	}
+}
+
+// A read that fails twice and then does not is a success; each attempt is the
+// same request.
+func TestRetrySucceeds(t *testing.T) {
+	var n atomic.Int32
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1)%3 != 0 {
+			w.WriteHeader(503)
+			io.WriteString(w, "<Error><Code>SlowDown</Code></Error>")
+			return
+		}
+		w.Header().Set("Etag", `"e"`)
+		io.WriteString(w, "meow")
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	resp, body := g.do("GET", "/photos/cat?versionId=7", userKey, "", "Range: bytes=0-3", "If-Match: \"e\"")
+	if resp.StatusCode != 200 || body != "meow" {
+		t.Errorf("GET = %d %q, want 200 meow", resp.StatusCode, body)
+	}
+	for i, r := range backend.requests() {
+		if r.method != "GET" || r.uri != "/photos/cat?versionId=7" || r.header.Get("Range") != "bytes=0-3" || r.header.Get("If-Match") != `"e"` {
+			t.Errorf("attempt %d = %+v, want the request of the client", i+1, r)
+		}
+	}
+	if lines := g.lines(); len(lines) != 1 || lines[0]["status"] != 200.0 {
+		t.Errorf("log = %v, want one line with status 200", lines)
+	}
+}
+
+// Connections that break before an answer: a read is tried three times, a write
+// once.
+func TestRetryBrokenConnections(t *testing.T) {
+	for _, test := range []struct {
+		method string
+		broken int32 // connections
+		want   int32 // requests
+		status int
+	}{
+		{"GET", 0, 1, 200}, {"GET", 2, 3, 200}, {"HEAD", 2, 3, 200}, {"GET", 3, 3, 502},
+		{"PUT", 1, 1, 502}, {"DELETE", 1, 1, 502},
+	} {
+		var requests atomic.Int32
+		endpoint := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
+			if _, _, err := readHead(r); err != nil {
+				return
+			}
+			if requests.Add(1) > test.broken {
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			}
+		})
+		g := startGateway(t, testConfig(endpoint))
+		resp, _ := g.do(test.method, "/photos/k", userKey, "")
+		if resp.StatusCode != test.status || requests.Load() != test.want {
+			t.Errorf("%s with %d broken connections = %d after %d requests, want %d after %d",
+				test.method, test.broken, resp.StatusCode, requests.Load(), test.status, test.want)
+		}
+	}
+}
+
+// A backend that says when to come back is waited for, up to maxRetryAfter;
+// then the client is told what the backend said.
+func TestRetryAfterIsHonoured(t *testing.T) {
+	var after atomic.Value
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", after.Load().(string))
+		w.WriteHeader(503)
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	u := g.gw.upstreams["photos"]
+
+	after.Store("1")
+	start := time.Now()
+	g.do("GET", "/photos/k", userKey, "")
+	if n, took := len(backend.requests()), time.Since(start); n != 3 || took < 2*time.Second {
+		t.Errorf("Retry-After 1: %d requests in %s, want 3 in at least 2 s", n, took)
+	}
+	for _, value := range []string{"11", "3600", "9999999999", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)} {
+		after.Store(value)
+		before := len(backend.requests())
+		resp, body := g.do("GET", "/photos/k", userKey, "")
+		wantError(t, resp, body, 503, "ServiceUnavailable")
+		if n := len(backend.requests()) - before; n != 1 || resp.Header.Get("Retry-After") != value {
+			t.Errorf("Retry-After %s: %d requests, and the client got Retry-After %q; want 1, and the backend's", value, n, resp.Header.Get("Retry-After"))
+		}
+	}
+	for attempt := 1; attempt < maxAttempts; attempt++ {
+		for range 1000 {
+			if wait, ok := u.retryDelay(attempt, nil); !ok || wait < 0 || wait >= u.backoff<<attempt {
+				t.Fatalf("retryDelay(%d) = %s, %t, want less than %s", attempt, wait, ok, u.backoff<<attempt)
+			}
+		}
+	}
+	resp := &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {"10"}}}
+	if wait, ok := u.retryDelay(1, resp); !ok || wait < 10*time.Second {
+		t.Errorf("retryDelay with Retry-After 10 = %s, %t, want 10s, true", wait, ok)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, test := range []struct {
+		in   string
+		want time.Duration
+	}{
+		{"", 0},
+		{"0", 0},
+		{"1", time.Second},
+		{"120", 2 * time.Minute},
+		{"2147483647", 2147483647 * time.Second},
+		{"-1", 0},
+		{"+5", 0},
+		{"1.5", 0},
+		{" 5", 0},
+		{"soon", 0},
+		{"Fri, 02 Jan 2026 03:04:15 GMT", 10 * time.Second},
+		{"Fri, 02 Jan 2026 03:04:05 GMT", 0},
+		{"Fri, 02 Jan 2026 03:03:05 GMT", 0},
+		{"Friday, 02-Jan-26 03:04:06 GMT", time.Second}, // RFC 850
+		{"Fri Jan  2 03:04:07 2026", 2 * time.Second},   // asctime
+	} {
+		if got := retryAfter(test.in, now); got != test.want {
+			t.Errorf("retryAfter(%q) = %s, want %s", test.in, got, test.want)
+		}
+	}
+	// More seconds than a number holds are very many, not none.
+	for _, in := range []string{"2147483648", "9999999999", "99999999999999999999999"} {
+		if got := retryAfter(in, now); got <= maxRetryAfter {
+			t.Errorf("retryAfter(%q) = %s, want more than %s", in, got, maxRetryAfter)
+		}
+	}
+}
+
+// Who has left is not asked for again.
+func TestRetryNotAfterTheClientLeft(t *testing.T) {
+	asked := make(chan struct{}, maxAttempts)
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "9")
+		w.WriteHeader(503)
+		asked <- struct{}{}
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	conn := g.dial()
+	fmt.Fprintf(conn, "GET /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", userKey)
+	<-asked
+	start := time.Now()
+	conn.Close()
+	for deadline := time.After(8 * time.Second); len(g.lines()) == 0; {
+		select {
+		case <-deadline:
+			t.Fatal("the gateway still waits, 8 s after the client has left")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if line := g.lines()[0]; line["status"] != float64(statusClientGone) {
+		t.Errorf("status in the log = %v after %s, want %d", line["status"], time.Since(start), statusClientGone)
+	}
+	if n := len(backend.requests()); n != 1 {
+		t.Errorf("the backend got %d requests, want 1", n)
+	}
+}
+
+// Where a request goes, and that it is signed for there: the host, the path,
+// and the signature as the embedded server computes it from what it received.
+func TestUpstreamAddress(t *testing.T) {
+	const odd = "/photos/a%20b%2B%C3%A9~(1)%2F%25"
+	for _, test := range []struct {
+		name       string
+		endpoint   string
+		addressing string
+		target     string
+		host, uri  string
+	}{
+		{"path", "http://s3.example.test:9000", "path", odd, "s3.example.test:9000", "/photos/a%20b%2B%C3%A9~%281%29/%25"},
+		{"path, a list", "http://s3.example.test:9000", "", "/photos?list-type=2", "s3.example.test:9000", "/photos?encoding-type=url&list-type=2"},
+		{"the scheme's own port", "http://S3.example.test:80/", "", "/photos/k", "s3.example.test", "/photos/k"},
+		{"virtual", "http://s3.example.test:9000", "virtual", odd, "photos.s3.example.test:9000", "/a%20b%2B%C3%A9~%281%29/%25"},
+		{"virtual, a list", "http://s3.example.test", "virtual", "/photos?list-type=2", "photos.s3.example.test", "/?encoding-type=url&list-type=2"},
+		{"base path", "http://s3.example.test:9000/base/v1", "path", odd, "s3.example.test:9000", "/base/v1/photos/a%20b%2B%C3%A9~%281%29/%25"},
+		{"base path, a list", "http://s3.example.test:9000/base/v1/", "path", "/photos?list-type=2", "s3.example.test:9000", "/base/v1/photos?encoding-type=url&list-type=2"},
+		{"virtual, base path", "http://s3.example.test:9000/base", "virtual", "/photos/k//l/", "photos.s3.example.test:9000", "/base/k//l/"},
+		{"slashes at the ends of a key", "http://s3.example.test", "virtual", "/photos//k/", "photos.s3.example.test", "//k/"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			creds := credentials{testCredentials.AccessKeyID, testCredentials.SecretAccessKey, "session-token-canary"}
+			demo, err := newDemoServer(t.TempDir(), creds, "photos")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var refusal atomic.Value
+			refusal.Store("no request")
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				q := &demoRequest{Request: r}
+				err := q.parse()
+				if err == nil {
+					err = demo.authenticate(q)
+				}
+				refusal.Store(fmt.Sprint(err))
+				io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>`)
+			})
+			g := startGateway(t, testConfig(test.endpoint, with("nested_keys", true),
+				with("accounts.main.addressing", test.addressing), with("accounts.main.session_token", creds.SessionToken)))
+			var dialed atomic.Value
+			g.gw.upstreams["photos"].transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				dialed.Store(address)
+				var d net.Dialer
+				return d.DialContext(ctx, network, backend.Listener.Addr().String())
+			}
+			for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
+				if method != "GET" && strings.Contains(test.target, "?") {
+					continue
+				}
+				resp, body := g.do(method, test.target, userKey, "")
+				seen := backend.requests()
+				if len(seen) == 0 || resp.StatusCode != 200 {
+					t.Fatalf("%s = %d %s, %d requests", method, resp.StatusCode, body, len(seen))
+				}
+				last := seen[len(seen)-1]
+				if last.host != test.host || last.uri != test.uri || refusal.Load() != "<nil>" {
+					t.Errorf("%s goes to %s %s, and the signature is answered with %v; want %s %s and <nil>", method, last.host, last.uri, refusal.Load(), test.host, test.uri)
+				}
+				wantDialed := test.host
+				if !strings.Contains(wantDialed, ":") {
+					wantDialed += ":80"
+				}
+				if dialed.Load() != wantDialed {
+					t.Errorf("%s dials %v, want %s", method, dialed.Load(), wantDialed)
+				}
+			}
+			if log := g.log.String(); strings.Contains(log, creds.SessionToken) {
+				t.Errorf("the log holds the session token:\n%s", log)
+			}
+		})
+	}
+}
+
+// With a base path the embedded server takes the first segment for a bucket;
+// then what is stored under which key shows that path and signature agree.
+func TestUpstreamBasePathStores(t *testing.T) {
+	demo, err := newDemoServer(t.TempDir(), testCredentials, "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := httptest.NewServer(demo)
+	defer backend.Close()
+	g := startGateway(t, testConfig(backend.URL+"/base"))
+	if resp, body := g.do("PUT", "/photos/a+b%20c", userKey, "meow"); resp.StatusCode != 200 {
+		t.Fatalf("PUT = %d %s, want 200", resp.StatusCode, body)
+	}
+	if body, err := askBackend(t, backend, "GET", "/base/photos/a+b c", ""); err != nil || body != "meow" {
+		t.Errorf("the object photos/a+b c in base = %q, %v, want meow", body, err)
+	}
+	if resp, body := g.do("GET", "/photos/a+b%20c", userKey, ""); resp.StatusCode != 200 || body != "meow" {
+		t.Errorf("GET = %d %q, want 200 meow", resp.StatusCode, body)
+	}
+}
+
+// What the transport must not do by itself.
+func TestNewTransport(t *testing.T) {
+	transport := newTransport(&account{connectTimeout: time.Second})
+	if transport.Proxy != nil {
+		t.Error("Proxy is set: only configured endpoints are contacted")
+	}
+	if !transport.DisableCompression {
+		t.Error("compression is on: stored gzip would be unpacked on the way")
+	}
+	if transport.MaxResponseHeaderBytes <= 0 || transport.TLSHandshakeTimeout != time.Second || transport.IdleConnTimeout <= 0 {
+		t.Errorf("MaxResponseHeaderBytes %d, TLSHandshakeTimeout %s, IdleConnTimeout %s, want all of them set",
+			transport.MaxResponseHeaderBytes, transport.TLSHandshakeTimeout, transport.IdleConnTimeout)
+	}
+	if transport.Protocols == nil || transport.Protocols.HTTP2() || !transport.Protocols.HTTP1() {
+		t.Errorf("Protocols = %v, want HTTP/1 alone", transport.Protocols)
+	}
+	if transport.TLSClientConfig != nil && transport.TLSClientConfig.InsecureSkipVerify {
+		t.Error("certificates are not verified")
+	}
+}
