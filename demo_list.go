@@ -1,10 +1,10 @@
 package main
 
-// The demo's lists: buckets, the objects of a bucket in both versions, and the
-// XML they are written in.
+// The demo's lists of buckets and objects, and the XML they are written in.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjects.html
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
 
 import (
 	"cmp"
@@ -22,7 +22,7 @@ import (
 const (
 	demoMaxKeys    = 1000 // entries of a page
 	demoTimeFormat = "2006-01-02T15:04:05.000Z"
-	demoNamespace  = "http://s3.amazonaws.com/doc/2006-03-01/"
+	demoNamespace  = `xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
 	demoOwner      = "s3-proxy-demo"
 )
 
@@ -30,165 +30,154 @@ func (s *demoServer) listBuckets(w http.ResponseWriter, q *demoRequest) error {
 	if q.query.Has("prefix") || q.query.Has("continuation-token") {
 		return errDemoNotImplemented
 	}
-	var x demoXML
-	x.open("ListAllMyBucketsResult", demoNamespace)
-	x.owner()
-	x.open("Buckets")
+	x := newDemoXML("ListAllMyBucketsResult")
+	x.owner("Owner")
+	x.begin("Buckets")
 	for _, name := range slices.Sorted(maps.Keys(s.buckets)) {
-		x.open("Bucket")
-		x.element("Name", name)
-		x.element("CreationDate", s.buckets[name].created.Format(demoTimeFormat))
-		x.close("Bucket")
+		x.group("Bucket", "Name", name, "CreationDate", s.buckets[name].created.Format(demoTimeFormat))
 	}
-	x.close("Buckets")
-	x.close("ListAllMyBucketsResult")
-	return x.write(w, q, http.StatusOK)
-}
-
-func (s *demoServer) headBucket(w http.ResponseWriter, q *demoRequest) error {
-	w.Header().Set("x-amz-bucket-region", cmp.Or(s.region, "us-east-1"))
-	return nil
-}
-
-// getBucketLocation answers nothing for us-east-1, which had no name when the
-// operation was made.
-func (s *demoServer) getBucketLocation(w http.ResponseWriter, q *demoRequest) error {
-	region := s.region
-	if region == "us-east-1" {
-		region = ""
-	}
-	var x demoXML
-	x.open("LocationConstraint", demoNamespace)
-	x.text(region)
-	x.close("LocationConstraint")
-	return x.write(w, q, http.StatusOK)
+	return x.send(w, q, http.StatusOK)
 }
 
 // A demoPage is one page of a list, and what was asked for to get it.
 type demoPage struct {
 	prefix, delimiter string
 	after             string // a key, or a common prefix: the list begins behind it
+	within            bool   // what has the name after may be on the page too
 	max               int
+	encoding          string // of names: url, or none
 
-	entries   []demoEntry
-	truncated bool // there are more
+	found  []int    // indices of the keys on the page
+	groups []string // the common prefixes on it
+	next   string   // the last of either, if there are more; otherwise ""
 }
 
-// A demoEntry is an object, or, if that is nil, a common prefix.
-type demoEntry struct {
-	name   string
-	object *demoObject
-}
-
-// fill finds the entries of a page. It takes a binary search for its beginning
-// and one for the end of each common prefix, and looks at no other key.
-func (b *demoBucket) fill(p *demoPage) {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	keys := b.keys[p.begin(b.keys):]
-	for len(keys) > 0 && strings.HasPrefix(keys[0], p.prefix) {
-		if len(p.entries) == p.max {
-			p.truncated = p.max > 0 // a page of none is never called cut short
-			return
+// page reads the parameters of a list. Two of them have other names in each:
+// where it begins, and how many entries it may have.
+func (q *demoRequest) page(after, limit string) (*demoPage, error) {
+	p := &demoPage{max: demoMaxKeys, encoding: q.query.Get("encoding-type")}
+	p.prefix, p.delimiter, p.after = q.query.Get("prefix"), q.query.Get("delimiter"), q.query.Get(after)
+	if text := q.query.Get(limit); text != "" {
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return nil, demoInvalidArgument("Provided " + limit + " not an integer or within integer range")
 		}
-		group, ok := p.commonPrefix(keys[0])
-		if !ok {
-			p.entries = append(p.entries, demoEntry{keys[0], b.objects[keys[0]]})
-			keys = keys[1:]
+		p.max = int(min(n, demoMaxKeys))
+	}
+	if q.query.Has("encoding-type") && p.encoding != "url" {
+		return nil, demoInvalidArgument("Invalid Encoding Method specified in Request")
+	}
+	return p, nil
+}
+
+// fill finds what of the sorted keys is on the page. A page which ended with a
+// common prefix goes on behind all of its keys; a start inside of one, which
+// only a client can think of, lists it once more. Of the keys with a common
+// prefix none but the first is looked at.
+func (p *demoPage) fill(keys []string) {
+	i, _ := slices.BinarySearch(keys, max(p.prefix, p.after))
+	for end := i; i < len(keys) && strings.HasPrefix(keys[i], p.prefix); i = end {
+		group := p.commonPrefix(keys[i])
+		if end = i + 1; keys[i] == p.after && !p.within {
 			continue
 		}
-		p.entries = append(p.entries, demoEntry{group, nil})
-		keys = keys[demoGroupEnd(keys, group):]
+		if group != "" {
+			end = i + sort.Search(len(keys)-i, func(n int) bool { return !strings.HasPrefix(keys[i+n], group) })
+		}
+		switch {
+		case group != "" && group == p.after:
+			continue
+		case len(p.found)+len(p.groups) == p.max:
+			return // and a page of none is never called cut short
+		case group != "":
+			p.groups = append(p.groups, group)
+		default:
+			p.found = append(p.found, i)
+		}
+		p.next = cmp.Or(group, keys[i])
 	}
-}
-
-// begin returns the index of the first key that may be on the page. A page
-// which ended with a common prefix goes on behind all of its keys; a start
-// inside of one, which only a client can think of, lists it once more.
-func (p *demoPage) begin(keys []string) int {
-	if p.after == "" || p.after < p.prefix {
-		i, _ := slices.BinarySearch(keys, p.prefix)
-		return i
-	}
-	i, found := slices.BinarySearch(keys, p.after)
-	if group, ok := p.commonPrefix(p.after); ok && group == p.after {
-		return i + demoGroupEnd(keys[i:], group)
-	}
-	if found {
-		i++
-	}
-	return i
+	p.next = ""
 }
 
 // commonPrefix returns the beginning of a key up to the first delimiter behind
-// the prefix, delimiter included, if there is one.
-func (p *demoPage) commonPrefix(key string) (string, bool) {
-	rest, ok := strings.CutPrefix(key, p.prefix)
-	if !ok || p.delimiter == "" {
-		return "", false
+// the prefix, delimiter included; "" if there is none.
+func (p *demoPage) commonPrefix(key string) string {
+	i := strings.Index(key[len(p.prefix):], p.delimiter)
+	if i < 0 || p.delimiter == "" {
+		return ""
 	}
-	i := strings.Index(rest, p.delimiter)
-	if i < 0 {
-		return "", false
-	}
-	return key[:len(p.prefix)+i+len(p.delimiter)], true
+	return key[:len(p.prefix)+i+len(p.delimiter)]
 }
 
-// demoGroupEnd returns how many of the keys, of which none comes before group,
-// begin with it.
-func demoGroupEnd(keys []string, group string) int {
-	return sort.Search(len(keys), func(i int) bool { return !strings.HasPrefix(keys[i], group) })
+// list fills a page, and returns the objects on it.
+func (f *demoFolder) list(p *demoPage) (objects []*demoObject) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	p.fill(f.keys)
+	for _, i := range p.found {
+		objects = append(objects, f.objects[f.keys[i]])
+	}
+	return objects
 }
 
-// listObjects is both versions of the operation.
+// name is a name as the page has it: encoding-type=url is the encoding of HTML
+// forms, but for the slash.
+func (p *demoPage) name(s string) string {
+	if p.encoding == "" {
+		return s
+	}
+	return strings.ReplaceAll(url.QueryEscape(s), "%2F", "/")
+}
+
+// begin writes what all pages have. The names of the bucket and of the limit
+// differ.
+func (p *demoPage) begin(root, bucketElement, bucket, limit string) *demoXML {
+	x := newDemoXML(root)
+	x.fields(bucketElement, bucket, "Prefix", p.name(p.prefix), limit, strconv.Itoa(p.max), "IsTruncated", strconv.FormatBool(p.next != ""))
+	x.optional("Delimiter", p.name(p.delimiter), "EncodingType", p.encoding)
+	for _, group := range p.groups {
+		x.group("CommonPrefixes", "Prefix", p.name(group))
+	}
+	return x
+}
+
+// listObjects is both versions of the operation. Tokens are never encoded, and
+// version 1 has NextMarker with a delimiter only: without one, it is the last
+// key.
 func (s *demoServer) listObjects(w http.ResponseWriter, q *demoRequest) error {
-	version := q.query.Get("list-type")
-	if q.query.Has("list-type") && version != "2" {
+	after, v2 := "marker", q.query.Get("list-type") == "2"
+	if v2 {
+		after = "start-after"
+	} else if q.query.Has("list-type") {
 		return demoInvalidArgument("Invalid List Type specified in Request")
 	}
-	p := &demoPage{prefix: q.query.Get("prefix"), delimiter: q.query.Get("delimiter"), after: q.query.Get("marker")}
-	var err error
-	if p.max, err = q.maxKeys(); err != nil {
+	p, err := q.page(after, "max-keys")
+	if err == nil && v2 && q.query.Has("continuation-token") {
+		p.after, err = demoParseToken(q.query.Get("continuation-token"))
+	}
+	if err != nil {
 		return err
 	}
-	encode := func(name string) string { return name }
-	if q.query.Has("encoding-type") {
-		if q.query.Get("encoding-type") != "url" {
-			return demoInvalidArgument("Invalid Encoding Method specified in Request")
-		}
-		encode = demoListEncode
+	objects := q.bucket.list(p)
+	x := p.begin("ListBucketResult", "Name", q.bucketName, "MaxKeys")
+	if v2 {
+		x.fields("KeyCount", strconv.Itoa(len(p.found)+len(p.groups)))
+		x.optional("StartAfter", p.name(q.query.Get("start-after")), "ContinuationToken", q.query.Get("continuation-token"), "NextContinuationToken", demoToken(p.next))
+	} else if x.fields("Marker", p.name(p.after)); p.delimiter != "" {
+		x.optional("NextMarker", p.name(p.next))
 	}
-	if version == "2" {
-		p.after = q.query.Get("start-after")
-		if q.query.Has("continuation-token") {
-			if p.after, err = demoParseToken(q.query.Get("continuation-token")); err != nil {
-				return err
-			}
-		}
+	for _, o := range objects {
+		x.object("Contents", o, p, !v2 || q.query.Get("fetch-owner") == "true")
 	}
-	q.bucket.fill(p)
-	return p.render(q, version == "2", encode).write(w, q, http.StatusOK)
+	return x.send(w, q, http.StatusOK)
 }
 
-func demoInvalidArgument(message string) error {
-	return &demoError{400, "InvalidArgument", message}
-}
-
-func (q *demoRequest) maxKeys() (int, error) {
-	text := q.query.Get("max-keys")
-	if text == "" {
-		return demoMaxKeys, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n < 0 {
-		return 0, demoInvalidArgument("Provided max-keys not an integer or within integer range")
-	}
-	return int(min(n, demoMaxKeys)), nil
-}
-
-// demoToken makes a continuation token. It is not the name itself, so that no
-// client gets used to making its own.
+// demoToken makes a continuation token, "" for no name. It is not the name
+// itself, so that no client gets used to making its own.
 func demoToken(name string) string {
+	if name == "" {
+		return ""
+	}
 	return base64.StdEncoding.EncodeToString([]byte("after:" + name))
 }
 
@@ -201,111 +190,105 @@ func demoParseToken(token string) (string, error) {
 	return name, nil
 }
 
-// demoListEncode is encoding-type=url: the encoding of HTML forms, but for the
-// slash.
-func demoListEncode(name string) string {
-	return strings.ReplaceAll(url.QueryEscape(name), "%2F", "/")
-}
-
-// render writes the document of either version. Tokens are never encoded.
-func (p *demoPage) render(q *demoRequest, v2 bool, encode func(string) string) *demoXML {
-	x := &demoXML{}
-	x.open("ListBucketResult", demoNamespace)
-	x.element("Name", q.bucketName)
-	x.element("Prefix", encode(p.prefix))
-	p.renderPosition(x, q, v2, encode)
-	x.element("MaxKeys", strconv.Itoa(p.max))
-	x.optional("Delimiter", encode(p.delimiter))
-	x.optional("EncodingType", q.query.Get("encoding-type"))
-	x.element("IsTruncated", strconv.FormatBool(p.truncated))
-	owner := !v2 || q.query.Get("fetch-owner") == "true"
-	for _, e := range p.entries {
-		if e.object != nil {
-			x.object(e.object, encode(e.name), owner)
-		}
+// listObjectVersions has one version of each object, which S3 calls null where
+// a bucket never had versions. So the marker of a version says nothing.
+func (s *demoServer) listObjectVersions(w http.ResponseWriter, q *demoRequest) error {
+	p, err := q.page("key-marker", "max-keys")
+	if err != nil {
+		return err
 	}
-	for _, e := range p.entries {
-		if e.object == nil {
-			x.open("CommonPrefixes")
-			x.element("Prefix", encode(e.name))
-			x.close("CommonPrefixes")
-		}
+	if p.after == "" && q.query.Get("version-id-marker") != "" {
+		return demoInvalidArgument("A version-id marker cannot be specified without a key marker.")
 	}
-	x.close("ListBucketResult")
-	return x
-}
-
-// renderPosition writes where the page begins, and where the next one does.
-// S3 has NextMarker with a delimiter only: without one, it is the last key.
-func (p *demoPage) renderPosition(x *demoXML, q *demoRequest, v2 bool, encode func(string) string) {
-	last := ""
-	if p.truncated {
-		last = p.entries[len(p.entries)-1].name
+	objects := q.bucket.list(p)
+	x := p.begin("ListVersionsResult", "Name", q.bucketName, "MaxKeys")
+	x.fields("KeyMarker", p.name(p.after), "VersionIdMarker", q.query.Get("version-id-marker"))
+	if p.next != "" {
+		x.fields("NextKeyMarker", p.name(p.next), "NextVersionIdMarker", "null")
 	}
-	if !v2 {
-		x.element("Marker", encode(p.after))
-		if p.delimiter != "" {
-			x.optional("NextMarker", encode(last))
-		}
-		return
+	for _, o := range objects {
+		x.object("Version", o, p, true, "VersionId", "null", "IsLatest", "true")
 	}
-	x.optional("StartAfter", encode(q.query.Get("start-after")))
-	x.optional("ContinuationToken", q.query.Get("continuation-token"))
-	if p.truncated {
-		x.element("NextContinuationToken", demoToken(last))
-	}
-	x.element("KeyCount", strconv.Itoa(len(p.entries)))
+	return x.send(w, q, http.StatusOK)
 }
 
 // A demoXML is an XML document being written. encoding/xml would turn control
 // characters into U+FFFD.
-type demoXML struct{ b strings.Builder }
-
-// open writes a start tag, with a namespace if there is one.
-func (x *demoXML) open(name string, namespace ...string) {
-	x.b.WriteString("<" + name)
-	for _, ns := range namespace {
-		x.b.WriteString(` xmlns="` + ns + `"`)
-	}
-	x.b.WriteByte('>')
+type demoXML struct {
+	b    strings.Builder
+	open []string // elements begun and not ended
 }
 
-func (x *demoXML) close(name string) { x.b.WriteString("</" + name + ">") }
-
-func (x *demoXML) element(name, text string) {
-	x.open(name)
-	x.text(text)
-	x.close(name)
+func newDemoXML(root string) *demoXML {
+	x := &demoXML{}
+	x.begin(root, demoNamespace)
+	return x
 }
 
-func (x *demoXML) optional(name, text string) {
-	if text != "" {
-		x.element(name, text)
+func (x *demoXML) begin(name string, attributes ...string) {
+	x.open = append(x.open, name)
+	x.b.WriteString("<" + strings.Join(append([]string{name}, attributes...), " ") + ">")
+}
+
+func (x *demoXML) end() {
+	last := len(x.open) - 1
+	x.b.WriteString("</" + x.open[last] + ">")
+	x.open = x.open[:last]
+}
+
+// fields writes elements, each a name and a text.
+func (x *demoXML) fields(pairs ...string) {
+	for pair := range slices.Chunk(pairs, 2) {
+		x.begin(pair[0])
+		x.text(pair[1])
+		x.end()
 	}
 }
 
-func (x *demoXML) object(o *demoObject, name string, owner bool) {
-	x.open("Contents")
-	x.element("Key", name)
-	x.element("LastModified", o.Modified.Format(demoTimeFormat))
-	x.element("ETag", o.ETag)
-	for checksum := range o.Checksum {
-		x.element("ChecksumAlgorithm", strings.ToUpper(strings.TrimPrefix(checksum, "x-amz-checksum-")))
-		x.element("ChecksumType", "FULL_OBJECT")
+// optional is fields without those that have no text.
+func (x *demoXML) optional(pairs ...string) {
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			x.fields(pair...)
+		}
 	}
-	x.element("Size", strconv.FormatInt(o.Size, 10))
+}
+
+// group writes an element of fields.
+func (x *demoXML) group(name string, pairs ...string) {
+	x.begin(name)
+	x.fields(pairs...)
+	x.end()
+}
+
+// object writes an object of a list.
+func (x *demoXML) object(element string, o *demoObject, p *demoPage, owner bool, more ...string) {
+	x.begin(element)
+	x.fields(more...)
+	x.fields("Key", p.name(o.Key), "LastModified", o.Modified.Format(demoTimeFormat), "ETag", o.ETag,
+		"Size", strconv.FormatInt(o.Size, 10), "StorageClass", o.StorageClass)
+	x.algorithm(o)
 	if owner {
-		x.owner()
+		x.owner("Owner")
 	}
-	x.element("StorageClass", o.StorageClass)
-	x.close("Contents")
+	x.end()
 }
 
-func (x *demoXML) owner() {
-	x.open("Owner")
-	x.element("ID", demoOwner)
-	x.element("DisplayName", demoOwner)
-	x.close("Owner")
+// algorithm and checksum write how an object is summed, and the sum.
+func (x *demoXML) algorithm(o *demoObject) {
+	if o.Algorithm != "" {
+		x.fields("ChecksumAlgorithm", o.Algorithm, "ChecksumType", o.checksumType())
+	}
+}
+
+func (x *demoXML) checksum(o *demoObject) {
+	if o.Algorithm != "" {
+		x.fields("Checksum"+o.Algorithm, o.Sum, "ChecksumType", o.checksumType())
+	}
+}
+
+func (x *demoXML) owner(element string) {
+	x.group(element, "ID", demoOwner, "DisplayName", demoOwner)
 }
 
 // text writes character data. What XML 1.0 section 2.2 can't hold becomes a
@@ -313,26 +296,22 @@ func (x *demoXML) owner() {
 // the way to list such keys is encoding-type=url. Tab, line feed and carriage
 // return could be held, but a parser would change the last.
 func (x *demoXML) text(s string) {
-	for _, r := range s {
-		switch {
-		case r == '&':
-			x.b.WriteString("&amp;")
-		case r == '<':
-			x.b.WriteString("&lt;")
-		case r == '>':
-			x.b.WriteString("&gt;")
-		case r == '"':
-			x.b.WriteString("&quot;")
-		case r < ' ', r == 0xFFFE, r == 0xFFFF:
+	for _, r := range demoEntities.Replace(s) { // utf8.RuneError for what is no UTF-8, in a prefix
+		if r < ' ' || r == 0xFFFE || r == 0xFFFF {
 			fmt.Fprintf(&x.b, "&#x%x;", r)
-		default:
-			x.b.WriteRune(r) // utf8.RuneError for what is no UTF-8, in a prefix
+		} else {
+			x.b.WriteRune(r)
 		}
 	}
 }
 
-// write sends the document; after a HEAD, its headers alone.
-func (x *demoXML) write(w http.ResponseWriter, q *demoRequest, status int) error {
+var demoEntities = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
+
+// send ends the document and sends it; after a HEAD, the headers alone.
+func (x *demoXML) send(w http.ResponseWriter, q *demoRequest, status int) error {
+	for len(x.open) > 0 {
+		x.end()
+	}
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
 	if q.Method != http.MethodHead {

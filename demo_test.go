@@ -597,14 +597,15 @@ func TestDemoOperations(t *testing.T) {
 	c.want(404, "NoSuchBucket", "PUT", "/videos/cat", "", nil, "x")
 	c.want(404, "", "HEAD", "/photos/cat", "", nil, "")
 	c.want(200, "", "GET", "/photos", "unknown=1&x-id=ListObjects", nil, "")
-	for _, sub := range []string{"acl=", "cors=", "lifecycle=", "policy=", "tagging=", "uploads=", "versioning=", "versions=", "website="} {
+	for _, sub := range []string{"cors=", "lifecycle=", "policy=", "tagging=", "website=", "versionId=x&versions=", "acl=&versioning="} {
 		c.want(501, "NotImplemented", "GET", "/photos", sub, nil, "")
 	}
 	c.want(200, "", "PUT", "/photos/cat", "", nil, "meow")
 	for _, test := range []struct{ method, path, query, header string }{
-		{"PUT", "/photos", "", ""}, {"DELETE", "/photos", "", ""}, {"POST", "/photos", "delete=", ""}, {"PATCH", "/photos/cat", "", ""},
-		{"POST", "/photos/cat", "uploads=", ""}, {"PUT", "/photos/cat", "partNumber=1&uploadId=x", ""}, {"GET", "/photos/cat", "versionId=x", ""},
-		{"PUT", "/photos/cat", "", "X-Amz-Copy-Source"}, {"PUT", "/photos/cat", "", "X-Amz-Server-Side-Encryption"}, {"PUT", "/photos/cat", "", "X-Amz-Tagging"},
+		{"PUT", "/photos", "", ""}, {"DELETE", "/photos", "", ""}, {"PATCH", "/photos/cat", "", ""}, {"POST", "/photos/cat", "", ""},
+		{"GET", "/photos/cat", "versionId=null", ""}, {"GET", "/photos/cat", "tagging=&versionId=x", ""}, {"GET", "/photos/cat", "partNumber=1", ""},
+		{"PUT", "/photos/cat", "acl=", ""}, {"PUT", "/photos/cat", "partNumber=1&tagging=&uploadId=x", ""}, {"PUT", "/photos/cat", "tagging=", "X-Amz-Copy-Source"},
+		{"GET", "/photos/cat", "", "X-Amz-Copy-Source"}, {"PUT", "/photos/cat", "", "X-Amz-Server-Side-Encryption"}, {"PUT", "/photos/cat", "", "X-Amz-Object-Lock-Mode"},
 		{"DELETE", "/photos/cat", "", "If-Match"},
 	} {
 		h := http.Header{}
@@ -909,14 +910,14 @@ func cmpString(ok bool, a, b string) string {
 // with the bucket.
 func BenchmarkDemoFill(b *testing.B) {
 	for _, n := range []int{1000, 100000} {
-		bucket := &demoBucket{objects: map[string]*demoObject{}}
+		bucket := &demoFolder{objects: map[string]*demoObject{}}
 		for i := range n {
 			bucket.keys = append(bucket.keys, fmt.Sprintf("dir%03d/%07d", i*100/n, i))
 		}
 		for _, delimiter := range []string{"", "/"} {
 			b.Run(fmt.Sprintf("keys=%d/delimiter=%s", n, bytes.ToUpper([]byte(delimiter))), func(b *testing.B) {
 				for b.Loop() {
-					bucket.fill(&demoPage{after: "dir050/", delimiter: delimiter, max: 100})
+					bucket.list(&demoPage{after: "dir050/", delimiter: delimiter, max: 100})
 				}
 			})
 		}
