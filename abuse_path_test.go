@@ -195,7 +195,7 @@ func TestAbuse003OneParse(t *testing.T) {
 				if s.status != status {
 					t.Errorf("HEAD %q by %s = %d, want %d", s.target, s.user, s.status, status)
 				}
-				logged := target{lines[i]["bucket"].(string), lines[i]["key"].(string)}
+				logged := target{bucket: lines[i]["bucket"].(string), key: lines[i]["key"].(string)}
 				if ok && logged != want || !ok && logged != (target{}) {
 					t.Errorf("HEAD %q: logged as %q, want %q, fine %t", s.target, logged, want, ok)
 				}

@@ -39,7 +39,7 @@ func parseCopySource(header string, nested bool) (source, error) {
 		return source{}, errors.New("x-amz-copy-source is not properly percent-encoded")
 	case strings.Contains(path, "+"):
 		return source{}, errors.New(`x-amz-copy-source has a "+": write %2B for a plus sign, %20 for a space`)
-	case strings.Contains(path, "?") || versioned && version == "":
+	case strings.Contains(path, "?") || versioned && (version == "" || strings.Contains(version, "&")):
 		return source{}, errors.New("x-amz-copy-source has a query that is not ?versionId=VERSION")
 	}
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(decoded, "/"), "/")

@@ -45,7 +45,7 @@ var operations = append([]operation{
 	{"ListObjectVersions", "GET", bucketLevel, "versions", "", actionRead, listParams + " key-marker version-id-marker", (*gateway).listObjectVersions},
 	{"ListMultipartUploads", "GET", bucketLevel, "uploads", "", actionRead, "prefix delimiter encoding-type max-uploads key-marker upload-id-marker", (*gateway).listMultipartUploads},
 	{"DeleteObjects", "POST", bucketLevel, "delete", "", actionWrite, "", (*gateway).deleteObjects},
-	{"PostObject", "POST", bucketLevel, "", "", actionWrite, "", (*gateway).notImplemented},
+	{"PostObject", "POST", bucketLevel, "", "", actionRead, "", (*gateway).notImplemented}, // not for anybody
 	{"CreateBucket", "PUT", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
 	{"DeleteBucket", "DELETE", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
 

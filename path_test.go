@@ -241,7 +241,7 @@ func modelTarget(escaped string, nested bool) (target, bool) {
 		return target{}, false
 	}
 	key, err := url.PathUnescape(parts[3])
-	got := target{parts[1], key}
+	got := target{bucket: parts[1], key: key}
 	if parts[3] == "" {
 		return got, parts[2] == "" || nested
 	}
@@ -266,7 +266,7 @@ func s3View(requestTarget string) (target, error) {
 		return target{}, fmt.Errorf("no path: %q", requestTarget)
 	}
 	bucket, key, _ := strings.Cut(path[1:], "/")
-	return target{bucket, key}, nil
+	return target{bucket: bucket, key: key}, nil
 }
 
 // What parsePath makes of a path is what S3 makes of it, is what S3 makes of

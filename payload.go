@@ -129,9 +129,8 @@ func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
 		if !ok {
 			return nil, newError("InvalidArgument", "x-amz-content-sha256 is neither a digest nor "+unsignedPayload)
 		}
-		h := sha256.New()
-		in.digest, in.source = digest, io.TeeReader(in.source, h)
-		in.verify = func() error { return compareDigest(h, digest) }
+		in.digest = digest
+		in.source, in.verify = verifySHA256(in.source, digest)
 	}
 	return in, nil
 }
@@ -258,6 +257,13 @@ func withoutChunked(h http.Header) (encodings string, chunked bool) {
 		}
 	}
 	return strings.Join(rest, ","), chunked
+}
+
+// verifySHA256 returns a reader that computes the digest of a body and a
+// function that compares it with the one declared.
+func verifySHA256(body io.Reader, want string) (io.Reader, func() error) {
+	h := sha256.New()
+	return io.TeeReader(body, h), func() error { return compareDigest(h, want) }
 }
 
 func compareDigest(h hash.Hash, want string) error {
