@@ -90,7 +90,7 @@ func pathAbuseWantKeys(t *testing.T, nested bool, keys map[string]string) {
 			t.Errorf("PUT %q = %d %s with %d requests behind, want 200 and one", path, resp.StatusCode, body, len(seen))
 			continue
 		}
-		want := target{"photos", keys[path]}
+		want := target{bucket: "photos", key: keys[path]}
 		if got, err := s3View(seen[0].uri); err != nil || got != want || strings.Contains(seen[0].uri, "?") {
 			t.Errorf("PUT %q went on as %s, which is %q, %v, want %q", path, seen[0].uri, got, err, want)
 		}
@@ -195,7 +195,7 @@ func TestAbuse003OneParse(t *testing.T) {
 				if s.status != status {
 					t.Errorf("HEAD %q by %s = %d, want %d", s.target, s.user, s.status, status)
 				}
-				logged := target{lines[i]["bucket"].(string), lines[i]["key"].(string)}
+				logged := target{bucket: lines[i]["bucket"].(string), key: lines[i]["key"].(string)}
 				if ok && logged != want || !ok && logged != (target{}) {
 					t.Errorf("HEAD %q: logged as %q, want %q, fine %t", s.target, logged, want, ok)
 				}

@@ -5,6 +5,7 @@ package main
 import (
 	"crypto/sha256"
 	"net/http"
+	"time"
 )
 
 // maxAPIKey is the longest API key, in characters.
@@ -60,11 +61,13 @@ func (u *user) mayUse(bucket string) bool {
 // invert SHA-256; so the time it takes says nothing about a key.
 type authenticator struct {
 	byDigest map[[sha256.Size]byte]*user
+	byName   map[string]*user
 }
 
 func newAuthenticator(users []*user) *authenticator {
-	a := &authenticator{byDigest: map[[sha256.Size]byte]*user{}}
+	a := &authenticator{byDigest: map[[sha256.Size]byte]*user{}, byName: map[string]*user{}}
 	for _, u := range users {
+		a.byName[u.name] = u
 		for _, digest := range u.digests {
 			a.byDigest[digest] = u
 		}
@@ -72,14 +75,39 @@ func newAuthenticator(users []*user) *authenticator {
 	return a
 }
 
-// authenticate returns the user whose key the x-api-key header holds. The
-// header must be there once, with one printable value: of two values, or of one
-// that was folded or padded, a proxy on the way may have checked another.
-func (a *authenticator) authenticate(h http.Header) (*user, *apiError) {
-	values := h["X-Api-Key"]
-	if len(values) == 0 {
-		return nil, newError("Unauthorized", "No API key provided")
+// authenticate finds out who sent a request, by one door: x-api-key if it is
+// there, whatever else is; else a signature, in the header or in the query. No
+// door leads to another: what is wrong at one is refused. The claim is nil for
+// a user with x-api-key. The path is in escaped form, as received.
+func (a *authenticator) authenticate(r *http.Request, path string, query []parameter, now time.Time) (*user, *claim, *apiError) {
+	if values := r.Header["X-Api-Key"]; len(values) > 0 {
+		u, err := a.byKey(values)
+		return u, nil, err
 	}
+	header, presigned := hasClaim(r, query)
+	switch {
+	case header && presigned:
+		return nil, nil, newError("InvalidRequest", "the request is signed in the Authorization header and in the query; only one is allowed")
+	case has(query, "AWSAccessKeyId"):
+		return nil, nil, newError("InvalidRequest", "Signature Version 2 is not supported; sign with AWS4-HMAC-SHA256 (signature_version = s3v4)")
+	case !header && !presigned:
+		return nil, nil, newError("Unauthorized", "No API key provided")
+	}
+	c, err := parseClaim(r, query, presigned)
+	if err != nil {
+		return nil, nil, err
+	}
+	u := a.byName[c.accessKeyID]
+	if err := c.verify(u, r, path, query, now); err != nil {
+		return nil, nil, err
+	}
+	return u, c, nil
+}
+
+// byKey returns the user whose key an x-api-key header holds. The header must
+// be there once, with one printable value: of two values, or of one that was
+// folded or padded, a proxy on the way may have checked another.
+func (a *authenticator) byKey(values []string) (*user, *apiError) {
 	if key := values[0]; len(values) == 1 && key != "" && len(key) <= maxAPIKey && isPrintable(key) {
 		if u := a.byDigest[sha256.Sum256([]byte(key))]; u != nil {
 			return u, nil

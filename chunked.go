@@ -156,7 +156,7 @@ func (c *chunkedReader) Read(p []byte) (int, error) {
 		c.digest.Write(p[:n])
 	}
 	if err != nil {
-		c.err = noEOF(err)
+		c.err = cutChunks(err)
 	} else if c.chunk == 0 {
 		c.err = c.endChunk()
 	}
@@ -193,6 +193,14 @@ func (c *chunkedReader) nextChunk() error {
 		return newError("IncompleteBody", "the chunks hold less than x-amz-decoded-content-length says")
 	}
 	return c.end()
+}
+
+// cutChunks is what an end of the source before the end of the frames means.
+func cutChunks(err error) error {
+	if err == io.EOF {
+		return newError("IncompleteBody", "the body ended before its last chunk")
+	}
+	return err
 }
 
 // parseChunkSize reads hex digits and nothing else: no sign, no "0x", no space.
@@ -303,7 +311,7 @@ func (c *chunkedReader) line(limit int) (string, error) {
 	for {
 		b, err := c.source.ReadByte()
 		if err != nil {
-			return "", noEOF(err)
+			return "", cutChunks(err)
 		}
 		if n := len(line); b == '\n' && n > 0 && line[n-1] == '\r' {
 			return string(line[:n-1]), nil

@@ -44,23 +44,43 @@ type configFile struct {
 }
 
 type serverFile struct {
-	Host            string   `json:"host"`
-	Port            *int     `json:"port"`
-	IdleTimeout     duration `json:"idle_timeout"`
-	ShutdownTimeout duration `json:"shutdown_timeout"`
+	Host            string    `json:"host"`
+	Port            *int      `json:"port"`
+	IdleTimeout     duration  `json:"idle_timeout"`
+	ShutdownTimeout duration  `json:"shutdown_timeout"`
+	Domain          string    `json:"domain"`
+	CORS            *corsFile `json:"cors"`
+}
+
+type corsFile struct {
+	AllowedOrigins []string `json:"allowed_origins"`
+	AllowedMethods []string `json:"allowed_methods"`
+	AllowedHeaders []string `json:"allowed_headers"`
+	ExposeHeaders  []string `json:"expose_headers"`
+	MaxAgeSeconds  int      `json:"max_age_seconds"`
 }
 
 type accountFile struct {
-	EndpointURL           string   `json:"endpoint_url"`
-	Region                string   `json:"region"`
-	AccessKeyID           string   `json:"access_key_id"`
-	SecretAccessKey       string   `json:"secret_access_key"`
-	SessionToken          string   `json:"session_token"`
-	Addressing            string   `json:"addressing"`
-	Buckets               []string `json:"buckets"`
-	ConnectTimeout        duration `json:"connect_timeout"`
-	ResponseHeaderTimeout duration `json:"response_header_timeout"`
+	EndpointURL           string       `json:"endpoint_url"`
+	Region                string       `json:"region"`
+	AccessKeyID           string       `json:"access_key_id"`
+	SecretAccessKey       string       `json:"secret_access_key"`
+	SessionToken          string       `json:"session_token"`
+	Addressing            string       `json:"addressing"`
+	Buckets               []bucketFile `json:"buckets"`
+	TrailingChecksums     string       `json:"trailing_checksums"`
+	ConnectTimeout        duration     `json:"connect_timeout"`
+	ResponseHeaderTimeout duration     `json:"response_header_timeout"`
 }
+
+// A bucketFile is a bucket by the name it has in front, and behind if that is
+// another. A plain string is the name of both.
+type bucketFile struct {
+	Name   string `json:"name"`
+	Bucket string `json:"bucket"`
+}
+
+func (b *bucketFile) fromString(name string) { b.Name = name }
 
 type userFile struct {
 	APIKey         string     `json:"api_key"`
@@ -80,7 +100,10 @@ type limitFile struct {
 type config struct {
 	listen          string // host:port; port 0 is any free one
 	accounts        []*account
-	buckets         map[string]*account // by the name of the bucket
+	buckets         map[string]*account // by the name of the bucket, in front
+	behind          map[string]string   // names behind, of the buckets whose name is another there
+	domain          string              // of virtual-host-style requests, or ""
+	cors            *cors               // nil: off
 	users           []*user
 	limits          map[string]limit // by the name of the user
 	maxFileSize     int64            // bytes
@@ -99,6 +122,7 @@ type account struct {
 	region                string
 	credentials           credentials
 	virtualHost           bool // bucket.host/key instead of host/bucket/key
+	forwardTrailers       bool // the service takes trailing checksums
 	connectTimeout        time.Duration
 	responseHeaderTimeout time.Duration
 }
@@ -169,6 +193,7 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	c := &checker{exampleKeys: exampleKeys}
 	conf := &config{
 		buckets:         map[string]*account{},
+		behind:          map[string]string{},
 		limits:          map[string]limit{},
 		maxFileSize:     defaultMaxFileSize,
 		nestedKeys:      f.NestedKeys,
@@ -176,6 +201,8 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 		shutdownTimeout: orDefault(f.Server.ShutdownTimeout, defaultShutdownTimeout),
 	}
 	conf.listen = c.listen(f.Server)
+	conf.domain = c.domain("server.domain", f.Server.Domain)
+	conf.cors = c.cors("server.cors", f.Server.CORS)
 	if f.MaxFileSize != nil {
 		if conf.maxFileSize = *f.MaxFileSize; conf.maxFileSize < 1 {
 			c.fault("max_file_size", "want a number of bytes above 0, have %d", conf.maxFileSize)
@@ -223,18 +250,24 @@ func (c *checker) accounts(f *configFile, conf *config) {
 		if len(af.Buckets) == 0 {
 			c.fault(path+".buckets", "want at least one bucket")
 		}
-		for i, bucket := range af.Buckets {
-			at := fmt.Sprintf("%s.buckets[%d]", path, i)
+		for i, entry := range af.Buckets {
+			at, bucket := fmt.Sprintf("%s.buckets[%d]", path, i), entry.Name
 			other, taken := conf.buckets[bucket]
 			switch {
 			case !validBucket(bucket):
 				c.fault(at, "%q is not a bucket name (3 to 63 of a-z, 0-9, - and .)", bucket)
 			case taken:
 				c.fault(at, "bucket %q is claimed by account %q already", bucket, other.name)
-			case a.virtualHost && a.scheme == "https" && strings.Contains(bucket, "."):
+			case a.virtualHost && a.scheme == "https" && strings.Contains(bucket+entry.Bucket, "."):
 				c.fault(at, "bucket %q has a dot: no certificate matches it as a host name; use \"addressing\": \"path\"", bucket)
 			}
 			conf.buckets[bucket] = a
+			if entry.Bucket != "" {
+				conf.behind[bucket] = entry.Bucket
+				if !bucketBehind.MatchString(entry.Bucket) {
+					c.fault(at+".bucket", "%q is not a bucket name", entry.Bucket)
+				}
+			}
 		}
 	}
 }
@@ -242,6 +275,10 @@ func (c *checker) accounts(f *configFile, conf *config) {
 // name is letters, digits and what does no harm in a log, a metric or the
 // credential scope of a signature ("NAME/20130524/…").
 var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
+
+// bucketBehind takes more than validBucket: some services have buckets from
+// before today's rule.
+var bucketBehind = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
 
 // token is what can stand in an Authorization header between "/" and ",".
 var token = regexp.MustCompile(`^[!-+.0-~-]+$`)
@@ -252,6 +289,7 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 		region:                f.Region,
 		credentials:           credentials{f.AccessKeyID, f.SecretAccessKey, f.SessionToken},
 		virtualHost:           f.Addressing == "virtual",
+		forwardTrailers:       f.TrailingChecksums != "verify",
 		connectTimeout:        orDefault(f.ConnectTimeout, defaultConnectTimeout),
 		responseHeaderTimeout: orDefault(f.ResponseHeaderTimeout, defaultHeaderTimeout),
 	}
@@ -276,8 +314,50 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
 		c.fault(path+".addressing", `want "path" or "virtual", have %q`, f.Addressing)
 	}
+	if f.TrailingChecksums != "" && f.TrailingChecksums != "forward" && f.TrailingChecksums != "verify" {
+		c.fault(path+".trailing_checksums", `want "forward" or "verify", have %q`, f.TrailingChecksums)
+	}
 	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
 	return a
+}
+
+var domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
+func (c *checker) domain(path, domain string) string {
+	if domain != "" && !domainName.MatchString(domain) {
+		c.fault(path, "%q is not a host name in lower case, without a port", domain)
+	}
+	return domain
+}
+
+// cors checks the rule for browsers. Its lists are what headers will say.
+func (c *checker) cors(path string, f *corsFile) *cors {
+	if f == nil {
+		return nil
+	}
+	if len(f.AllowedOrigins) == 0 {
+		c.fault(path+".allowed_origins", `want origins like "https://app.example", or "*"`)
+	}
+	for i, origin := range f.AllowedOrigins {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "") {
+			c.fault(fmt.Sprintf("%s.allowed_origins[%d]", path, i), `%q is not an origin like "https://app.example"`, origin)
+		}
+	}
+	for i, method := range f.AllowedMethods {
+		if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
+			c.fault(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "want GET, HEAD, PUT, POST or DELETE, have %q", method)
+		}
+	}
+	for i, header := range slices.Concat(f.AllowedHeaders, f.ExposeHeaders) {
+		if !token.MatchString(header) {
+			c.fault(path, "%q (number %d of the headers) is not the name of a header", header, i)
+		}
+	}
+	if f.MaxAgeSeconds < 0 {
+		c.fault(path+".max_age_seconds", "want 0 or more, have %d", f.MaxAgeSeconds)
+	}
+	return newCORS(f.AllowedOrigins, f.AllowedMethods, f.AllowedHeaders, f.ExposeHeaders, f.MaxAgeSeconds)
 }
 
 // endpoint splits an endpoint's URL. The faults never quote it whole: it may

@@ -65,7 +65,6 @@ func demoConfig(endpoint string, creds credentials) (*config, error) {
 	for _, a := range file.Accounts {
 		demo.Buckets = append(demo.Buckets, a.Buckets...)
 	}
-	slices.Sort(demo.Buckets)
 	file.Accounts = map[string]accountFile{"demo": demo}
 	conf, err := file.check(true)
 	if err != nil {

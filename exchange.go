@@ -42,10 +42,12 @@ type exchange struct {
 	start   time.Time
 
 	target target
-	parsed bool // target is known
+	parsed bool   // target is known
+	path   string // as received, escaped
 	user   *user
+	claim  *claim // of a client that signs, verified; nil for one with x-api-key
 	op     *operation
-	query  []parameter // what the backend gets
+	query  []parameter // as received; once classified, what the backend gets
 	wanted time.Time   // write deadline in force, less its slack
 	body   requestBody
 
@@ -139,14 +141,15 @@ func (x *exchange) progress() {
 // wantsXML reports whether errors go out as S3's XML: for a client that signs,
 // as every S3 tool does, and for listings, whose answer is XML as well.
 func (x *exchange) wantsXML() bool {
-	return x.signs() || x.parsed && x.target.key == "" && x.r.Method == http.MethodGet
+	return x.signs() || x.parsed && x.r.Method == http.MethodGet &&
+		(x.target.level() == bucketLevel || x.target.level() == serviceLevel)
 }
 
 // signs reports whether the client is an S3 tool. It says nothing of whether
 // the signature is good, or looked at.
 func (x *exchange) signs() bool {
-	return strings.HasPrefix(x.r.Header.Get("Authorization"), "AWS4-HMAC-SHA256") ||
-		strings.Contains(x.r.URL.RawQuery, "X-Amz-Signature=")
+	return strings.HasPrefix(x.r.Header.Get("Authorization"), signatureAlgorithm) ||
+		strings.Contains(x.r.URL.RawQuery, "X-Amz-Credential=") || strings.Contains(x.r.URL.RawQuery, "AWSAccessKeyId=")
 }
 
 // fail answers with an error: the one place where one is written.

@@ -5,8 +5,13 @@ package main
 // passed; nothing after the first looks at the path again.
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +33,7 @@ type gateway struct {
 	limiter   *limiter
 	upstreams map[string]*upstream // by the name of the bucket
 	buckets   []string             // sorted
+	cors      *cors
 	mux       *http.ServeMux
 	log       *slog.Logger
 	started   time.Time
@@ -39,6 +45,7 @@ func newGateway(c *config, log *slog.Logger) *gateway {
 		auth:      newAuthenticator(c.users),
 		limiter:   newLimiter(c.limits, time.Now()),
 		upstreams: make(map[string]*upstream, len(c.buckets)),
+		cors:      c.cors,
 		log:       log,
 		started:   time.Now(),
 	}
@@ -59,6 +66,9 @@ func newGateway(c *config, log *slog.Logger) *gateway {
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(w, r, g.log, g.config.idleTimeout)
 	defer x.end()
+	if g.cors.answer(x) {
+		return
+	}
 	if err := g.admit(x); err != nil {
 		x.fail(err)
 		return
@@ -66,6 +76,9 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
 	// and nowhere to redirect to.
 	r.URL.Path, r.URL.RawPath = "/"+x.target.bucket, ""
+	if x.target.page != "" {
+		r.URL.Path = "/-/-/page"
+	}
 	if x.target.key != "" {
 		r.URL.Path += "/key"
 	}
@@ -78,11 +91,10 @@ func (g *gateway) admit(x *exchange) *apiError {
 	if err := g.parse(x); err != nil {
 		return err
 	}
-	user, err := g.auth.authenticate(x.r.Header)
-	if err != nil {
+	var err *apiError
+	if x.user, x.claim, err = g.auth.authenticate(x.r, x.path, x.query, time.Now()); err != nil {
 		return err
 	}
-	x.user = user
 	return g.limit(x)
 }
 
@@ -97,6 +109,13 @@ func (g *gateway) parse(x *exchange) *apiError {
 	path, err := requestPath(x.r)
 	if err != nil {
 		return newError("InvalidRequest", err.Error())
+	}
+	x.path = path
+	if bucket := hostedBucket(x.r.Host, g.config.domain); bucket != "" {
+		path = "/" + bucket + strings.TrimSuffix(path, "/")
+		if x.path != "/" && strings.HasSuffix(x.path, "/") {
+			path += "/" // of a key that ends in one
+		}
 	}
 	if x.target, err = parsePath(path, g.config.nestedKeys); err != nil {
 		x.target = target{}
@@ -148,6 +167,9 @@ func (g *gateway) serve(x *exchange, rows []*operation) {
 }
 
 func (g *gateway) run(x *exchange, rows []*operation) *apiError {
+	if err := x.moveHeaders(); err != nil {
+		return err
+	}
 	op, query, err := classify(rows, x.r, x.target.level(), x.query)
 	if err != nil {
 		return err
@@ -159,42 +181,51 @@ func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 	return op.run(g, x)
 }
 
-// authorize answers alike for a bucket that is forbidden and one that is not
-// there, unless the user may see them all.
 func (g *gateway) authorize(x *exchange) *apiError {
-	bucket, role := x.target.bucket, x.user.role
-	if bucket != "" {
-		if !x.user.mayUse(bucket) {
-			return newError("AccessDenied", "access to this bucket is denied")
-		}
-		if g.upstreams[bucket] == nil && role.may(x.op.action) {
-			return newError("NoSuchBucket", "")
-		}
+	if x.target.bucket == "" {
+		return nil // the service and the pages show each user their own
 	}
-	if !role.may(x.op.action) {
-		return newError("AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", x.op.name, role))
+	return g.mayAct(x.user, x.target.bucket, x.op.action, x.op.name)
+}
+
+// mayAct answers alike for a bucket that is forbidden and one that is not there,
+// unless the user may see them all. What says in words what is to be done.
+func (g *gateway) mayAct(u *user, bucket string, a action, what string) *apiError {
+	switch {
+	case !u.mayUse(bucket):
+		return newError("AccessDenied", "access to this bucket is denied")
+	case !u.role.may(a):
+		return newError("AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", what, u.role))
+	case g.upstreams[bucket] == nil:
+		return newError("NoSuchBucket", "")
 	}
 	return nil
 }
 
-// size checks a body before any of it is read. It must have a length, so that
-// its end can be told from a cut: a body of chunks has none, and net/http gives
-// a request without any framing the length 0.
-func (g *gateway) size(x *exchange) *apiError {
-	_, declared := x.r.Header["Content-Length"]
-	switch {
-	case !declared || x.r.ContentLength < 0:
-		x.Header().Set("Connection", "close")
-		return newError("MissingContentLength", "")
-	case x.r.ContentLength > g.config.maxFileSize:
-		return newError("EntityTooLarge", fmt.Sprintf("the body has %d bytes; max_file_size is %d", x.r.ContentLength, g.config.maxFileSize))
+// moveHeaders makes headers of the x-amz-* parameters of a query that are not
+// authentication: presigners put headers there, and there they mean the same. So
+// one rule sees them, and they reach the backend in the form that is signed.
+func (x *exchange) moveHeaders() *apiError {
+	x.query = withoutAuthentication(x.query)
+	for _, p := range x.query {
+		name := http.CanonicalHeaderKey(p.name)
+		if !strings.HasPrefix(name, "X-Amz-") {
+			continue
+		}
+		if _, twice := x.r.Header[name]; twice || !isHeaderText(p.value) {
+			return newError("InvalidArgument", fmt.Sprintf("%s is given as a header too, or holds what no header can", shortened(p.name, 64)))
+		}
+		x.r.Header[name] = []string{p.value}
 	}
+	x.query = slices.DeleteFunc(x.query, func(p parameter) bool {
+		return strings.HasPrefix(http.CanonicalHeaderKey(p.name), "X-Amz-")
+	})
 	return nil
 }
 
 // getObject streams an object.
 func (g *gateway) getObject(x *exchange) *apiError {
-	resp, err := g.forward(x, nil, 0, emptyPayload)
+	resp, err := g.forward(x, nil)
 	if err != nil {
 		return err
 	}
@@ -206,16 +237,9 @@ func (g *gateway) getObject(x *exchange) *apiError {
 	return nil
 }
 
-// headObject asks with HEAD; the answer's Content-Length is the object's.
-func (g *gateway) headObject(x *exchange) *apiError { return g.passThrough(x) }
-
-func (g *gateway) deleteObject(x *exchange) *apiError { return g.passThrough(x) }
-
-func (g *gateway) headBucket(x *exchange) *apiError { return g.passThrough(x) }
-
-// passThrough forwards a request that has no body.
-func (g *gateway) passThrough(x *exchange) *apiError {
-	resp, err := g.forward(x, nil, 0, emptyPayload)
+// pass forwards a request without a body, and streams the answer.
+func (g *gateway) pass(x *exchange) *apiError {
+	resp, err := g.forward(x, nil)
 	if err != nil {
 		return err
 	}
@@ -224,42 +248,74 @@ func (g *gateway) passThrough(x *exchange) *apiError {
 	return nil
 }
 
-// putObject streams an upload. A digest that the client declares is signed, so
-// that the backend checks it too, and checked here, because not every server
-// does.
-func (g *gateway) putObject(x *exchange) *apiError {
-	if err := g.size(x); err != nil {
+// upload streams an object, or a part of one. A digest that the client declares
+// is signed, so that the backend checks it too, and checked here, because not
+// every server does.
+func (g *gateway) upload(x *exchange) *apiError {
+	in, err := x.incoming(g.config.maxFileSize)
+	if err != nil {
 		return err
 	}
-	declared := x.r.Header["X-Amz-Content-Sha256"]
-	if len(declared) > 1 {
-		return newError("InvalidRequest", "the header x-amz-content-sha256 is given more than once")
-	}
-	payloadHash, body := unsignedPayload, io.Reader(&x.body)
-	if len(declared) == 1 {
-		if strings.HasPrefix(declared[0], "STREAMING-") {
-			return newError("NotImplemented", "aws-chunked bodies are not supported; send the body as it is")
-		}
-		if digest, ok := realDigest(declared[0]); ok {
-			hashed, verify := verifySHA256(body, digest)
-			payloadHash, body = digest, hold(hashed, x.r.ContentLength, verify)
-		} else if declared[0] != unsignedPayload {
-			return newError("InvalidArgument", "x-amz-content-sha256 is neither a digest nor "+unsignedPayload)
-		}
-	}
-	if x.r.ContentLength == 0 {
-		if payloadHash != unsignedPayload && payloadHash != emptyPayload {
-			return newError("XAmzContentSHA256Mismatch", "")
-		}
-		payloadHash, body = emptyPayload, nil
-	}
-	resp, err := g.forward(x, body, x.r.ContentLength, payloadHash)
+	resp, err := g.forward(x, in)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	x.respond(resp)
 	return nil
+}
+
+// maxSmallBody bounds the bodies that are read whole before they are passed on:
+// configurations, lists of keys, lists of parts. S3 has 2 MiB for the largest.
+const maxSmallBody = 2 << 20
+
+// passSmall forwards a request whose body is a small document, once it is here
+// and was found right.
+func (g *gateway) passSmall(x *exchange) *apiError {
+	body, err := x.readSmall()
+	if err != nil {
+		return err
+	}
+	out, err := g.outgoing(x)
+	if err != nil {
+		return err
+	}
+	out.setDocument(body)
+	resp, err := g.send(x, out)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	x.respond(resp)
+	return nil
+}
+
+// readSmall returns a small body, checked against what the client says of it.
+func (x *exchange) readSmall() ([]byte, *apiError) {
+	in, refusal := x.incoming(maxSmallBody)
+	if refusal != nil {
+		return nil, refusal
+	}
+	body, err := in.readAll()
+	if err != nil {
+		return nil, x.transportError(err)
+	}
+	if declared := x.r.Header.Get("Content-Md5"); declared != "" {
+		if digest := md5.Sum(body); declared != base64.StdEncoding.EncodeToString(digest[:]) {
+			return nil, newError("BadDigest", "")
+		}
+	}
+	return body, nil
+}
+
+// setDocument makes a small body that is here whole, unframed, the one to send.
+func (out *outgoing) setDocument(body []byte) {
+	unframe(out.header)
+	digest := sha256.Sum256(body)
+	out.payloadHash = hex.EncodeToString(digest[:])
+	if len(body) > 0 {
+		out.body, out.length = bytes.NewReader(body), int64(len(body))
+	}
 }
 
 func (g *gateway) notImplemented(x *exchange) *apiError {
@@ -270,22 +326,40 @@ func (g *gateway) bucketsAreDeclared(x *exchange) *apiError {
 	return newError("NotImplemented", "buckets are not created or deleted here: they are declared in the gateway's configuration, under accounts.NAME.buckets")
 }
 
-// forward sends the request to the account of its bucket. What is not a success
-// becomes an error: so a response that is returned has status 2xx or 304.
-func (g *gateway) forward(x *exchange, body io.Reader, length int64, payloadHash string) (*http.Response, *apiError) {
-	header, refusal := forwardHeader(x.r.Header, x.user.role)
+// outgoing is the client's request as its backend gets it, without a body.
+func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
+	header, err := forwardHeader(x.r.Header, x.user.role)
+	if err != nil {
+		return nil, err
+	}
+	return &outgoing{method: x.r.Method, target: x.target, query: x.query, header: header, payloadHash: emptyPayload}, nil
+}
+
+// forward sends the request with its body, if it has one, to the account of its
+// bucket.
+func (g *gateway) forward(x *exchange, in *incoming) (*http.Response, *apiError) {
+	out, refusal := g.outgoing(x)
 	if refusal != nil {
 		return nil, refusal
 	}
-	return g.send(x, &outgoing{
-		method: x.r.Method, target: x.target, query: x.query, header: header,
-		body: body, length: length, payloadHash: payloadHash,
-	})
+	if in != nil {
+		account := g.config.buckets[x.target.bucket]
+		if err := in.outgoingBody(out, account.forwardTrailers); err != nil {
+			return nil, x.transportError(err)
+		}
+	}
+	return g.send(x, out)
 }
 
+// send sends a request and returns an answer that is a success (2xx, or 304):
+// any other is an error.
 func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	sent := time.Now()
-	resp, err := g.upstreams[out.target.bucket].roundTrip(x.r.Context(), out)
+	upstream := g.upstreams[out.target.bucket]
+	if behind, ok := g.config.behind[out.target.bucket]; ok {
+		out.target.bucket = behind
+	}
+	resp, err := upstream.roundTrip(x.r.Context(), out)
 	x.upstreamDuration = time.Since(sent)
 	if err != nil {
 		return nil, x.transportError(err)
@@ -361,3 +435,9 @@ type (
 	onlyWriter struct{ io.Writer }
 	onlyReader struct{ io.Reader }
 )
+
+// isHeaderText reports whether a value can be sent as a header's: RFC 9110
+// section 5.5.
+func isHeaderText(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
+}

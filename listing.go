@@ -59,13 +59,16 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 	if prefix != "" {
 		b = appendElement(b, "Prefix", prefix)
 	}
-	x.writeDocument(append(b, "</ListAllMyBucketsResult>"...))
+	x.writeDocument("application/xml", append(b, "</ListAllMyBucketsResult>"...))
 	return nil
 }
 
-func (x *exchange) writeDocument(doc []byte) {
+// writeDocument answers 200 with a document that is there whole.
+func (x *exchange) writeDocument(contentType string, doc []byte) {
+	x.stopBody()
 	h := x.Header()
-	h["Content-Type"] = []string{"application/xml"}
+	h["X-Amz-Request-Id"] = []string{x.id}
+	h["Content-Type"] = []string{contentType}
 	h["Content-Length"] = []string{strconv.Itoa(len(doc))}
 	x.WriteHeader(http.StatusOK)
 	x.Write(doc)
@@ -78,11 +81,26 @@ func (g *gateway) listObjects(x *exchange) *apiError {
 	}
 	switch {
 	case has(x.query, "continuation-token") || has(x.query, "start-after"): // V2 in all but name
-		return g.listPage(x, withParameter(x.query, "list-type", "2"))
+		return g.listPage(x, withParameter(x.query, "list-type", "2"), "ListBucketResult")
 	case has(x.query, "marker") || has(x.query, "max-keys"):
-		return g.listPage(x, x.query)
+		return g.listPage(x, x.query, "ListBucketResult")
 	}
 	return g.listAll(x)
+}
+
+// listObjectVersions and listMultipartUploads answer one page.
+func (g *gateway) listObjectVersions(x *exchange) *apiError {
+	if err := checkListing(x.query); err != nil {
+		return err
+	}
+	return g.listPage(x, x.query, "ListVersionsResult")
+}
+
+func (g *gateway) listMultipartUploads(x *exchange) *apiError {
+	if err := checkListing(x.query); err != nil {
+		return err
+	}
+	return g.listPage(x, x.query, "ListMultipartUploadsResult")
 }
 
 // listObjectsV2 answers one page of a V2 listing.
@@ -93,7 +111,7 @@ func (g *gateway) listObjectsV2(x *exchange) *apiError {
 	if err := checkListing(x.query); err != nil {
 		return err
 	}
-	return g.listPage(x, x.query)
+	return g.listPage(x, x.query, "ListBucketResult")
 }
 
 func checkListing(query []parameter) *apiError {
@@ -114,19 +132,21 @@ func withParameter(query []parameter, name, value string) []parameter {
 	return append(query, parameter{name, value})
 }
 
-// listPage passes on one page.
-func (g *gateway) listPage(x *exchange, query []parameter) *apiError {
-	page, err := g.fetchPage(x, query)
+// listPage passes on one page, a document with the given root.
+func (g *gateway) listPage(x *exchange, query []parameter, root string) *apiError {
+	page, err := g.fetchPage(x, query, root)
 	if err != nil {
 		return err
 	}
 	encodeURL := has(x.query, "encoding-type")
-	b := appendListStart(nil, x.target.bucket)
+	b := appendListStart(nil, root)
 	count := 0
 	for _, e := range page.children {
 		switch e.name {
-		case "Name", "EncodingType":
+		case "EncodingType":
 			continue
+		case "Name", "Bucket":
+			e.text = x.target.bucket
 		case "Contents", "CommonPrefixes":
 			count++
 		}
@@ -138,7 +158,7 @@ func (g *gateway) listPage(x *exchange, query []parameter) *apiError {
 	if encodeURL {
 		b = appendElement(b, "EncodingType", "url")
 	}
-	x.writeDocument(append(b, "</ListBucketResult>"...))
+	x.writeDocument("application/xml", append(append(append(b, "</"...), root...), '>'))
 	return nil
 }
 
@@ -148,7 +168,7 @@ func (g *gateway) listPage(x *exchange, query []parameter) *apiError {
 func (g *gateway) listAll(x *exchange) *apiError {
 	encodeURL := has(x.query, "encoding-type")
 	query := withParameter(x.query, "list-type", "2")
-	page, err := g.fetchPage(x, query)
+	page, err := g.fetchPage(x, query, "ListBucketResult")
 	if err != nil {
 		return err
 	}
@@ -157,7 +177,8 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	}
 	x.Header()["Content-Type"] = []string{"application/xml"}
 	x.WriteHeader(http.StatusOK)
-	b := appendListStart(nil, x.target.bucket)
+	b := appendListStart(nil, "ListBucketResult")
+	b = appendElement(b, "Name", x.target.bucket)
 	for _, name := range []string{"Prefix", "Marker", "Delimiter"} {
 		if value := get(x.query, strings.ToLower(name)); value != "" || name != "Delimiter" {
 			b = appendTree(b, element{name: name, text: value}, encodeURL)
@@ -193,7 +214,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 		if token = page.child("NextContinuationToken"); token == previous {
 			x.abort(errors.New("two pages with the same token for the next"))
 		}
-		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token)); err != nil {
+		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListBucketResult"); err != nil {
 			x.abort(err)
 		}
 		b = b[:0]
@@ -214,27 +235,24 @@ func lastPage(page element) (bool, error) {
 	}
 }
 
-func appendListStart(b []byte, bucket string) []byte {
-	b = append(b, xmlHeader+`<ListBucketResult xmlns="`+s3Namespace+`">`...)
-	return appendElement(b, "Name", bucket)
+func appendListStart(b []byte, root string) []byte {
+	return append(b, xmlHeader+"<"+root+` xmlns="`+s3Namespace+`">`...)
 }
 
 // fetchPage asks the backend for a page and returns it with its keys decoded.
-func (g *gateway) fetchPage(x *exchange, query []parameter) (element, *apiError) {
-	header, refusal := forwardHeader(x.r.Header, x.user.role)
+func (g *gateway) fetchPage(x *exchange, query []parameter, root string) (element, *apiError) {
+	out, refusal := g.outgoing(x)
 	if refusal != nil {
 		return element{}, refusal
 	}
-	delete(header, "Accept-Encoding") // it is the gateway that reads the page
-	resp, refusal := g.send(x, &outgoing{
-		method: http.MethodGet, target: x.target, query: withParameter(query, "encoding-type", "url"),
-		header: header, payloadHash: emptyPayload,
-	})
+	delete(out.header, "Accept-Encoding") // it is the gateway that reads the page
+	out.query = withParameter(query, "encoding-type", "url")
+	resp, refusal := g.send(x, out)
 	if refusal != nil {
 		return element{}, refusal
 	}
 	defer resp.Body.Close()
-	page, err := parseDocument(resp.Body, "ListBucketResult")
+	page, err := parseDocument(resp.Body, root)
 	if err != nil {
 		return element{}, badGateway(err)
 	}

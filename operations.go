@@ -32,30 +32,103 @@ const (
 	listParams = "prefix delimiter max-keys encoding-type"
 )
 
-// operations in the order of the levels. Of the rows of one method and level,
-// the first whose selector or header is in the request is the one; the row
-// without either comes last.
-var operations = []operation{
+// operations by level and method. Of the rows of one level and method, the one
+// is chosen of which the request has the selector and the header; one without
+// either is chosen last.
+var operations = append([]operation{
 	{"ListBuckets", "GET", serviceLevel, "", "", actionRead, "prefix max-buckets continuation-token", (*gateway).listBuckets},
+	{"Presign", "GET", pageLevel, "", "", actionRead, "bucket key method expires", (*gateway).presign},
 
-	{"HeadBucket", "HEAD", bucketLevel, "", "", actionRead, "", (*gateway).headBucket},
+	{"HeadBucket", "HEAD", bucketLevel, "", "", actionRead, "", (*gateway).pass},
 	{"ListObjectsV2", "GET", bucketLevel, "list-type", "", actionRead, listParams + " start-after continuation-token fetch-owner", (*gateway).listObjectsV2},
 	{"ListObjects", "GET", bucketLevel, "", "", actionRead, listParams + " marker continuation-token start-after fetch-owner", (*gateway).listObjects},
+	{"ListObjectVersions", "GET", bucketLevel, "versions", "", actionRead, listParams + " key-marker version-id-marker", (*gateway).listObjectVersions},
+	{"ListMultipartUploads", "GET", bucketLevel, "uploads", "", actionRead, "prefix delimiter encoding-type max-uploads key-marker upload-id-marker", (*gateway).listMultipartUploads},
+	{"DeleteObjects", "POST", bucketLevel, "delete", "", actionWrite, "", (*gateway).deleteObjects},
+	{"PostObject", "POST", bucketLevel, "", "", actionRead, "", (*gateway).notImplemented}, // not for anybody
 	{"CreateBucket", "PUT", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
 	{"DeleteBucket", "DELETE", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
 
+	{"HeadObject", "HEAD", objectLevel, "", "", actionRead, "versionId partNumber " + overrides, (*gateway).pass},
+	{"GetObjectAcl", "GET", objectLevel, "acl", "", actionRead, "versionId", (*gateway).pass},
+	{"GetObjectAttributes", "GET", objectLevel, "attributes", "", actionRead, "versionId", (*gateway).pass},
+	{"GetObjectLegalHold", "GET", objectLevel, "legal-hold", "", actionRead, "versionId", (*gateway).pass},
+	{"GetObjectRetention", "GET", objectLevel, "retention", "", actionRead, "versionId", (*gateway).pass},
+	{"GetObjectTagging", "GET", objectLevel, "tagging", "", actionRead, "versionId", (*gateway).pass},
+	{"ListParts", "GET", objectLevel, "uploadId", "", actionRead, "max-parts part-number-marker encoding-type", (*gateway).passDocument},
 	{"GetObject", "GET", objectLevel, "", "", actionRead, "versionId partNumber " + overrides, (*gateway).getObject},
-	{"HeadObject", "HEAD", objectLevel, "", "", actionRead, "versionId partNumber " + overrides, (*gateway).headObject},
-	{"CopyObject", "PUT", objectLevel, "", "X-Amz-Copy-Source", actionWrite, "", (*gateway).notImplemented},
-	{"PutObject", "PUT", objectLevel, "", "", actionWrite, "", (*gateway).putObject},
-	{"DeleteObjectVersion", "DELETE", objectLevel, "versionId", "", actionAdmin, "", (*gateway).deleteObject},
-	{"DeleteObject", "DELETE", objectLevel, "", "", actionWrite, "", (*gateway).deleteObject},
+
+	{"UploadPartCopy", "PUT", objectLevel, "uploadId", copySource, actionWrite, "partNumber", (*gateway).copyObject},
+	{"UploadPart", "PUT", objectLevel, "uploadId", "", actionWrite, "partNumber", (*gateway).upload},
+	{"PutObjectAcl", "PUT", objectLevel, "acl", "", actionAdmin, "versionId", (*gateway).passSmall},
+	{"PutObjectLegalHold", "PUT", objectLevel, "legal-hold", "", actionAdmin, "versionId", (*gateway).passSmall},
+	{"PutObjectRetention", "PUT", objectLevel, "retention", "", actionAdmin, "versionId", (*gateway).passSmall},
+	{"PutObjectTagging", "PUT", objectLevel, "tagging", "", actionWrite, "versionId", (*gateway).passSmall},
+	{"CopyObject", "PUT", objectLevel, "", copySource, actionWrite, "", (*gateway).copyObject},
+	{"PutObject", "PUT", objectLevel, "", "", actionWrite, "", (*gateway).upload},
+
+	{"CreateMultipartUpload", "POST", objectLevel, "uploads", "", actionWrite, "", (*gateway).passDocument},
+	{"CompleteMultipartUpload", "POST", objectLevel, "uploadId", "", actionWrite, "", (*gateway).completeMultipartUpload},
+	{"RestoreObject", "POST", objectLevel, "restore", "", actionWrite, "versionId", (*gateway).passSmall},
+	{"SelectObjectContent", "POST", objectLevel, "select", "", actionRead, "select-type", (*gateway).passSmall},
+
+	{"AbortMultipartUpload", "DELETE", objectLevel, "uploadId", "", actionWrite, "", (*gateway).pass},
+	{"DeleteObjectTagging", "DELETE", objectLevel, "tagging", "", actionWrite, "versionId", (*gateway).pass},
+	{"DeleteObjectVersion", "DELETE", objectLevel, "versionId", "", actionAdmin, "", (*gateway).pass},
+	{"DeleteObject", "DELETE", objectLevel, "", "", actionWrite, "", (*gateway).pass},
+}, bucketConfigurations()...)
+
+const copySource = "X-Amz-Copy-Source"
+
+// bucketConfigurations are the rows of a bucket's configuration: everybody who
+// may read the bucket may read it, admins may change it.
+func bucketConfigurations() []operation {
+	var rows []operation
+	for _, c := range []struct{ name, selector, methods, params string }{
+		{"BucketAccelerateConfiguration", "accelerate", "GET PUT", ""},
+		{"BucketAcl", "acl", "GET PUT", ""},
+		{"BucketAnalyticsConfiguration", "analytics", "GET PUT DELETE", "id continuation-token"},
+		{"BucketCors", "cors", "GET PUT DELETE", ""},
+		{"BucketEncryption", "encryption", "GET PUT DELETE", ""},
+		{"BucketIntelligentTieringConfiguration", "intelligent-tiering", "GET PUT DELETE", "id continuation-token"},
+		{"BucketInventoryConfiguration", "inventory", "GET PUT DELETE", "id continuation-token"},
+		{"BucketLifecycleConfiguration", "lifecycle", "GET PUT DELETE", ""},
+		{"BucketLocation", "location", "GET", ""},
+		{"BucketLogging", "logging", "GET PUT", ""},
+		{"BucketMetricsConfiguration", "metrics", "GET PUT DELETE", "id continuation-token"},
+		{"BucketNotificationConfiguration", "notification", "GET PUT", ""},
+		{"ObjectLockConfiguration", "object-lock", "GET PUT", ""},
+		{"BucketOwnershipControls", "ownershipControls", "GET PUT DELETE", ""},
+		{"BucketPolicy", "policy", "GET PUT DELETE", ""},
+		{"BucketPolicyStatus", "policyStatus", "GET", ""},
+		{"PublicAccessBlock", "publicAccessBlock", "GET PUT DELETE", ""},
+		{"BucketReplication", "replication", "GET PUT DELETE", ""},
+		{"BucketRequestPayment", "requestPayment", "GET PUT", ""},
+		{"BucketTagging", "tagging", "GET PUT DELETE", ""},
+		{"BucketVersioning", "versioning", "GET PUT", ""},
+		{"BucketWebsite", "website", "GET PUT DELETE", ""},
+	} {
+		for method := range strings.FieldsSeq(c.methods) {
+			row := operation{"", method, bucketLevel, c.selector, "", actionAdmin, c.params, (*gateway).pass}
+			switch method {
+			case "GET":
+				row.name, row.action = "Get"+c.name, actionRead
+			case "PUT":
+				row.name, row.run = "Put"+c.name, (*gateway).passSmall
+			case "DELETE":
+				row.name = "Delete" + c.name
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 // patterns of the levels for ServeMux, to which the gateway hands a path of the
 // same shape.
 var patterns = map[level]string{
 	serviceLevel: "/{$}",
+	pageLevel:    "/-/-/{page}", // three segments: two would be a bucket and a key
 	bucketLevel:  "/{bucket}",
 	objectLevel:  "/{bucket}/{key}",
 }
@@ -77,6 +150,7 @@ func newMux(g *gateway) *http.ServeMux {
 	return mux
 }
 
+// rowsOf returns the rows of a level and method, the most particular first.
 func rowsOf(level level, method string) []*operation {
 	var rows []*operation
 	for i := range operations {
@@ -84,6 +158,8 @@ func rowsOf(level level, method string) []*operation {
 			rows = append(rows, op)
 		}
 	}
+	conditions := func(op *operation) int { return min(len(op.selector), 1) + min(len(op.header), 1) }
+	slices.SortStableFunc(rows, func(a, b *operation) int { return conditions(b) - conditions(a) })
 	return rows
 }
 
@@ -123,15 +199,15 @@ func classify(rows []*operation, r *http.Request, level level, query []parameter
 			return nil, nil, newError("InvalidArgument", fmt.Sprintf("%s holds a control character", p.name))
 		}
 	}
+	if _, copies := r.Header[copySource]; copies && op.header == "" {
+		return nil, nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
+	}
 	return op, query, nil
 }
 
 func (op *operation) selectedBy(h http.Header, query []parameter) bool {
-	if op.header != "" {
-		_, ok := h[op.header]
-		return ok
-	}
-	return op.selector == "" || has(query, op.selector)
+	_, hasHeader := h[op.header]
+	return (op.header == "" || hasHeader) && (op.selector == "" || has(query, op.selector))
 }
 
 func (op *operation) takes(name string) bool {

@@ -17,8 +17,9 @@ const maxKey = 1024
 
 // A target is what a request is about: an object, or with an empty key a
 // bucket, or with both empty the service. The key is decoded: the bytes that
-// S3 knows it by.
-type target struct{ bucket, key string }
+// S3 knows it by. A page is one of the gateway's own, below "/-/", where no
+// bucket can be.
+type target struct{ bucket, key, page string }
 
 type level string
 
@@ -26,10 +27,13 @@ const (
 	serviceLevel level = "service"
 	bucketLevel  level = "bucket"
 	objectLevel  level = "object"
+	pageLevel    level = "page"
 )
 
 func (t target) level() level {
 	switch {
+	case t.page != "":
+		return pageLevel
 	case t.bucket == "":
 		return serviceLevel
 	case t.key == "":
@@ -40,7 +44,7 @@ func (t target) level() level {
 
 // parsePath reads an escaped path:
 //
-//	path   = "/" | "/" bucket [ "/" ] | "/" bucket "/" key
+//	path   = "/" | "/" bucket [ "/" ] | "/" bucket "/" key | "/-/presign"
 //	bucket = 3 to 63 of a-z 0-9 - .           as validBucket says, never escaped
 //	key    = 1 to 1024 bytes of UTF-8         after one round of unescaping
 //
@@ -51,6 +55,12 @@ func (t target) level() level {
 // the segments "." and "..", which servers that keep objects as files resolve.
 // The error is for the client.
 func parsePath(escaped string, nested bool) (target, error) {
+	if page, ok := strings.CutPrefix(escaped, "/-/"); ok {
+		if page != "presign" {
+			return target{}, fmt.Errorf("there is no such page; want /-/presign, or a path of the form /bucket/key")
+		}
+		return target{page: page}, nil
+	}
 	rest, ok := strings.CutPrefix(escaped, "/")
 	if !ok {
 		return target{}, fmt.Errorf("want a path of the form /bucket/key")
@@ -72,7 +82,7 @@ func parsePath(escaped string, nested bool) (target, error) {
 	if err != nil {
 		return target{}, fmt.Errorf("the key is not properly percent-encoded")
 	}
-	return target{bucket, key}, checkKey(key, nested)
+	return target{bucket: bucket, key: key}, checkKey(key, nested)
 }
 
 // checkKey is parsePath's rule for a key, for keys that come by other ways.
@@ -156,4 +166,17 @@ func requestPath(r *http.Request) (string, error) {
 		return r.URL.RawPath, nil
 	}
 	return r.URL.EscapedPath(), nil
+}
+
+// hostedBucket returns the bucket that a virtual-host-style request names in its
+// Host header, "bucket.domain", or "" if there is none. The port is not looked at.
+func hostedBucket(host, domain string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	bucket, ok := strings.CutSuffix(strings.ToLower(host), "."+domain)
+	if domain == "" || !ok {
+		return ""
+	}
+	return bucket
 }

@@ -26,39 +26,39 @@ func TestParsePath(t *testing.T) {
 	}{
 		{"/", strict, target{}},
 		{"/", nested, target{}},
-		{"/photos", strict, target{"photos", ""}},
-		{"/photos", nested, target{"photos", ""}},
-		{"/photos/", nested, target{"photos", ""}}, // as S3 has it
-		{"/photos/cat.jpg", strict, target{"photos", "cat.jpg"}},
-		{"/p-h.0/k", strict, target{"p-h.0", "k"}},
+		{"/photos", strict, target{bucket: "photos", key: ""}},
+		{"/photos", nested, target{bucket: "photos", key: ""}},
+		{"/photos/", nested, target{bucket: "photos", key: ""}}, // as S3 has it
+		{"/photos/cat.jpg", strict, target{bucket: "photos", key: "cat.jpg"}},
+		{"/p-h.0/k", strict, target{bucket: "p-h.0", key: "k"}},
 		// One round of unescaping, and a plus sign is a plus sign.
-		{"/photos/a%20b", strict, target{"photos", "a b"}},
-		{"/photos/a+b", strict, target{"photos", "a+b"}},
-		{"/photos/a%2Bb", strict, target{"photos", "a+b"}},
-		{"/photos/a%252Fb", strict, target{"photos", "a%2Fb"}},
-		{"/photos/%252e%252e", strict, target{"photos", "%2e%2e"}},
-		{"/photos/%63at", strict, target{"photos", "cat"}},
-		{"/photos/%c3%a9", strict, target{"photos", "é"}},
-		{"/photos/é", strict, target{"photos", "é"}},
-		{"/photos/e%CC%81", strict, target{"photos", "e\u0301"}}, // not the same key as é
-		{"/photos/a|b", strict, target{"photos", "a|b"}},
-		{"/photos/...", strict, target{"photos", "..."}},
-		{"/photos/..k", strict, target{"photos", "..k"}},
-		{"/photos/k;v=2", strict, target{"photos", "k;v=2"}},
-		{"/photos/*", strict, target{"photos", "*"}},
-		{"/photos/%F0%9F%98%80", strict, target{"photos", "😀"}},
-		{"/photos/%EF%BF%BD", strict, target{"photos", "\ufffd"}}, // U+FFFD itself is valid
-		{"/photos/" + longestKey, strict, target{"photos", longestKey}},
-		{"/photos/" + longestKeyWide, strict, target{"photos", longestKeyWide}},
-		{"/photos/a/b/c", nested, target{"photos", "a/b/c"}},
-		{"/photos/a%2Fb", nested, target{"photos", "a/b"}},
-		{"/photos/dir/", nested, target{"photos", "dir/"}},
-		{"/photos/a//b", nested, target{"photos", "a//b"}},
-		{"/photos//a", nested, target{"photos", "/a"}},
-		{"/photos//", nested, target{"photos", "/"}},
-		{"/photos/a%5Cb", nested, target{"photos", `a\b`}},
-		{"/photos/%01%0A%7F", nested, target{"photos", "\x01\n\x7f"}},
-		{"/photos/" + longestKey, nested, target{"photos", longestKey}},
+		{"/photos/a%20b", strict, target{bucket: "photos", key: "a b"}},
+		{"/photos/a+b", strict, target{bucket: "photos", key: "a+b"}},
+		{"/photos/a%2Bb", strict, target{bucket: "photos", key: "a+b"}},
+		{"/photos/a%252Fb", strict, target{bucket: "photos", key: "a%2Fb"}},
+		{"/photos/%252e%252e", strict, target{bucket: "photos", key: "%2e%2e"}},
+		{"/photos/%63at", strict, target{bucket: "photos", key: "cat"}},
+		{"/photos/%c3%a9", strict, target{bucket: "photos", key: "é"}},
+		{"/photos/é", strict, target{bucket: "photos", key: "é"}},
+		{"/photos/e%CC%81", strict, target{bucket: "photos", key: "e\u0301"}}, // not the same key as é
+		{"/photos/a|b", strict, target{bucket: "photos", key: "a|b"}},
+		{"/photos/...", strict, target{bucket: "photos", key: "..."}},
+		{"/photos/..k", strict, target{bucket: "photos", key: "..k"}},
+		{"/photos/k;v=2", strict, target{bucket: "photos", key: "k;v=2"}},
+		{"/photos/*", strict, target{bucket: "photos", key: "*"}},
+		{"/photos/%F0%9F%98%80", strict, target{bucket: "photos", key: "😀"}},
+		{"/photos/%EF%BF%BD", strict, target{bucket: "photos", key: "\ufffd"}}, // U+FFFD itself is valid
+		{"/photos/" + longestKey, strict, target{bucket: "photos", key: longestKey}},
+		{"/photos/" + longestKeyWide, strict, target{bucket: "photos", key: longestKeyWide}},
+		{"/photos/a/b/c", nested, target{bucket: "photos", key: "a/b/c"}},
+		{"/photos/a%2Fb", nested, target{bucket: "photos", key: "a/b"}},
+		{"/photos/dir/", nested, target{bucket: "photos", key: "dir/"}},
+		{"/photos/a//b", nested, target{bucket: "photos", key: "a//b"}},
+		{"/photos//a", nested, target{bucket: "photos", key: "/a"}},
+		{"/photos//", nested, target{bucket: "photos", key: "/"}},
+		{"/photos/a%5Cb", nested, target{bucket: "photos", key: `a\b`}},
+		{"/photos/%01%0A%7F", nested, target{bucket: "photos", key: "\x01\n\x7f"}},
+		{"/photos/" + longestKey, nested, target{bucket: "photos", key: longestKey}},
 	} {
 		got, err := parsePath(test.path, test.nested)
 		if err != nil || got != test.want {
@@ -241,7 +241,7 @@ func modelTarget(escaped string, nested bool) (target, bool) {
 		return target{}, false
 	}
 	key, err := url.PathUnescape(parts[3])
-	got := target{parts[1], key}
+	got := target{bucket: parts[1], key: key}
 	if parts[3] == "" {
 		return got, parts[2] == "" || nested
 	}
@@ -266,7 +266,7 @@ func s3View(requestTarget string) (target, error) {
 		return target{}, fmt.Errorf("no path: %q", requestTarget)
 	}
 	bucket, key, _ := strings.Cut(path[1:], "/")
-	return target{bucket, key}, nil
+	return target{bucket: bucket, key: key}, nil
 }
 
 // What parsePath makes of a path is what S3 makes of it, is what S3 makes of

@@ -3,7 +3,8 @@ package main
 // JSON that is read by people, and so must not be forgiven: encoding/json lets
 // the last of two equal keys win, takes "API_KEY" for "api_key", ignores null
 // and stops at the first wrong type. decodeStrict reports each of these, all at
-// once, with the path of the value in the document.
+// once, with the path of the value in the document. A type that has a method
+// fromString may be written as a string as well.
 
 import (
 	"bytes"
@@ -144,7 +145,8 @@ func (d *strictDecoder) array(path string, v reflect.Value) {
 
 // str never quotes the value: it may be a secret.
 func (d *strictDecoder) str(path, s string, v reflect.Value) {
-	if v.Kind() != reflect.String && v.Type() != reflect.TypeFor[duration]() {
+	plain, isPlain := v.Addr().Interface().(interface{ fromString(string) })
+	if !isPlain && v.Kind() != reflect.String && v.Type() != reflect.TypeFor[duration]() {
 		d.fault(path, "want %s, have a string", wanted(v.Type()))
 		return
 	}
@@ -153,7 +155,11 @@ func (d *strictDecoder) str(path, s string, v reflect.Value) {
 		d.fault(path, "%v", err)
 		return
 	}
-	if v.Kind() == reflect.String {
+	switch {
+	case isPlain:
+		plain.fromString(s)
+		return
+	case v.Kind() == reflect.String:
 		v.SetString(s)
 		return
 	}

@@ -85,6 +85,8 @@ type outgoing struct {
 	body        io.Reader
 	length      int64  // of the body
 	payloadHash string // as signer.sign takes it
+
+	patience time.Duration // for the head of the answer; 0 is the account's response_header_timeout
 }
 
 // roundTrip sends a request and returns the head of the answer, whatever its
@@ -188,8 +190,12 @@ func (u *upstream) attempt(client context.Context, out *outgoing) (*http.Respons
 		cancel(cause)
 	}
 	stop := context.AfterFunc(client, func() { end(context.Cause(client)) })
-	dog := time.AfterFunc(u.account.connectTimeout+u.account.responseHeaderTimeout, func() { end(errNoProgress) })
-	resp, err := u.transport.RoundTrip(u.request(httptrace.WithClientTrace(ctx, f.trace()), out, dog, &f))
+	patience := out.patience
+	if patience == 0 {
+		patience = u.account.responseHeaderTimeout
+	}
+	dog := time.AfterFunc(u.account.connectTimeout+patience, func() { end(errNoProgress) })
+	resp, err := u.transport.RoundTrip(u.request(httptrace.WithClientTrace(ctx, f.trace()), out, &watch{dog, u.idle, patience, &f}))
 	if err == nil && f.early.Load() {
 		resp.Body.Close()
 		f.abort()
@@ -215,7 +221,7 @@ func (u *upstream) attempt(client context.Context, out *outgoing) (*http.Respons
 
 // request makes the signed request. Its URL is put together from parts that are
 // encoded already: nothing is parsed or joined that a key could bend.
-func (u *upstream) request(ctx context.Context, out *outgoing, dog *time.Timer, f *flight) *http.Request {
+func (u *upstream) request(ctx context.Context, out *outgoing, w *watch) *http.Request {
 	host, path := u.address(out.target)
 	req := &http.Request{
 		Method:        out.method,
@@ -229,7 +235,7 @@ func (u *upstream) request(ctx context.Context, out *outgoing, dog *time.Timer, 
 	}
 	if out.body != nil {
 		// No GetBody: with it, net/http could send the body a second time.
-		req.Body = &watchedUpload{out.body, dog, u.idle, u.account.responseHeaderTimeout, f}
+		req.Body = &watchedUpload{out.body, w}
 	}
 	u.signer.sign(req, out.payloadHash, time.Now())
 	return req.WithContext(ctx)
@@ -277,13 +283,18 @@ func (b *watchedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
+// A watch is what an upload is watched with.
+type watch struct {
+	dog         *time.Timer
+	idle, final time.Duration // for the next byte, and after the last
+	flight      *flight
+}
+
 // watchedUpload is the body of a request. While the client is slow to send, the
 // backend is not to blame, and the watchdog sleeps; the client has its own limit.
 type watchedUpload struct {
 	io.Reader
-	dog         *time.Timer
-	idle, final time.Duration
-	flight      *flight
+	*watch
 }
 
 // Read implements io.Reader.

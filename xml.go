@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -216,17 +217,18 @@ func (e element) child(name string) string {
 	return ""
 }
 
-// parseDocument reads a document with the given root element, and nothing after
-// it. An answer that was cut, is not XML, or is larger or deeper than a list
+// parseDocument reads a document with the given root element, or any if that is
+// empty, and nothing after it. An answer that was cut, is not XML, or is larger or deeper than a list
 // has a reason to be, is an error.
 func parseDocument(r io.Reader, root string) (element, error) {
 	return newDocumentReader(r).read(root)
 }
 
 type documentReader struct {
-	input   *meteredReader
-	xml     *xml.Decoder
-	members int
+	input      *meteredReader
+	xml        *xml.Decoder
+	namespaces []string // that elements may have; nil: any
+	members    int
 }
 
 func newDocumentReader(r io.Reader) *documentReader {
@@ -264,15 +266,20 @@ func (d *documentReader) read(root string) (element, error) {
 		if err != nil {
 			return element{}, fmt.Errorf("want a document %s: %w", root, noEOF(err))
 		}
-		start, ok := token.(xml.StartElement)
-		if !ok {
-			continue
+		switch t := token.(type) {
+		case xml.Directive:
+			return element{}, fmt.Errorf("a document type is not allowed")
+		case xml.StartElement:
+			if root != "" && t.Name.Local != root || !d.knows(t.Name.Space) {
+				return element{}, fmt.Errorf("want a document %s, have %q", root, shortened(t.Name.Local, 64))
+			}
+			return d.element(t.Name.Local, 1)
 		}
-		if start.Name.Local != root {
-			return element{}, fmt.Errorf("want a document %s, have %q", root, start.Name.Local)
-		}
-		return d.element(root, 1)
 	}
+}
+
+func (d *documentReader) knows(namespace string) bool {
+	return d.namespaces == nil || slices.Contains(d.namespaces, namespace)
 }
 
 // element reads to the end of the element whose start was read.
@@ -289,6 +296,9 @@ func (d *documentReader) element(name string, depth int) (element, error) {
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
+			if !d.knows(t.Name.Space) {
+				return e, fmt.Errorf("an element %q of another namespace", shortened(t.Name.Local, 64))
+			}
 			child, err := d.element(t.Name.Local, depth+1)
 			if err != nil {
 				return e, err

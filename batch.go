@@ -1,0 +1,133 @@
+package main
+
+// DeleteObjects: many keys in one document. Each is held to the rules for a key
+// in a path, and the document is written anew from what was understood, so that
+// the backend reads no other list than the one that was checked.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+const maxDeleteKeys = 1000
+
+// deleteObjects forwards a batch. A version may be deleted by admins only, here
+// as anywhere.
+func (g *gateway) deleteObjects(x *exchange) *apiError {
+	body, refusal := x.readSmall()
+	if refusal != nil {
+		return refusal
+	}
+	doc, err := parseDelete(body)
+	if err != nil {
+		return newError("MalformedXML", err.Error())
+	}
+	for _, e := range doc.children {
+		if e.name != "Object" {
+			continue
+		}
+		if err := checkKey(e.child("Key"), g.config.nestedKeys); err != nil {
+			return newError("InvalidRequest", fmt.Sprintf("%v (%q)", err, shortened(e.child("Key"), 64)))
+		}
+		if e.child("VersionId") != "" && !x.user.role.may(actionAdmin) {
+			return newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(x.user.role))
+		}
+	}
+	out, refusal := g.outgoing(x)
+	if refusal != nil {
+		return refusal
+	}
+	document := appendTree([]byte(xmlHeader), doc, false)
+	out.setDocument(document)
+	for name := range out.header { // they were of the document that came
+		if strings.HasPrefix(name, "X-Amz-Checksum-") || name == "X-Amz-Sdk-Checksum-Algorithm" {
+			delete(out.header, name)
+		}
+	}
+	digest := md5.Sum(document)
+	out.header["Content-Md5"] = []string{base64.StdEncoding.EncodeToString(digest[:])}
+	resp, refusal := g.send(x, out)
+	if refusal != nil {
+		return refusal
+	}
+	defer resp.Body.Close()
+	x.respond(resp)
+	return nil
+}
+
+// deleteMembers are the elements of an Object, each of which may be there once.
+var deleteMembers = set("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
+
+// parseDelete reads a Delete document, and nothing but it: no document type, no
+// second root, no other namespace, no element that S3 does not have. The error is
+// for the client.
+func parseDelete(body []byte) (element, error) {
+	d := newDocumentReader(bytes.NewReader(body))
+	d.namespaces = []string{"", s3Namespace}
+	doc, err := d.read("Delete")
+	if err != nil {
+		return doc, err
+	}
+	if err := d.ends(); err != nil {
+		return doc, err
+	}
+	objects := 0
+	for _, e := range doc.children {
+		switch {
+		case e.name == "Quiet" && len(e.children) == 0:
+		case e.name != "Object":
+			return doc, fmt.Errorf("an element %q, where Object or Quiet is wanted", shortened(e.name, 64))
+		default:
+			objects++
+			if err := checkMembers(e); err != nil {
+				return doc, err
+			}
+		}
+	}
+	if objects < 1 || objects > maxDeleteKeys {
+		return doc, fmt.Errorf("want 1 to %d objects, have %d", maxDeleteKeys, objects)
+	}
+	return doc, nil
+}
+
+func checkMembers(object element) error {
+	seen := map[string]bool{}
+	for _, member := range object.children {
+		if !deleteMembers[member.name] || seen[member.name] || len(member.children) > 0 {
+			return fmt.Errorf("an Object with an element %q that it does not have, or has once", shortened(member.name, 64))
+		}
+		seen[member.name] = true
+	}
+	if !seen["Key"] {
+		return errors.New("an Object without a Key")
+	}
+	return nil
+}
+
+// ends returns an error if anything but white space and comments follows.
+func (d *documentReader) ends() error {
+	for {
+		token, err := d.next()
+		switch t := token.(type) {
+		case nil:
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		case xml.CharData:
+			if strings.TrimSpace(string(t)) != "" {
+				return errors.New("text after the document")
+			}
+		case xml.Comment:
+		default:
+			return errors.New("something after the document")
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"crypto/md5"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// What a backend gets is written anew, with a digest of its own.
+func TestDeleteObjectsRebuilds(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
+	body := `<?xml version="1.0"?><!-- c --><Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"> <Quiet>true</Quiet>
+		<Object><Key>a&lt;b</Key></Object><Object><Key> c/d </Key><ETag>"e"</ETag></Object></Delete>`
+	resp, answer := g.do("POST", "/photos?delete", userKey, body, "x-amz-checksum-crc32: AAAAAA==", "x-amz-sdk-checksum-algorithm: CRC32")
+	if resp.StatusCode != 200 {
+		t.Fatalf("DeleteObjects = %d %s", resp.StatusCode, answer)
+	}
+	seen := backend.requests()[0]
+	want := xmlHeader + `<Delete><Quiet>true</Quiet><Object><Key>a&lt;b</Key></Object><Object><Key> c/d </Key><ETag>&#34;e&#34;</ETag></Object></Delete>`
+	if seen.body != want {
+		t.Errorf("the backend got\n%s\nwant\n%s", seen.body, want)
+	}
+	digest := md5.Sum([]byte(want))
+	checkHeaders(t, "the request", seen.header, map[string]string{
+		"Content-Md5":          base64.StdEncoding.EncodeToString(digest[:]),
+		"X-Amz-Checksum-Crc32": "", "X-Amz-Sdk-Checksum-Algorithm": "",
+	})
+	if seen.uri != "/photos?delete=" {
+		t.Errorf("uri = %s", seen.uri)
+	}
+}
+
+func TestDeleteObjectsRefuses(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL))
+	object := "<Object><Key>k</Key></Object>"
+	wrap := func(s string) string { return "<Delete>" + s + "</Delete>" }
+	for name, test := range map[string]struct {
+		body, key string
+		status    int
+		code      string
+	}{
+		"readonly":           {wrap(object), readOnlyKey, 403, "AccessDenied"},
+		"other bucket":       {wrap(object), noneKey, 403, "AccessDenied"},
+		"version as user":    {wrap("<Object><Key>k</Key><VersionId>v</VersionId></Object>"), userKey, 403, "AccessDenied"},
+		"no objects":         {wrap(""), userKey, 400, "MalformedXML"},
+		"1001 objects":       {wrap(strings.Repeat(object, 1001)), userKey, 400, "MalformedXML"},
+		"key twice":          {wrap("<Object><Key>a</Key><Key>b</Key></Object>"), userKey, 400, "MalformedXML"},
+		"no key":             {wrap("<Object></Object>"), userKey, 400, "MalformedXML"},
+		"other element":      {wrap(object + "<Force>true</Force>"), userKey, 400, "MalformedXML"},
+		"element in key":     {wrap("<Object><Key><b>k</b></Key></Object>"), userKey, 400, "MalformedXML"},
+		"foreign namespace":  {`<Delete xmlns:x="urn:x"><x:Object><Key>k</Key></x:Object></Delete>`, userKey, 400, "MalformedXML"},
+		"second root":        {wrap(object) + wrap(object), userKey, 400, "MalformedXML"},
+		"text after":         {wrap(object) + "x", userKey, 400, "MalformedXML"},
+		"document type":      {`<!DOCTYPE Delete [<!ENTITY x SYSTEM "file:///etc/passwd">]>` + wrap("<Object><Key>&x;</Key></Object>"), userKey, 400, "MalformedXML"},
+		"entity":             {wrap("<Object><Key>&x;</Key></Object>"), userKey, 400, "MalformedXML"},
+		"cut":                {wrap(object)[:20], userKey, 400, "MalformedXML"},
+		"deep":               {strings.Repeat("<Delete>", 100000), userKey, 400, "MalformedXML"},
+		"other root":         {"<Remove>" + object + "</Remove>", userKey, 400, "MalformedXML"},
+		"empty":              {"", userKey, 400, "MalformedXML"},
+		"dot segments":       {wrap("<Object><Key>../secret/k</Key></Object>"), userKey, 400, "InvalidRequest"},
+		"nested":             {wrap("<Object><Key>a/b</Key></Object>"), userKey, 400, "InvalidRequest"},
+		"one bad of several": {wrap(object + "<Object><Key>a\\b</Key></Object>"), userKey, 400, "InvalidRequest"},
+		"large":              {wrap(object + strings.Repeat(" ", 2<<20)), userKey, 413, "EntityTooLarge"},
+	} {
+		resp, body := g.do("POST", "/photos?delete", test.key, test.body)
+		if resp.StatusCode != test.status || !strings.Contains(body, fmt.Sprintf("%q", test.code)) {
+			t.Errorf("%s = %d %s, want %d %s", name, resp.StatusCode, body, test.status, test.code)
+		}
+		checkHardened(t, resp)
+	}
+	resp, body := g.do("POST", "/photos?delete", userKey, wrap(object), "Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==")
+	wantError(t, resp, body, 400, "BadDigest")
+	backend.wantNone(t)
+}

@@ -1,0 +1,256 @@
+package main
+
+// CopyObject and UploadPartCopy. The source is parsed by the parser of paths and
+// authorized like a read of it. Within an account the backend copies; between
+// two, the gateway reads from one and writes to the other as it goes.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A source is what x-amz-copy-source names.
+type source struct {
+	target
+	version string // "" is the current one
+}
+
+// parseCopySource reads
+//
+//	source = [ "/" ] bucket "/" key [ "?versionId=" version ]
+//
+// in which everything is percent-encoded, the slash after the bucket perhaps
+// too. A plus sign is refused: some clients mean a space by it, others a plus,
+// and a copy of the wrong object is worse than none.
+func parseCopySource(header string, nested bool) (source, error) {
+	path, version, versioned := strings.Cut(header, "?versionId=")
+	decoded, err := url.PathUnescape(strings.TrimPrefix(path, "/"))
+	version, err2 := url.PathUnescape(version)
+	switch {
+	case err != nil || err2 != nil:
+		return source{}, errors.New("x-amz-copy-source is not properly percent-encoded")
+	case strings.Contains(path, "+"):
+		return source{}, errors.New(`x-amz-copy-source has a "+": write %2B for a plus sign, %20 for a space`)
+	case strings.Contains(path, "?") || versioned && (version == "" || strings.Contains(version, "&")):
+		return source{}, errors.New("x-amz-copy-source has a query that is not ?versionId=VERSION")
+	}
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(decoded, "/"), "/")
+	if strings.HasPrefix(decoded, "/") && strings.HasPrefix(path, "/") || !validBucket(bucket) {
+		return source{}, errors.New("x-amz-copy-source wants the form /bucket/key, and a bucket of this gateway")
+	}
+	return source{target{bucket: bucket, key: key}, version}, checkKey(key, nested)
+}
+
+var copyRange = regexp.MustCompile(`^bytes=([0-9]{1,18})-([0-9]{1,18})$`)
+
+// checkCopyRange refuses a range that S3 would refuse, and one that some
+// servers take for none at all.
+func checkCopyRange(h http.Header) *apiError {
+	values, given := h["X-Amz-Copy-Source-Range"]
+	if !given {
+		return nil
+	}
+	if m := copyRange.FindStringSubmatch(values[0]); m != nil && len(values) == 1 {
+		first, _ := strconv.ParseInt(m[1], 10, 64) // 18 digits fit
+		last, _ := strconv.ParseInt(m[2], 10, 64)
+		if first <= last {
+			return nil
+		}
+	}
+	return newError("InvalidArgument", "x-amz-copy-source-range wants the form bytes=FIRST-LAST")
+}
+
+// copyObject copies to an object or to a part of one.
+func (g *gateway) copyObject(x *exchange) *apiError {
+	values := x.r.Header[copySource]
+	if len(values) != 1 {
+		return newError("InvalidRequest", "x-amz-copy-source is given more than once")
+	}
+	src, err := parseCopySource(values[0], g.config.nestedKeys)
+	if err != nil {
+		return newError("InvalidArgument", err.Error())
+	}
+	if refusal := g.mayAct(x.user, src.bucket, actionRead, "reading the source"); refusal != nil {
+		return refusal
+	}
+	if refusal := checkCopyRange(x.r.Header); refusal != nil {
+		return refusal
+	}
+	if x.r.ContentLength != 0 {
+		return newError("InvalidRequest", "a copy has no body")
+	}
+	out, refusal := g.outgoing(x)
+	if refusal != nil {
+		return refusal
+	}
+	out.patience = slowAnswer
+	if g.config.buckets[src.bucket] != g.config.buckets[x.target.bucket] {
+		return g.copyAcross(x, src, out)
+	}
+	out.header[copySource] = []string{g.encodeSource(src)}
+	resp, refusal := g.send(x, out)
+	if refusal != nil {
+		return refusal
+	}
+	defer resp.Body.Close()
+	x.relay(resp)
+	return nil
+}
+
+// encodeSource writes a source anew, by its name behind.
+func (g *gateway) encodeSource(src source) string {
+	bucket := src.bucket
+	if behind, ok := g.config.behind[bucket]; ok {
+		bucket = behind
+	}
+	encoded := bucket + "/" + uriEncode(src.key, false)
+	if src.version != "" {
+		encoded += "?versionId=" + uriEncode(src.version, true)
+	}
+	return encoded
+}
+
+// copyAcross streams from the account of the source to that of the target. The
+// out is the client's request, for the target.
+func (g *gateway) copyAcross(x *exchange, src source, out *outgoing) *apiError {
+	resp, refusal := g.openSource(x, src)
+	if refusal != nil {
+		return refusal
+	}
+	defer resp.Body.Close()
+	if resp.ContentLength < 0 {
+		return badGateway(errors.New("the source has no length"))
+	}
+	if resp.ContentLength > g.config.maxFileSize {
+		return newError("EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
+	}
+	part := x.op.selector != ""
+	replace := strings.EqualFold(out.header.Get("X-Amz-Metadata-Directive"), "REPLACE")
+	if !part && !replace {
+		copyMetadata(out.header, resp.Header)
+	}
+	if !part && !strings.EqualFold(out.header.Get("X-Amz-Tagging-Directive"), "REPLACE") {
+		if refusal := g.copyTags(x, src, resp.Header, out.header); refusal != nil {
+			return refusal
+		}
+	}
+	for name := range out.header {
+		if strings.HasPrefix(name, copySource) || name == "X-Amz-Metadata-Directive" || name == "X-Amz-Tagging-Directive" {
+			delete(out.header, name)
+		}
+	}
+	if out.length = resp.ContentLength; out.length > 0 {
+		out.body, out.payloadHash = resp.Body, unsignedPayload
+	}
+	stored, refusal := g.send(x, out)
+	if refusal != nil {
+		return refusal
+	}
+	defer stored.Body.Close()
+	x.writeCopyResult(part, stored.Header)
+	return nil
+}
+
+// openSource reads the source, under the conditions that the client set for it.
+func (g *gateway) openSource(x *exchange, src source) (*http.Response, *apiError) {
+	get := &outgoing{method: http.MethodGet, target: src.target, header: http.Header{}, payloadHash: emptyPayload}
+	if src.version != "" {
+		get.query = []parameter{{"versionId", src.version}}
+	}
+	for name, values := range x.r.Header {
+		rest, ok := strings.CutPrefix(name, copySource+"-")
+		switch {
+		case !ok:
+		case strings.HasPrefix(rest, "Server-Side-Encryption-"):
+			get.header["X-Amz-"+rest] = values
+		default: // If-Match and its like, and Range
+			get.header[rest] = values
+		}
+	}
+	resp, refusal := g.send(x, get)
+	if refusal != nil {
+		return nil, refusal
+	}
+	if resp.StatusCode == http.StatusNotModified {
+		resp.Body.Close()
+		return nil, newError("PreconditionFailed", "")
+	}
+	return resp, nil
+}
+
+// copyMetadata takes over what belongs to the object and not to its bucket or to
+// how it is kept, in place of what the client may have sent, as S3 does.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/copy-object.html
+func copyMetadata(out, source http.Header) {
+	for name := range out {
+		if strings.HasPrefix(name, "x-amz-meta-") {
+			delete(out, name)
+		}
+	}
+	for _, name := range []string{"Content-Type", "Content-Encoding", "Content-Disposition", "Content-Language", "Cache-Control", "Expires"} {
+		delete(out, name)
+		if values, ok := source[name]; ok {
+			out[name] = values
+		}
+	}
+	for name, values := range source {
+		if strings.HasPrefix(name, "X-Amz-Meta-") {
+			out[wireName(name)] = values
+		}
+	}
+}
+
+// copyTags reads the tags of a source that has some: they are not in its headers.
+func (g *gateway) copyTags(x *exchange, src source, source, out http.Header) *apiError {
+	delete(out, "X-Amz-Tagging")
+	if count := source.Get("X-Amz-Tagging-Count"); count == "" || count == "0" {
+		return nil
+	}
+	query := []parameter{{"tagging", ""}}
+	if src.version != "" {
+		query = append(query, parameter{"versionId", src.version})
+	}
+	resp, refusal := g.send(x, &outgoing{method: http.MethodGet, target: src.target, query: query, header: http.Header{}, payloadHash: emptyPayload})
+	if refusal != nil {
+		return refusal
+	}
+	defer resp.Body.Close()
+	var doc struct {
+		TagSet struct {
+			Tag []struct{ Key, Value string }
+		}
+	}
+	if err := xml.NewDecoder(io.LimitReader(resp.Body, maxErrorDocument)).Decode(&doc); err != nil {
+		return badGateway(err)
+	}
+	var tags []parameter
+	for _, tag := range doc.TagSet.Tag {
+		tags = append(tags, parameter{tag.Key, tag.Value})
+	}
+	out["X-Amz-Tagging"] = []string{canonicalQuery(tags)}
+	return nil
+}
+
+// writeCopyResult answers as the backend would have, had it made the copy.
+func (x *exchange) writeCopyResult(part bool, stored http.Header) {
+	name := "CopyObjectResult"
+	if part {
+		name = "CopyPartResult"
+	}
+	h := x.Header()
+	returnErrorHeader(h, stored) // all but what describes the empty body of the PUT
+	delete(h, "Etag")
+	h["X-Amz-Request-Id"] = []string{x.id}
+	b := append([]byte(nil), xmlHeader+"<"+name+` xmlns="`+s3Namespace+`">`...)
+	b = appendElement(b, "LastModified", time.Now().UTC().Format(s3TimeFormat))
+	b = appendElement(b, "ETag", stored.Get("Etag"))
+	x.writeDocument("application/xml", append(b, "</"+name+">"...))
+}

@@ -1,0 +1,70 @@
+package main
+
+// Cross-origin requests of browsers: off, unless server.cors is set. A preflight
+// is answered here, without a key, which a browser never sends with one; the
+// backends' own rules are neither asked nor passed on.
+// https://fetch.spec.whatwg.org/#http-cors-protocol
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A cors is the rule for all buckets. A nil *cors allows nothing.
+type cors struct {
+	origins []string // with "*" among them, any
+	methods string
+	headers string // "*": any that are asked for
+	exposed string
+	maxAge  string // seconds
+}
+
+// newCORS returns a rule. Without methods or headers, those that S3 needs.
+func newCORS(origins, methods, headers, exposed []string, maxAgeSeconds int) *cors {
+	if len(methods) == 0 {
+		methods = []string{"GET", "HEAD", "PUT", "POST", "DELETE"}
+	}
+	if len(headers) == 0 {
+		headers = []string{"*"}
+	}
+	if len(exposed) == 0 {
+		exposed = []string{"ETag", "x-amz-request-id", "x-amz-version-id"}
+	}
+	return &cors{
+		origins: origins,
+		methods: strings.Join(methods, ", "),
+		headers: strings.Join(headers, ", "),
+		exposed: strings.Join(exposed, ", "),
+		maxAge:  strconv.Itoa(maxAgeSeconds),
+	}
+}
+
+// answer adds to a response what the browser wants to know, and writes it if
+// the request was a preflight. The origin is repeated, never with credentials:
+// an API key is in a header that the page must set itself.
+func (c *cors) answer(x *exchange) (done bool) {
+	origin := x.r.Header.Get("Origin")
+	if c == nil || origin == "" {
+		return false
+	}
+	h := x.Header()
+	h.Set("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+	if !slices.Contains(c.origins, "*") && !slices.Contains(c.origins, origin) {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", c.exposed)
+	if x.r.Method != http.MethodOptions || x.r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", c.methods)
+	h.Set("Access-Control-Allow-Headers", c.headers)
+	if wanted := x.r.Header.Get("Access-Control-Request-Headers"); wanted != "" && c.headers == "*" {
+		h.Set("Access-Control-Allow-Headers", wanted) // "*" does not cover Authorization
+	}
+	h.Set("Access-Control-Max-Age", c.maxAge)
+	x.WriteHeader(http.StatusNoContent)
+	return true
+}
