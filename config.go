@@ -4,10 +4,12 @@ package main
 // starts. This is the only file that reads files and the environment.
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/url"
@@ -211,6 +213,22 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	c.accounts(f, conf)
 	c.users(f, conf)
 	return conf, errors.Join(c.faults...)
+}
+
+// describe prints what would be served, and no secret.
+func (conf *config) describe(w io.Writer) {
+	fmt.Fprintf(w, "%d accounts, %d buckets, %d users; on %s\n", len(conf.accounts), len(conf.buckets), len(conf.users), conf.listen)
+	for _, bucket := range slices.Sorted(maps.Keys(conf.buckets)) {
+		a := conf.buckets[bucket]
+		fmt.Fprintf(w, "bucket %s: account %s, %s://%s%s, %s\n", bucket, a.name, a.scheme, a.host, a.basePath, cmp.Or(conf.behind[bucket], bucket))
+	}
+	for _, u := range conf.users {
+		buckets := slices.Sorted(maps.Keys(u.buckets))
+		fmt.Fprintf(w, "user %s: %s, %s, %d requests in %s\n", u.name, u.role, strings.Join(buckets, " "), conf.limits[u.name].requests, conf.limits[u.name].window)
+	}
+	for _, warning := range conf.warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
 }
 
 func orDefault(d duration, otherwise time.Duration) time.Duration {

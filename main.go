@@ -28,10 +28,17 @@
 //	$ curl -H "$KEY" http://localhost:8080/photos
 //	$ curl -H "$KEY" -r 0-99 http://localhost:8080/photos/cat.jpg
 //
+// S3 tools need no header: the access key id is the user's name, the secret is
+// the API key.
+//
+//	$ export AWS_ACCESS_KEY_ID=alice AWS_SECRET_ACCESS_KEY=Zm9sbG93IHRoZSB3aGl0ZSByYWJiaXQ
+//	$ aws --endpoint-url http://localhost:8080 s3 cp cat.jpg s3://photos/
+//
 // Every setting, every answer and the limits of what is promised are in
 // README.md. To read the code, follow a request: main.go, config.go,
-// handlers.go, path.go, auth.go, limiter.go, operations.go, headers.go,
-// upstream.go, sigv4.go, listing.go and xml.go, in this order.
+// handlers.go, path.go, auth.go, signature.go, limiter.go, operations.go,
+// headers.go, payload.go, upstream.go, sigv4.go, listing.go and xml.go, in this
+// order.
 package main
 
 import (
@@ -111,10 +118,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	conf, err := loadConfig(*configPath)
 	if err != nil {
-		return fmt.Errorf("%s does not do:\n%w", *configPath, err)
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%w; config.example.json shows how one looks, and -demo needs none", err)
+		}
+		return fmt.Errorf("%s has faults:\n%w", *configPath, err)
 	}
 	if *check {
-		fmt.Fprintf(stdout, "%s: %d accounts, %d buckets, %d users\n", *configPath, len(conf.accounts), len(conf.buckets), len(conf.users))
+		conf.describe(stdout)
 		return nil
 	}
 	return serve(ctx, conf, log, nil)
