@@ -53,13 +53,7 @@ func (g *gateway) deleteObjects(x *exchange) *apiError {
 	}
 	digest := md5.Sum(document)
 	out.header["Content-Md5"] = []string{base64.StdEncoding.EncodeToString(digest[:])}
-	resp, refusal := g.send(x, out)
-	if refusal != nil {
-		return refusal
-	}
-	defer resp.Body.Close()
-	x.respond(resp)
-	return nil
+	return g.stream(x, out)
 }
 
 // deleteMembers are the elements of an Object, each of which may be there once.

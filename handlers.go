@@ -170,11 +170,11 @@ func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 	if err := x.moveHeaders(); err != nil {
 		return err
 	}
-	op, query, err := classify(rows, x.r, x.target.level(), x.query)
+	op, err := classify(rows, x.r.Header, x.target.level(), x.query)
 	if err != nil {
 		return err
 	}
-	x.op, x.query = op, query
+	x.op = op
 	if err := g.authorize(x); err != nil {
 		return err
 	}
@@ -207,45 +207,28 @@ func (g *gateway) mayAct(u *user, bucket string, a action, what string) *apiErro
 // one rule sees them, and they reach the backend in the form that is signed.
 func (x *exchange) moveHeaders() *apiError {
 	x.query = withoutAuthentication(x.query)
+	isHeader := func(p parameter) bool { return len(p.name) > 6 && strings.EqualFold(p.name[:6], "x-amz-") }
 	for _, p := range x.query {
-		name := http.CanonicalHeaderKey(p.name)
-		if !strings.HasPrefix(name, "X-Amz-") {
+		if !isHeader(p) {
 			continue
 		}
+		name := http.CanonicalHeaderKey(p.name)
 		if _, twice := x.r.Header[name]; twice || !isHeaderText(p.value) {
 			return newError("InvalidArgument", fmt.Sprintf("%s is given as a header too, or holds what no header can", shortened(p.name, 64)))
 		}
 		x.r.Header[name] = []string{p.value}
 	}
-	x.query = slices.DeleteFunc(x.query, func(p parameter) bool {
-		return strings.HasPrefix(http.CanonicalHeaderKey(p.name), "X-Amz-")
-	})
-	return nil
-}
-
-// getObject streams an object.
-func (g *gateway) getObject(x *exchange) *apiError {
-	resp, err := g.forward(x, nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified && closeDelimited(resp) {
-		return badGateway(errors.New("an object with neither length nor chunks"))
-	}
-	x.respond(resp)
+	x.query = slices.DeleteFunc(x.query, isHeader)
 	return nil
 }
 
 // pass forwards a request without a body, and streams the answer.
 func (g *gateway) pass(x *exchange) *apiError {
-	resp, err := g.forward(x, nil)
+	out, err := g.outgoing(x)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	x.respond(resp)
-	return nil
+	return g.stream(x, out)
 }
 
 // upload streams an object, or a part of one. A digest that the client declares
@@ -256,13 +239,14 @@ func (g *gateway) upload(x *exchange) *apiError {
 	if err != nil {
 		return err
 	}
-	resp, err := g.forward(x, in)
+	out, err := g.outgoing(x)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	x.respond(resp)
-	return nil
+	if err := in.outgoingBody(out, g.config.buckets[x.target.bucket].forwardTrailers); err != nil {
+		return x.transportError(err)
+	}
+	return g.stream(x, out)
 }
 
 // maxSmallBody bounds the bodies that are read whole before they are passed on:
@@ -281,13 +265,7 @@ func (g *gateway) passSmall(x *exchange) *apiError {
 		return err
 	}
 	out.setDocument(body)
-	resp, err := g.send(x, out)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	x.respond(resp)
-	return nil
+	return g.stream(x, out)
 }
 
 // readSmall returns a small body, checked against what the client says of it.
@@ -335,20 +313,20 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	return &outgoing{method: x.r.Method, target: x.target, query: x.query, header: header, payloadHash: emptyPayload}, nil
 }
 
-// forward sends the request with its body, if it has one, to the account of its
-// bucket.
-func (g *gateway) forward(x *exchange, in *incoming) (*http.Response, *apiError) {
-	out, refusal := g.outgoing(x)
-	if refusal != nil {
-		return nil, refusal
+// stream sends a request and hands the answer on as it comes. What is read must
+// have a length or chunks: an end that is nothing but the end of a connection may
+// be a cut.
+func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
+	resp, err := g.send(x, out)
+	if err != nil {
+		return err
 	}
-	if in != nil {
-		account := g.config.buckets[x.target.bucket]
-		if err := in.outgoingBody(out, account.forwardTrailers); err != nil {
-			return nil, x.transportError(err)
-		}
+	defer resp.Body.Close()
+	if x.r.Method == http.MethodGet && closeDelimited(resp) {
+		return badGateway(errors.New("an answer with neither length nor chunks"))
 	}
-	return g.send(x, out)
+	x.respond(resp)
+	return nil
 }
 
 // send sends a request and returns an answer that is a success (2xx, or 304):

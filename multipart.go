@@ -21,7 +21,11 @@ const slowAnswer = 15 * time.Minute
 
 // passDocument forwards a request without a body whose answer is a document.
 func (g *gateway) passDocument(x *exchange) *apiError {
-	resp, refusal := g.forward(x, nil)
+	out, refusal := g.outgoing(x)
+	if refusal != nil {
+		return refusal
+	}
+	resp, refusal := g.send(x, out)
 	if refusal != nil {
 		return refusal
 	}

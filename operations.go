@@ -56,7 +56,7 @@ var operations = append([]operation{
 	{"GetObjectRetention", "GET", objectLevel, "retention", "", actionRead, "versionId", (*gateway).pass},
 	{"GetObjectTagging", "GET", objectLevel, "tagging", "", actionRead, "versionId", (*gateway).pass},
 	{"ListParts", "GET", objectLevel, "uploadId", "", actionRead, "max-parts part-number-marker encoding-type", (*gateway).passDocument},
-	{"GetObject", "GET", objectLevel, "", "", actionRead, "versionId partNumber " + overrides, (*gateway).getObject},
+	{"GetObject", "GET", objectLevel, "", "", actionRead, "versionId partNumber " + overrides, (*gateway).pass},
 
 	{"UploadPartCopy", "PUT", objectLevel, "uploadId", copySource, actionWrite, "partNumber", (*gateway).copyObject},
 	{"UploadPart", "PUT", objectLevel, "uploadId", "", actionWrite, "partNumber", (*gateway).upload},
@@ -175,34 +175,32 @@ func methodsOf(level level) []string {
 	return methods
 }
 
-// classify returns the row for a request, and the query its backend gets. A
-// parameter that the row does not list is refused, not dropped: without it the
-// request might do something else ("?append" is a write in the middle, not a
-// replacement).
-func classify(rows []*operation, r *http.Request, level level, query []parameter) (*operation, []parameter, *apiError) {
+// classify returns the row for a request. A parameter that the row does not list
+// is refused, not dropped: without it the request might do something else
+// ("?append" is a write in the middle, not a replacement).
+func classify(rows []*operation, h http.Header, level level, query []parameter) (*operation, *apiError) {
 	var op *operation
 	for _, row := range rows {
-		if row.selectedBy(r.Header, query) {
+		if row.selectedBy(h, query) {
 			op = row
 			break
 		}
 	}
-	query = withoutAuthentication(query)
 	if op == nil && len(query) == 0 {
-		return nil, nil, methodNotAllowed(level)
+		return nil, methodNotAllowed(level)
 	}
 	for _, p := range query {
 		if op == nil || !op.takes(p.name) {
-			return nil, nil, newError("NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
+			return nil, newError("NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
 		}
-		if strings.HasPrefix(p.name, "response-") && strings.ContainsFunc(p.value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-			return nil, nil, newError("InvalidArgument", fmt.Sprintf("%s holds a control character", p.name))
+		if strings.HasPrefix(p.name, "response-") && !isHeaderText(p.value) {
+			return nil, newError("InvalidArgument", fmt.Sprintf("%s holds a control character", p.name))
 		}
 	}
-	if _, copies := r.Header[copySource]; copies && op.header == "" {
-		return nil, nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
+	if _, copies := h[copySource]; copies && op.header == "" {
+		return nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
 	}
-	return op, query, nil
+	return op, nil
 }
 
 func (op *operation) selectedBy(h http.Header, query []parameter) bool {
