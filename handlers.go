@@ -100,7 +100,7 @@ func (g *gateway) admit(x *exchange) *apiError {
 
 // parse is the only place where a path or a query is read.
 func (g *gateway) parse(x *exchange) *apiError {
-	if x.r.ProtoMajor == 1 && (x.r.ProtoMinor != 1 || x.r.ContentLength < 0) {
+	if x.r.ProtoMajor == 1 && (x.r.ProtoMinor != 1 || x.oddlyChunked()) {
 		// net/http drops the Transfer-Encoding of an HTTP/1.0 request, and would
 		// run the chunks as the next one; and the Content-Length of a request that
 		// has both, after which RFC 9112 section 6.1 wants the connection closed.
@@ -112,9 +112,9 @@ func (g *gateway) parse(x *exchange) *apiError {
 	}
 	x.path = path
 	if bucket := hostedBucket(x.r.Host, g.config.domain); bucket != "" {
-		path = "/" + bucket + strings.TrimSuffix(path, "/")
-		if x.path != "/" && strings.HasSuffix(x.path, "/") {
-			path += "/" // of a key that ends in one
+		path = "/" + bucket + path
+		if x.path == "/" {
+			path = "/" + bucket
 		}
 	}
 	if x.target, err = parsePath(path, g.config.nestedKeys); err != nil {
@@ -130,6 +130,13 @@ func (g *gateway) parse(x *exchange) *apiError {
 		return nil
 	}
 	return methodNotAllowed(x.target.level())
+}
+
+// oddlyChunked reports whether a body comes in HTTP chunks without need. SDKs
+// send them around aws-chunked, often, and want to keep their connections.
+func (x *exchange) oddlyChunked() bool {
+	_, framed := x.r.Header["X-Amz-Decoded-Content-Length"]
+	return x.r.ContentLength < 0 && !framed
 }
 
 func (g *gateway) limit(x *exchange) *apiError {
