@@ -579,7 +579,7 @@ func TestAbuse095Refusals(t *testing.T) {
 		{"400, segments", strict, "GET", "/photos/a/" + evil, userKey, "\r\n", 400, "InvalidRequest", "", 400},
 		{"400, query", g, "GET", "/photos/k?" + evil + "=1&" + evil + "=2", userKey, "\r\n", 400, "InvalidArgument", "", 400},
 		{"400, header", g, "GET", "/photos/" + evil, userKey, "X-Minio-" + "Script: <script>\r\n\r\n", 400, "InvalidRequest", "", 400},
-		{"401", g, "GET", "/photos/" + evil, "", "\r\n", 401, "Unauthorized", "", 401},
+		{"401", g, "GET", "/photos/" + evil, "", "\r\n", 401, "Unauthorized", "AuthorizationHeaderMalformed", 400},
 		{"401, wrong key", g, "GET", "/photos/" + evil, "<script>alert(1)</script>", "\r\n", 401, "Unauthorized", "", 401},
 		{"403, bucket", g, "GET", "/secret/" + evil, userKey, "\r\n", 403, "AccessDenied", "", 403},
 		{"403, role", g, "PUT", "/photos/" + evil, readOnlyKey, length, 403, "AccessDenied", "", 403},
@@ -599,7 +599,7 @@ func TestAbuse095Refusals(t *testing.T) {
 		{"400, list", g, "GET", "/photos?list-type=" + evil, userKey, "\r\n", 400, "InvalidArgument", "", 400},
 		{"501, list", g, "GET", "/photos?" + evil, userKey, "\r\n", 501, "NotImplemented", "", 501},
 		{"403, list", g, "GET", "/secret?prefix=" + evil, userKey, "\r\n", 403, "AccessDenied", "", 403},
-		{"401, list", g, "GET", "/photos?prefix=" + evil, "", "\r\n", 401, "Unauthorized", "", 401},
+		{"401, list", g, "GET", "/photos?prefix=" + evil, "", "\r\n", 401, "Unauthorized", "AuthorizationHeaderMalformed", 400},
 	} {
 		for _, signs := range []bool{false, true} {
 			head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: g\r\nConnection: close\r\n", test.method, test.target)
@@ -1119,6 +1119,32 @@ func TestAbuse100PageBounds(t *testing.T) {
 				t.Errorf("the log has %d bytes of it, want a few", n)
 			}
 		})
+	}
+}
+
+// What a backend sends is in the log in part only: a line of it has an end.
+func TestAbuse100CauseInLog(t *testing.T) {
+	long := strings.Repeat("a", 60_000)
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 60026\r\n\r\n<ListBucketResult><" + long + "></b>",
+		"HTTP/1.1 200 OK\r\n" + long + "\r\n\r\n",
+		long + "\r\n\r\n",
+	} {
+		endpoint := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(conn, answer)
+		})
+		g := serviceLogged(t, "json", testConfig(endpoint))
+		resp, body := g.do("GET", "/photos", readOnlyKey, "")
+		if code := serviceCode(t, resp, body); resp.StatusCode != 502 || code != "BadGateway" {
+			t.Errorf("GET = %d %s, want 502", resp.StatusCode, body)
+		}
+		serviceAwait(t, "the line in the log", func() bool { return strings.Contains(g.log.String(), `"msg":"request"`) })
+		for line := range strings.Lines(g.log.String()) {
+			if len(line) > 16<<10 {
+				t.Errorf("a line of the log has %d bytes, want a few hundred: %.200s", len(line), line)
+			}
+		}
 	}
 }
 

@@ -339,7 +339,13 @@ func TestListParameters(t *testing.T) {
 		{"max-keys=2147483648", 400, "InvalidArgument"},
 		{"list-type=2&max-keys=1e3", 400, "InvalidArgument"},
 		{"list-type=2&marker=a", 501, "NotImplemented"},
-		{"versions", 501, "NotImplemented"},
+		{"nosuch", 501, "NotImplemented"},
+		{"versions&marker=a", 501, "NotImplemented"},
+		{"versions&list-type=2", 501, "NotImplemented"},
+		{"versions&max-keys=ten", 400, "InvalidArgument"},
+		{"versions&encoding-type=xml", 400, "InvalidArgument"},
+		{"uploads&encoding-type=xml", 400, "InvalidArgument"},
+		{"uploads&max-keys=1", 501, "NotImplemented"},
 		{"prefix=a&prefix=b", 400, "InvalidArgument"},
 	} {
 		resp, body := g.do("GET", "/photos?"+test.query, userKey, "")

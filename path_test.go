@@ -24,6 +24,8 @@ func TestParsePath(t *testing.T) {
 		nested bool
 		want   target
 	}{
+		{"/-/presign", strict, target{page: "presign"}},
+		{"/-/presign", nested, target{page: "presign"}},
 		{"/", strict, target{}},
 		{"/", nested, target{}},
 		{"/photos", strict, target{bucket: "photos", key: ""}},
@@ -82,7 +84,14 @@ func TestParsePathRefuses(t *testing.T) {
 		{"/photos%2Fk", true, "bucket name"},
 		{"/%70hotos/k", true, "bucket name"},
 		{"/photos;v=1/k", true, "bucket name"},
-		{"/-/metrics", true, "bucket name"},
+		{"/-", true, "bucket name"},
+		{"/-/", true, "no such page"},
+		{"/-/metrics", true, "no such page"},
+		{"/-/Presign", true, "no such page"},
+		{"/-/presign/", true, "no such page"},
+		{"/-/presign/k", true, "no such page"},
+		{"/-/%70resign", true, "no such page"},
+		{"/%2D/presign", true, "bucket name"},
 		{"/photos/", false, "slash"},
 		{"/photos/a/b", false, "nested_keys"},
 		{"/photos/a%2Fb", false, "nested_keys"},
