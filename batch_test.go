@@ -3,7 +3,9 @@ package main
 import (
 	"crypto/md5"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"testing"
 )
@@ -14,7 +16,9 @@ func TestDeleteObjectsRebuilds(t *testing.T) {
 	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
 	body := `<?xml version="1.0"?><!-- c --><Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"> <Quiet>true</Quiet>
 		<Object><Key>a&lt;b</Key></Object><Object><Key> c/d </Key><ETag>"e"</ETag></Object></Delete>`
-	resp, answer := g.do("POST", "/photos?delete", userKey, body, "x-amz-checksum-crc32: AAAAAA==", "x-amz-sdk-checksum-algorithm: CRC32")
+	sum := crc32.ChecksumIEEE([]byte(body))
+	checksum := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
+	resp, answer := g.do("POST", "/photos?delete", userKey, body, "x-amz-checksum-crc32: "+checksum, "x-amz-sdk-checksum-algorithm: CRC32")
 	if resp.StatusCode != 200 {
 		t.Fatalf("DeleteObjects = %d %s", resp.StatusCode, answer)
 	}

@@ -1,97 +1,344 @@
 package main
 
-// A connection to a backend, and two things that http.Transport can't do with
-// it: break it so that nobody takes the break for an end, and tell whether an
-// answer was there before its question.
+// HTTP/1.1 to one service, on connections that are kept. A request is written
+// and its answer's head read by the goroutine that asks, where http.Transport
+// hands both to goroutines of the connection and back; nobody reads a client's
+// body but the one who forwards it; and a connection can be told apart from
+// what is spoken on it: reset, when an upload must not be taken for whole, and
+// spliced, when Linux may move a body's bytes without showing them to us.
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
+	"math"
 	"net"
-	"net/http/httptrace"
-	"sync/atomic"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 )
 
-// errEarlyAnswer is for an answer that was there before its question.
-var errEarlyAnswer = errors.New("the backend sent more than its last answer")
+const (
+	maxIdleConns       = 256 // per host
+	idleConnTimeout    = 30 * time.Second
+	maxResponseHeaders = 64 << 10 // bytes; S3's own limit on metadata is 2 KiB
+	maxInformational   = 8        // answers with a status 1xx before the one that counts
+)
 
-// A backendConn counts its reads. If a backend sends more than an answer's
-// length, the transport may have the rest in its buffer when it hands the
-// connection to the next request, and take it for that one's answer. Then nothing
-// was read from the socket since.
+// A pool keeps connections to the hosts of one service.
+type pool struct {
+	scheme         string
+	connectTimeout time.Duration
+	dialer         func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu      sync.Mutex // guards the rest
+	idle    map[string][]*backendConn
+	sweeper *time.Timer // set while there are idle connections
+}
+
+func newPool(a *account) *pool {
+	dialer := &net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}
+	return &pool{scheme: a.scheme, connectTimeout: a.connectTimeout, dialer: dialer.DialContext, idle: map[string][]*backendConn{}}
+}
+
+// get returns a connection to host: the one used last, if the backend has not
+// closed it or said anything since, or a new one.
+func (p *pool) get(ctx context.Context, host string) (*backendConn, error) {
+	for {
+		c := p.pop(host)
+		if c == nil {
+			return p.dial(ctx, host)
+		}
+		if c.quiet() {
+			c.reused = true
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+func (p *pool) pop(host string) *backendConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	idle := p.idle[host]
+	if len(idle) == 0 {
+		return nil
+	}
+	c := idle[len(idle)-1]
+	idle[len(idle)-1] = nil
+	p.idle[host] = idle[:len(idle)-1]
+	return c
+}
+
+// put keeps a connection whose answer was read to its end.
+func (p *pool) put(c *backendConn) {
+	c.SetDeadline(time.Time{})
+	c.since = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle[c.host]) >= maxIdleConns {
+		c.Close()
+		return
+	}
+	p.idle[c.host] = append(p.idle[c.host], c)
+	if p.sweeper == nil {
+		p.sweeper = time.AfterFunc(idleConnTimeout, p.sweep)
+	}
+}
+
+// sweep closes what was not used for idleConnTimeout; the oldest come first.
+func (p *pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sweeper = nil
+	for host, idle := range p.idle {
+		for len(idle) > 0 && time.Since(idle[0].since) >= idleConnTimeout {
+			idle[0].Close()
+			idle = idle[1:]
+		}
+		if p.idle[host] = idle; len(idle) == 0 {
+			delete(p.idle, host)
+		}
+	}
+	if len(p.idle) > 0 {
+		p.sweeper = time.AfterFunc(idleConnTimeout, p.sweep)
+	}
+}
+
+// closeIdle closes the connections that nobody uses.
+func (p *pool) closeIdle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for host, idle := range p.idle {
+		for _, c := range idle {
+			c.Close()
+		}
+		delete(p.idle, host)
+	}
+}
+
+// dial opens a connection. The handshake has the same time again.
+func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
+	addr := host
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		addr = net.JoinHostPort(strings.Trim(host, "[]"), map[string]string{"http": "80", "https": "443"}[p.scheme])
+	}
+	raw, err := p.dialer(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &backendConn{Conn: raw, raw: raw, host: host}
+	if p.scheme == "https" {
+		name, _, _ := net.SplitHostPort(addr)
+		secure := tls.Client(raw, &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12})
+		handshake, cancel := context.WithTimeout(ctx, p.connectTimeout)
+		defer cancel()
+		if err := secure.HandshakeContext(handshake); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		c.Conn = secure
+	}
+	c.input = meteredReader{source: c.Conn, token: math.MaxInt, document: math.MaxInt}
+	c.reader = bufio.NewReaderSize(&c.input, 16<<10)
+	return c, nil
+}
+
+// A backendConn is a connection to a backend, for one request at a time.
 type backendConn struct {
-	net.Conn
-	reads atomic.Int64
+	net.Conn // what HTTP is spoken on: raw, or TLS on it
+	raw      net.Conn
+	host     string
+	input    meteredReader
+	reader   *bufio.Reader
+	reused   bool      // it has carried an answer before
+	since    time.Time // idle since
+}
+
+// abort resets the connection. Closing it would tell some servers that the object
+// has ended, whatever length was declared
+// (github.com/versity/versitygw/issues/2414); over TLS it would even say goodbye.
+func (c *backendConn) abort() {
+	if tcp, ok := c.raw.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	c.raw.Close()
+}
+
+// quiet reports whether nothing was heard from the backend since its last answer:
+// neither that it closed the connection, nor bytes that would be taken for the
+// next answer.
+func (c *backendConn) quiet() bool {
+	return c.reader.Buffered() == 0 && time.Since(c.since) < idleConnTimeout && silent(c.raw)
+}
+
+// appendHead appends the head of a request. A field that would not end where it
+// should is an error.
+func appendHead(b []byte, req *http.Request, length int64, hasBody bool) ([]byte, error) {
+	b = append(b, req.Method...)
+	b = append(b, ' ')
+	b = append(b, req.URL.RequestURI()...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, req.Host...)
+	b = append(b, "\r\n"...)
+	for name, values := range req.Header {
+		for _, value := range values {
+			if !isToken(name) || !isHeaderText(value) {
+				return nil, fmt.Errorf("a header that can't be sent: %q", shortened(name, 64))
+			}
+			b = append(b, name...)
+			b = append(b, ": "...)
+			b = append(b, value...)
+			b = append(b, "\r\n"...)
+		}
+	}
+	if hasBody || req.Method == http.MethodPut || req.Method == http.MethodPost {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, length, 10)
+		b = append(b, "\r\n"...)
+	}
+	return append(b, "\r\n"...), nil
+}
+
+// isToken is RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"(),/:;<=>?@[\\]{}", c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// readHead reads the head of the answer that counts.
+func (c *backendConn) readHead(req *http.Request) (*http.Response, error) {
+	c.input.token = maxResponseHeaders
+	for range maxInformational {
+		resp, err := http.ReadResponse(c.reader, req)
+		if err != nil {
+			// net/http calls a line malformed that did not come to its end in time.
+			return nil, noEOF(cmp.Or(c.input.failed, err))
+		}
+		if resp.StatusCode >= 100 && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+			continue
+		}
+		c.input.token = math.MaxInt
+		if resp.StatusCode < 200 || resp.StatusCode > 599 {
+			return nil, fmt.Errorf("the backend answered with status %d", resp.StatusCode)
+		}
+		return resp, nil
+	}
+	return nil, errors.New("the backend sends nothing but informational answers")
+}
+
+// A listener hears the first byte of an answer while an upload goes on. A nil
+// listener hears nothing.
+type listener struct {
+	done chan struct{} // closed when the first byte is there, or none will be
+	byte bool          // it is there; valid once done is closed
+
+	mu    sync.Mutex // guards ended
+	ended bool       // all of the upload was read
+	early bool       // the first byte was there before that; valid once done is closed
+}
+
+// lastWord is how long a backend that takes no more of an upload is given: it may
+// have said why.
+const lastWord = time.Second
+
+// listen starts listening. If a backend answers before it has everything, it has
+// made up its mind, and neither it nor the client is waited for any more.
+func (c *backendConn) listen(interrupt func()) *listener {
+	l := &listener{done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		_, err := c.reader.Peek(1)
+		l.byte = err == nil
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		c.SetWriteDeadline(time.Now().Add(lastWord))
+		if l.early = l.byte && !l.ended; l.early {
+			interrupt()
+		}
+	}()
+	return l
+}
+
+// end notes that all of the upload was read, and only its last bytes are still to
+// be written: an answer is no surprise from here on.
+func (l *listener) end() {
+	if l != nil {
+		l.mu.Lock()
+		l.ended = true
+		l.mu.Unlock()
+	}
+}
+
+// An answerBody is the body of an answer; at its end the connection goes back.
+type answerBody struct {
+	io.ReadCloser // as http.ReadResponse makes it
+	conn          *backendConn
+	pool          *pool
+	idle          time.Duration // how long the backend may send nothing
+	wanted        time.Time     // read deadline in force, less its slack
+	keep          bool          // the connection may be used again
+	left          int64         // bytes that can be had from the connection directly; -1: none can
+	stop          func() bool   // ends the watch for the client's leaving
+	ended         bool
 }
 
 // Read implements io.Reader.
-func (c *backendConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.reads.Add(1)
-	return n, err
-}
-
-// abort resets the connection. A transport would close it, which some servers
-// take for the end of the object, whatever length was declared
-// (github.com/versity/versitygw/issues/2414); over TLS it would even say goodbye.
-func (c *backendConn) abort() {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+func (b *answerBody) Read(p []byte) (int, error) {
+	b.progress()
+	n, err := b.ReadCloser.Read(p)
+	if b.left > 0 {
+		b.left -= int64(n)
 	}
-	c.Conn.Close()
+	if err == io.EOF {
+		b.release(true)
+	}
+	return n, noProgress(err)
 }
 
-// dialBackend dials backendConns.
-func dialBackend(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := d.DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &backendConn{Conn: conn}, nil
+// progress moves the read deadline on, as exchange.progress does for the client.
+func (b *answerBody) progress() {
+	if now := time.Now(); now.After(b.wanted) {
+		b.wanted = now.Add(b.idle / 8)
+		b.conn.SetReadDeadline(now.Add(b.idle)) // before the client's: it is to hear of it
 	}
 }
 
-// A flight is a request on its connection.
-type flight struct {
-	conn  atomic.Pointer[backendConn]
-	reads atomic.Int64          // of the connection, when the request got it
-	early atomic.Bool           // the first byte of the answer was read before that
-	cause atomic.Pointer[error] // why it was ended, if it was
+// Close implements io.Closer. What is left of a body is not read.
+func (b *answerBody) Close() error {
+	b.release(false)
+	return nil
 }
 
-func (f *flight) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			conn := info.Conn
-			if encrypted, ok := conn.(*tls.Conn); ok {
-				conn = encrypted.NetConn()
-			}
-			if backend, ok := conn.(*backendConn); ok {
-				f.reads.Store(backend.reads.Load())
-				f.conn.Store(backend)
-			}
-		},
-		GotFirstResponseByte: func() {
-			backend := f.conn.Load()
-			f.early.Store(backend != nil && backend.reads.Load() == f.reads.Load())
-		},
+// release gives the connection back, or closes it.
+func (b *answerBody) release(whole bool) {
+	if b.ended {
+		return
+	}
+	b.ended = true
+	if b.stop() && whole && b.keep && b.conn.reader.Buffered() == 0 {
+		b.pool.put(b.conn)
+	} else {
+		b.conn.Close()
 	}
 }
 
-// end notes why the request is given up. An upload is reset before the transport
-// hears of it.
-func (f *flight) end(cause error, upload bool) {
-	f.cause.CompareAndSwap(nil, &cause)
-	if upload {
-		f.abort()
+// noProgress is err, or errNoProgress for a deadline that has passed.
+func noProgress(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errNoProgress
 	}
-}
-
-// abort resets the connection, if the request has got one.
-func (f *flight) abort() {
-	if conn := f.conn.Load(); conn != nil {
-		conn.abort()
-	}
+	return err
 }

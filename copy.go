@@ -149,6 +149,7 @@ func (g *gateway) copyAcross(x *exchange, src source, out *outgoing) *apiError {
 	}
 	if out.length = resp.ContentLength; out.length > 0 {
 		out.body, out.payloadHash = resp.Body, unsignedPayload
+		out.interrupt = func() { resp.Body.(*answerBody).conn.SetReadDeadline(time.Now()) }
 	}
 	stored, refusal := g.send(x, out)
 	if refusal != nil {

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -29,6 +30,9 @@ const (
 // statusClientGone is what the log says when the client left before an answer.
 // The number is nginx's; it is never sent.
 const statusClientGone = 499
+
+// maxCause bounds what the log repeats of a backend's words, in bytes.
+const maxCause = 1024
 
 // An exchange belongs to the goroutine of its request, but for its body, which
 // the upstream's goroutine reads.
@@ -86,9 +90,8 @@ func (x *exchange) end() {
 	case p == http.ErrAbortHandler:
 		aborted = true
 	default:
-		x.log.Error("panic", "request_id", x.id, "panic", fmt.Sprint(p))
-		aborted = x.status != 0
-		if !aborted {
+		x.log.Error("panic", "request_id", x.id, "panic", shortened(fmt.Sprint(p), maxCause), "stack", string(debug.Stack()))
+		if aborted = x.status != 0 || x.left(); !aborted {
 			x.fail(newError("InternalError", ""))
 		}
 	}
@@ -102,6 +105,8 @@ func (x *exchange) end() {
 // its end: what was written goes out, then the connection or stream breaks.
 func (x *exchange) abort(cause error) {
 	x.cause = cause
+	x.wanted = time.Time{}
+	x.progress()
 	x.control.Flush()
 	panic(http.ErrAbortHandler)
 }
@@ -155,7 +160,7 @@ func (x *exchange) signs() bool {
 // fail answers with an error: the one place where one is written.
 func (x *exchange) fail(e *apiError) {
 	x.cause, x.upstreamCode = e.cause, e.upstreamCode
-	if x.r.Context().Err() != nil && x.body.failure() == nil {
+	if x.left() {
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
 	}
@@ -181,6 +186,11 @@ func (x *exchange) fail(e *apiError) {
 	if x.r.Method != http.MethodHead {
 		x.Write(body)
 	}
+}
+
+// left reports whether the client has gone without an answer.
+func (x *exchange) left() bool {
+	return x.r.Context().Err() != nil && x.body.failure() == nil
 }
 
 func appendErrorJSON(e *apiError, requestID string) []byte {
@@ -265,7 +275,7 @@ func (x *exchange) record(aborted bool) {
 		attrs = append(attrs, slog.Bool("aborted", true))
 	}
 	if x.cause != nil {
-		attrs = append(attrs, slog.String("cause", x.cause.Error()))
+		attrs = append(attrs, slog.String("cause", shortened(x.cause.Error(), maxCause)))
 	}
 	x.log.LogAttrs(x.r.Context(), level, "request", attrs...)
 }
@@ -318,6 +328,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.err.Store(&err)
 	}
 	return n, err
+}
+
+// interrupt makes a Read that waits for the client return.
+func (b *requestBody) interrupt() {
+	if !b.done.Load() {
+		b.x.control.SetReadDeadline(time.Now())
+	}
 }
 
 // failure is the client's error for a body that did not arrive whole, or nil.

@@ -111,7 +111,7 @@ func startGateway(t *testing.T, config map[string]any) *testGateway {
 	t.Cleanup(func() {
 		g.http.Close()
 		for _, u := range g.gw.upstreams {
-			u.transport.(*http.Transport).CloseIdleConnections()
+			u.pool.closeIdle()
 		}
 		checkNoSecret(t, "the log", g.log.String())
 	})

@@ -317,7 +317,8 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	return &outgoing{method: x.r.Method, target: x.target, query: x.query, header: header, payloadHash: emptyPayload}, nil
+	return &outgoing{method: x.r.Method, target: x.target, query: x.query, header: header, payloadHash: emptyPayload,
+		interrupt: x.body.interrupt}, nil
 }
 
 // stream sends a request and hands the answer on as it comes. What is read must
@@ -407,9 +408,16 @@ func (x *exchange) respond(resp *http.Response) {
 	if x.r.Method == http.MethodHead {
 		return
 	}
+	body := resp.Body.(*answerBody)
+	if err := x.splice(body); err != nil {
+		x.abort(err)
+	}
+	if body.ended {
+		return
+	}
 	buffer := copyBuffers.Get().(*[64 << 10]byte)
 	defer copyBuffers.Put(buffer)
-	if _, err := io.CopyBuffer(onlyWriter{x}, onlyReader{resp.Body}, buffer[:]); err != nil {
+	if _, err := io.CopyBuffer(onlyWriter{x}, onlyReader{body}, buffer[:]); err != nil {
 		x.abort(err)
 	}
 }

@@ -112,6 +112,8 @@ func wireName(name string) string {
 
 func checkHeader(name string, values []string, r role) *apiError {
 	switch {
+	case strings.Contains(name, "_") && isReserved(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))):
+		return newError("InvalidRequest", fmt.Sprintf("the header %s is not allowed", strings.ToLower(name)))
 	case matches(refused, name):
 		return newError("InvalidRequest", fmt.Sprintf("the header %s is not allowed", strings.ToLower(name)))
 	case matches(adminOnly, name) && r != roleAdmin && !harmlessACL(name, values):
@@ -120,6 +122,13 @@ func checkHeader(name string, values []string, r role) *apiError {
 		return newError("InvalidRequest", fmt.Sprintf("the header %s is given more than once", strings.ToLower(name)))
 	}
 	return nil
+}
+
+// isReserved reports whether a header means something to the gateway or to a
+// backend. Servers that keep headers as CGI variables take x_amz_copy_source for
+// x-amz-copy-source, which nobody would have checked.
+func isReserved(name string) bool {
+	return strings.HasPrefix(name, "X-Amz-") || notForwarded[name] || matches(refused, name)
 }
 
 // harmlessACL reports whether a header is a canned ACL that gives nobody new

@@ -188,7 +188,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 		b = appendElement(b, "EncodingType", "url")
 	}
 	b = appendElement(b, "IsTruncated", "false")
-	for token := ""; ; {
+	for number, seen := 1, ""; ; number++ {
 		for _, e := range page.children {
 			if e.name == "Contents" || e.name == "CommonPrefixes" {
 				b = appendTree(b, e, encodeURL)
@@ -210,9 +210,12 @@ func (g *gateway) listAll(x *exchange) *apiError {
 		if err := x.control.Flush(); err != nil {
 			x.abort(err)
 		}
-		previous := token
-		if token = page.child("NextContinuationToken"); token == previous {
-			x.abort(errors.New("two pages with the same token for the next"))
+		token := page.child("NextContinuationToken")
+		if token == seen {
+			x.abort(errors.New("the pages go round in a circle"))
+		}
+		if number&(number-1) == 0 { // a power of two: then a circle of any length is found
+			seen = token
 		}
 		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListBucketResult"); err != nil {
 			x.abort(err)
@@ -228,7 +231,7 @@ func lastPage(page element) (bool, error) {
 	switch truncated := page.child("IsTruncated"); {
 	case truncated == "true" && token != "":
 		return false, nil
-	case (truncated == "false" || truncated == "") && token == "":
+	case truncated == "false", truncated == "" && token == "":
 		return true, nil
 	default:
 		return false, fmt.Errorf("a page with IsTruncated %q, and a token: %t", shortened(truncated, 16), token != "")

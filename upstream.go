@@ -4,17 +4,15 @@ package main
 // long anything may take, and what is tried again.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"math"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"time"
@@ -22,12 +20,9 @@ import (
 
 const (
 	maxAttempts   = 3
-	firstBackoff  = 100 * time.Millisecond // doubled for each further attempt, then drawn from 0 to that
+	firstBackoff  = 100 * time.Millisecond // at most, before the second attempt; twice that before the third
 	maxRetryAfter = 10 * time.Second       // a backend that asks for longer is not waited for
 
-	maxIdleConns       = 256 // per account
-	idleConnTimeout    = 30 * time.Second
-	maxResponseHeaders = 64 << 10 // bytes; S3's own limit on metadata is 2 KiB
 )
 
 // errNoProgress ends a request whose backend neither takes nor gives a byte for
@@ -37,41 +32,22 @@ var errNoProgress = errors.New("the backend made no progress in time")
 // An upstream sends requests to one account. It may be used by several
 // goroutines at once.
 type upstream struct {
-	account   *account
-	signer    signer
-	transport http.RoundTripper
-	idle      time.Duration // how long the backend may make no progress
-	backoff   time.Duration
-	log       *slog.Logger
+	account *account
+	signer  signer
+	pool    *pool
+	idle    time.Duration // how long the backend may make no progress
+	backoff time.Duration
+	log     *slog.Logger
 }
 
 func newUpstream(a *account, idle time.Duration, log *slog.Logger) *upstream {
 	return &upstream{
-		account:   a,
-		signer:    signer{credentials: a.credentials, region: a.region},
-		transport: newTransport(a),
-		idle:      idle,
-		backoff:   firstBackoff,
-		log:       log,
-	}
-}
-
-// newTransport returns an account's own pool of connections. RoundTrip, unlike
-// Client.Do, follows no redirect, which would take the signature elsewhere.
-func newTransport(a *account) *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // what S3 services speak, with bodies that can be told whole from cut
-	return &http.Transport{
-		Proxy:                  nil, // never from the environment: only configured endpoints are contacted
-		DialContext:            dialBackend(&net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}),
-		TLSHandshakeTimeout:    a.connectTimeout,
-		Protocols:              protocols,
-		DisableCompression:     true, // or stored gzip would be unpacked on the way
-		MaxIdleConnsPerHost:    maxIdleConns,
-		IdleConnTimeout:        idleConnTimeout,
-		MaxResponseHeaderBytes: maxResponseHeaders,
-		ReadBufferSize:         16 << 10,
-		WriteBufferSize:        32 << 10,
+		account: a,
+		signer:  signer{credentials: a.credentials, region: a.region},
+		pool:    newPool(a),
+		idle:    idle,
+		backoff: firstBackoff,
+		log:     log,
 	}
 }
 
@@ -86,7 +62,8 @@ type outgoing struct {
 	length      int64  // of the body
 	payloadHash string // as signer.sign takes it
 
-	patience time.Duration // for the head of the answer; 0 is the account's response_header_timeout
+	patience  time.Duration // for the head of the answer; 0 is the account's response_header_timeout
+	interrupt func()        // makes a Read of body return, if it waits; called when there is no use for it any more
 }
 
 // roundTrip sends a request and returns the head of the answer, whatever its
@@ -110,7 +87,7 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 		if !ok {
 			return resp, err
 		}
-		u.log.Debug("retry", "account", u.account.name, "attempt", attempt, "wait", wait, "status", statusOf(resp), "cause", err)
+		u.log.Debug("retry", "account", u.account.name, "attempt", attempt, "wait", wait, "status", statusOf(resp), "cause", shortened(fmt.Sprint(err), maxCause))
 		if resp != nil {
 			io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
 			resp.Body.Close()
@@ -118,7 +95,6 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 		if err := pause(ctx, wait); err != nil {
 			return nil, err
 		}
-		out.header = maps.Clone(out.header) // the transport may still hold the other
 	}
 }
 
@@ -138,7 +114,7 @@ func retriable(resp *http.Response, err error) bool {
 // retryDelay is how long to wait before the attempt after this one; false if
 // the backend asks for more than anybody would wait for.
 func (u *upstream) retryDelay(attempt int, resp *http.Response) (time.Duration, bool) {
-	wait := rand.N(u.backoff << attempt)
+	wait := rand.N(u.backoff << (attempt - 1))
 	if resp == nil {
 		return wait, true
 	}
@@ -179,66 +155,156 @@ func statusOf(resp *http.Response) int {
 	return resp.StatusCode
 }
 
-// attempt sends a request once. Three waits are bounded: for the connection by
-// the transport; for the head of the answer, from the last byte of the body, by
-// response_header_timeout; for each next byte of either body by idle_timeout.
-func (u *upstream) attempt(client context.Context, out *outgoing) (*http.Response, error) {
-	var f flight
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
-	end := func(cause error) {
-		f.end(cause, out.body != nil)
-		cancel(cause)
-	}
-	stop := context.AfterFunc(client, func() { end(context.Cause(client)) })
-	patience := out.patience
-	if patience == 0 {
-		patience = u.account.responseHeaderTimeout
-	}
-	dog := time.AfterFunc(u.account.connectTimeout+patience, func() { end(errNoProgress) })
-	resp, err := u.transport.RoundTrip(u.request(httptrace.WithClientTrace(ctx, f.trace()), out, &watch{dog, u.idle, patience, &f}))
-	if err == nil && f.early.Load() {
-		resp.Body.Close()
-		f.abort()
-		err = errEarlyAnswer
-	}
-	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 599) {
-		resp.Body.Close() // a 101 has a body that is the connection itself
-		err = fmt.Errorf("the backend answered with status %d", resp.StatusCode)
-	}
-	if err != nil {
-		dog.Stop()
-		stop()
-		if cause := f.cause.Load(); cause != nil {
-			err = *cause
+// attempt sends a request once, or once more on another connection if the backend
+// had closed this one while it was idle and the request is a read. Three waits are
+// bounded: for the connection by connect_timeout; for the head of the answer, from
+// the last byte of the body, by response_header_timeout; for each next byte of
+// either body by idle_timeout.
+func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, error) {
+	req := u.request(out)
+	for {
+		c, err := u.pool.get(ctx, req.Host)
+		if err != nil {
+			return nil, err
 		}
-		cancel(nil)
-		return nil, err
+		resp, err := u.exchange(ctx, c, req, out)
+		if err == nil {
+			return resp, nil
+		}
+		read := out.method == http.MethodGet || out.method == http.MethodHead
+		if !c.reused || !read || err == errNoProgress || ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	dog.Stop()
-	resp.Body = &watchedBody{resp.Body, dog, u.idle, ctx, func() { stop(); cancel(nil) }}
+}
+
+// exchange writes a request to a connection and reads the head of the answer. On
+// an error the connection is reset: what was sent of an upload must not be taken
+// for all of it.
+func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (*http.Response, error) {
+	stop := context.AfterFunc(ctx, c.abort)
+	resp, keep, err := u.converse(c, req, out)
+	if err != nil {
+		stop()
+		c.abort()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, noProgress(err)
+	}
+	body := &answerBody{ReadCloser: resp.Body, conn: c, pool: u.pool, idle: u.idle, keep: keep && !resp.Close, left: -1, stop: stop}
+	if resp.Body == http.NoBody {
+		body.release(true)
+	} else if resp.ContentLength > 0 && len(resp.TransferEncoding) == 0 {
+		body.left = resp.ContentLength
+	}
+	resp.Body = body
 	return resp, nil
+}
+
+// smallUpload fits into the buffers of any socket, so that writing it does not wait
+// for the backend.
+const smallUpload = 64 << 10
+
+// converse returns the head of the answer, and whether the connection may be used
+// again: not if the backend answered before it had everything.
+func (u *upstream) converse(c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, keep bool, err error) {
+	var l *listener
+	if out.length > smallUpload {
+		l = c.listen(out.interrupt)
+	}
+	written := u.write(c, req, out, l)
+	patience := cmp.Or(out.patience, u.account.responseHeaderTimeout)
+	if written != nil {
+		patience = lastWord
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	if l != nil {
+		<-l.done
+	}
+	early := l != nil && l.early
+	if isBodyError(written) && !early { // then it is the client that ended it
+		return nil, false, written
+	}
+	if resp, err = c.readHead(req); err != nil && written != nil {
+		err = written // what went wrong first
+	}
+	return resp, written == nil && !early, err
+}
+
+// A bodyError is what kept an upload from being read, as opposed to written.
+type bodyError struct{ error }
+
+// Unwrap lets errors.As and errors.Is see what it was.
+func (e bodyError) Unwrap() error { return e.error }
+
+func isBodyError(err error) bool {
+	var e bodyError
+	return errors.As(err, &e)
+}
+
+// write sends the head and the body, the start of which goes with the head. The last
+// bytes are not written before the body has ended well.
+func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *listener) error {
+	buffer := copyBuffers.Get().(*[64 << 10]byte)
+	defer copyBuffers.Put(buffer)
+	pending, err := appendHead(buffer[:0], req, out.length, out.body != nil)
+	if err != nil {
+		return err
+	}
+	var wanted time.Time // write deadline in force, less its slack
+	for left := out.length; ; pending = buffer[:0] {
+		if left > 0 && len(pending) < len(buffer) {
+			room := min(int64(len(buffer)-len(pending)), left)
+			n, err := out.body.Read(buffer[len(pending) : len(pending)+int(room)])
+			pending = buffer[:len(pending)+n]
+			if left -= int64(n); err != nil && left > 0 {
+				return bodyError{noEOF(err)}
+			}
+		}
+		if left == 0 {
+			if err := endOfBody(out.body); err != nil {
+				return err
+			}
+			l.end()
+		}
+		if now := time.Now(); now.After(wanted) {
+			wanted = now.Add(u.idle / 8)
+			c.SetWriteDeadline(now.Add(u.idle + u.idle/8))
+		}
+		if _, err := c.Write(pending); err != nil || left == 0 {
+			return err
+		}
+	}
+}
+
+// endOfBody reads the end of a body that has given all its bytes. There, what is
+// checked as it goes by is found right or wrong.
+func endOfBody(body io.Reader) error {
+	if body == nil {
+		return nil
+	}
+	switch n, err := body.Read(make([]byte, 1)); {
+	case n > 0:
+		return bodyError{errors.New("the body is longer than declared")}
+	case err != io.EOF:
+		return bodyError{err}
+	}
+	return nil
 }
 
 // request makes the signed request. Its URL is put together from parts that are
 // encoded already: nothing is parsed or joined that a key could bend.
-func (u *upstream) request(ctx context.Context, out *outgoing, w *watch) *http.Request {
+func (u *upstream) request(out *outgoing) *http.Request {
 	host, path := u.address(out.target)
 	req := &http.Request{
-		Method:        out.method,
-		URL:           &url.URL{Scheme: u.account.scheme, Host: host, Path: path, RawPath: uriEncode(path, false), RawQuery: canonicalQuery(out.query)},
-		Host:          host,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        out.header,
-		ContentLength: out.length,
-	}
-	if out.body != nil {
-		// No GetBody: with it, net/http could send the body a second time.
-		req.Body = &watchedUpload{out.body, w}
+		Method: out.method,
+		URL:    &url.URL{Scheme: u.account.scheme, Host: host, Path: path, RawPath: uriEncode(path, false), RawQuery: canonicalQuery(out.query)},
+		Host:   host,
+		Header: out.header,
 	}
 	u.signer.sign(req, out.payloadHash, time.Now())
-	return req.WithContext(ctx)
+	return req
 }
 
 // address returns the host and the decoded path of a target.
@@ -254,66 +320,6 @@ func (u *upstream) address(t target) (host, path string) {
 	}
 	return host, path
 }
-
-// watchedBody is the body of an answer.
-type watchedBody struct {
-	io.ReadCloser
-	dog  *time.Timer
-	idle time.Duration
-	ctx  context.Context
-	end  func()
-}
-
-// Read implements io.Reader. The watchdog sleeps while the client is slow to take
-// what was read: that is not the backend's fault.
-func (b *watchedBody) Read(p []byte) (int, error) {
-	b.dog.Reset(b.idle)
-	n, err := b.ReadCloser.Read(p)
-	b.dog.Stop()
-	if err != nil && context.Cause(b.ctx) == errNoProgress {
-		err = errNoProgress
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *watchedBody) Close() error {
-	b.dog.Stop()
-	defer b.end()
-	return b.ReadCloser.Close()
-}
-
-// A watch is what an upload is watched with.
-type watch struct {
-	dog         *time.Timer
-	idle, final time.Duration // for the next byte, and after the last
-	flight      *flight
-}
-
-// watchedUpload is the body of a request. While the client is slow to send, the
-// backend is not to blame, and the watchdog sleeps; the client has its own limit.
-type watchedUpload struct {
-	io.Reader
-	*watch
-}
-
-// Read implements io.Reader.
-func (b *watchedUpload) Read(p []byte) (int, error) {
-	b.dog.Stop()
-	n, err := b.Reader.Read(p)
-	switch err {
-	case nil:
-		b.dog.Reset(b.idle)
-	case io.EOF:
-		b.dog.Reset(b.final)
-	default:
-		b.flight.abort()
-	}
-	return n, err
-}
-
-// Close implements io.Closer. The client's body is net/http's to close.
-func (b *watchedUpload) Close() error { return nil }
 
 // closeDelimited reports whether the end of an answer's body is nothing but the
 // end of its connection, so that a cut can't be told from the end.

@@ -243,7 +243,7 @@ func TestUpstreamAddress(t *testing.T) {
 			g := startGateway(t, testConfig(test.endpoint, with("nested_keys", true),
 				with("accounts.main.addressing", test.addressing), with("accounts.main.session_token", creds.SessionToken)))
 			var dialed atomic.Value
-			g.gw.upstreams["photos"].transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			g.gw.upstreams["photos"].pool.dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
 				dialed.Store(address)
 				var d net.Dialer
 				return d.DialContext(ctx, network, backend.Listener.Addr().String())
@@ -294,26 +294,5 @@ func TestUpstreamBasePathStores(t *testing.T) {
 	}
 	if resp, body := g.do("GET", "/photos/a+b%20c", userKey, ""); resp.StatusCode != 200 || body != "meow" {
 		t.Errorf("GET = %d %q, want 200 meow", resp.StatusCode, body)
-	}
-}
-
-// What the transport must not do by itself.
-func TestNewTransport(t *testing.T) {
-	transport := newTransport(&account{connectTimeout: time.Second})
-	if transport.Proxy != nil {
-		t.Error("Proxy is set: only configured endpoints are contacted")
-	}
-	if !transport.DisableCompression {
-		t.Error("compression is on: stored gzip would be unpacked on the way")
-	}
-	if transport.MaxResponseHeaderBytes <= 0 || transport.TLSHandshakeTimeout != time.Second || transport.IdleConnTimeout <= 0 {
-		t.Errorf("MaxResponseHeaderBytes %d, TLSHandshakeTimeout %s, IdleConnTimeout %s, want all of them set",
-			transport.MaxResponseHeaderBytes, transport.TLSHandshakeTimeout, transport.IdleConnTimeout)
-	}
-	if transport.Protocols == nil || transport.Protocols.HTTP2() || !transport.Protocols.HTTP1() {
-		t.Errorf("Protocols = %v, want HTTP/1 alone", transport.Protocols)
-	}
-	if transport.TLSClientConfig != nil && transport.TLSClientConfig.InsecureSkipVerify {
-		t.Error("certificates are not verified")
 	}
 }

@@ -246,7 +246,8 @@ func (d *documentReader) next() (xml.Token, error) {
 // A meteredReader fails when a token, or the whole document, is too large.
 type meteredReader struct {
 	source          io.Reader
-	token, document int // bytes left
+	token, document int   // bytes left
+	failed          error // of the source, but for its end
 }
 
 // Read implements io.Reader.
@@ -257,6 +258,9 @@ func (m *meteredReader) Read(p []byte) (int, error) {
 	n, err := m.source.Read(p)
 	m.token -= n
 	m.document -= n
+	if err != io.EOF {
+		m.failed = err
+	}
 	return n, err
 }
 
