@@ -951,6 +951,18 @@ func TestAbuse026CopyBetweenAccounts(t *testing.T) {
 			}
 		}
 	})
+	// And the target's conditions are the target's.
+	t.Run("conditions", func(t *testing.T) {
+		g, main, other := opsAccounts(t)
+		resp, body := g.do("PUT", "/elsewhere/x", opsCrossKey, "", "x-amz-copy-source: photos/k", "If-None-Match: *", "If-Match: target", "Range: bytes=0-0",
+			"x-amz-copy-source-if-match: source", "x-amz-copy-source-server-side-encryption-customer-algorithm: AES256")
+		if read, written := main.requests(), other.requests(); resp.StatusCode != 200 || len(read) != 1 || len(written) != 1 {
+			t.Fatalf("copy = %d %s, %d reads and %d writes, want 200, 1 and 1", resp.StatusCode, body, len(read), len(written))
+		}
+		checkHeaders(t, "the read", main.requests()[0].header, map[string]string{"If-None-Match": "", "If-Match": "source", "Range": "", "X-Amz-Server-Side-Encryption-Customer-Algorithm": "AES256"})
+		checkHeaders(t, "the write", other.requests()[0].header, map[string]string{"If-None-Match": "*", "If-Match": "target", "X-Amz-Copy-Source-If-Match": "",
+			"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm": "", "X-Amz-Server-Side-Encryption-Customer-Algorithm": ""})
+	})
 	// S3 has a range for the copy of a part alone: a copy of an object that is
 	// silently a part of it is lost data.
 	t.Run("range", func(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -37,10 +39,13 @@ func (g *gateway) deleteObjects(x *exchange) *apiError {
 	if err != nil {
 		return newError("MalformedXML", err.Error())
 	}
-	for _, e := range doc.children {
+	for i, e := range doc.children {
 		if e.name != "Object" {
 			continue
 		}
+		doc.children[i].children = slices.DeleteFunc(e.children, func(m element) bool { // which is none
+			return m.name == "VersionId" && m.text == ""
+		})
 		if err := checkKey(e.child("Key"), g.config.nestedKeys); err != nil {
 			return newError("InvalidRequest", fmt.Sprintf("%v (%q)", err, shortened(e.child("Key"), 64)))
 		}
@@ -64,6 +69,10 @@ func (g *gateway) deleteObjects(x *exchange) *apiError {
 	return g.stream(x, out)
 }
 
+// surrogate matches references for which encoding/xml puts U+FFFD, which is a
+// character that keys may have.
+var surrogate = regexp.MustCompile(`(?i)&#(x0*d[89a-f][0-9a-f]{2}|0*(5529[6-9]|55[3-9][0-9]{2}|56[0-9]{3}|57[0-2][0-9]{2}|573[0-3][0-9]|5734[0-3]));`)
+
 // deleteMembers are the elements of an Object, each of which may be there once.
 var deleteMembers = set("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 
@@ -71,6 +80,9 @@ var deleteMembers = set("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 // second root, no other namespace, no element that S3 does not have. The error is
 // for the client.
 func parseDelete(body []byte) (element, error) {
+	if surrogate.Match(body) {
+		return element{}, errors.New("a reference to a surrogate, which is no character")
+	}
 	d := newDocumentReader(bytes.NewReader(body))
 	d.namespaces = []string{"", s3Namespace}
 	doc, err := d.read("Delete")

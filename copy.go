@@ -8,6 +8,7 @@ package main
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -51,21 +52,22 @@ func parseCopySource(header string, nested bool) (source, error) {
 
 var copyRange = regexp.MustCompile(`^bytes=([0-9]{1,18})-([0-9]{1,18})$`)
 
-// checkCopyRange refuses a range that S3 would refuse, and one that some
-// servers take for none at all.
-func checkCopyRange(h http.Header) *apiError {
+// checkCopyRange returns the range of a source that a part is copied from, as
+// "FIRST-LAST", or "" for all of it. It refuses one that S3 would refuse, and one
+// that some servers take for none at all.
+func checkCopyRange(h http.Header, part bool) (string, *apiError) {
 	values, given := h["X-Amz-Copy-Source-Range"]
 	if !given {
-		return nil
+		return "", nil
 	}
-	if m := copyRange.FindStringSubmatch(values[0]); m != nil && len(values) == 1 {
+	if m := copyRange.FindStringSubmatch(values[0]); m != nil && len(values) == 1 && part {
 		first, _ := strconv.ParseInt(m[1], 10, 64) // 18 digits fit
 		last, _ := strconv.ParseInt(m[2], 10, 64)
 		if first <= last {
-			return nil
+			return fmt.Sprintf("%d-%d", first, last), nil
 		}
 	}
-	return newError("InvalidArgument", "x-amz-copy-source-range wants the form bytes=FIRST-LAST")
+	return "", newError("InvalidArgument", "x-amz-copy-source-range goes with UploadPartCopy, and wants the form bytes=FIRST-LAST")
 }
 
 // copyObject copies to an object or to a part of one.
@@ -81,7 +83,8 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 	if refusal := g.mayAct(x.user, src.bucket, actionRead, "reading the source"); refusal != nil {
 		return refusal
 	}
-	if refusal := checkCopyRange(x.r.Header); refusal != nil {
+	span, refusal := checkCopyRange(x.r.Header, x.op.selector != "")
+	if refusal != nil {
 		return refusal
 	}
 	if x.r.ContentLength != 0 {
@@ -93,7 +96,7 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 	}
 	out.patience = slowAnswer
 	if g.config.buckets[src.bucket] != g.config.buckets[x.target.bucket] {
-		return g.copyAcross(x, src, out)
+		return g.copyAcross(x, src, span, out)
 	}
 	out.header[copySource] = []string{g.encodeSource(src)}
 	resp, refusal := g.send(x, out)
@@ -120,12 +123,15 @@ func (g *gateway) encodeSource(src source) string {
 
 // copyAcross streams from the account of the source to that of the target. The
 // out is the client's request, for the target.
-func (g *gateway) copyAcross(x *exchange, src source, out *outgoing) *apiError {
-	resp, refusal := g.openSource(x, src)
+func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing) *apiError {
+	resp, refusal := g.openSource(x, src, span)
 	if refusal != nil {
 		return refusal
 	}
 	defer resp.Body.Close()
+	if span != "" && !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes "+span+"/") {
+		return newError("InvalidRange", "the source does not have all of x-amz-copy-source-range")
+	}
 	if resp.ContentLength < 0 {
 		return badGateway(errors.New("the source has no length"))
 	}
@@ -135,7 +141,9 @@ func (g *gateway) copyAcross(x *exchange, src source, out *outgoing) *apiError {
 	part := x.op.selector != ""
 	replace := strings.EqualFold(out.header.Get("X-Amz-Metadata-Directive"), "REPLACE")
 	if !part && !replace {
-		copyMetadata(out.header, resp.Header)
+		if refusal := copyMetadata(out.header, resp.Header); refusal != nil {
+			return refusal
+		}
 	}
 	if !part && !strings.EqualFold(out.header.Get("X-Amz-Tagging-Directive"), "REPLACE") {
 		if refusal := g.copyTags(x, src, resp.Header, out.header); refusal != nil {
@@ -160,20 +168,28 @@ func (g *gateway) copyAcross(x *exchange, src source, out *outgoing) *apiError {
 	return nil
 }
 
+// sourceHeaders are the headers of a copy that are meant for the read of its
+// source, by their names behind "X-Amz-Copy-Source-".
+var sourceHeaders = map[string]string{
+	"If-Match": "If-Match", "If-None-Match": "If-None-Match",
+	"If-Modified-Since": "If-Modified-Since", "If-Unmodified-Since": "If-Unmodified-Since",
+	"Server-Side-Encryption-Customer-Algorithm": "X-Amz-Server-Side-Encryption-Customer-Algorithm",
+	"Server-Side-Encryption-Customer-Key":       "X-Amz-Server-Side-Encryption-Customer-Key",
+	"Server-Side-Encryption-Customer-Key-Md5":   "X-Amz-Server-Side-Encryption-Customer-Key-Md5",
+}
+
 // openSource reads the source, under the conditions that the client set for it.
-func (g *gateway) openSource(x *exchange, src source) (*http.Response, *apiError) {
+func (g *gateway) openSource(x *exchange, src source, span string) (*http.Response, *apiError) {
 	get := &outgoing{method: http.MethodGet, target: src.target, header: http.Header{}, payloadHash: emptyPayload}
 	if src.version != "" {
 		get.query = []parameter{{"versionId", src.version}}
 	}
-	for name, values := range x.r.Header {
-		rest, ok := strings.CutPrefix(name, copySource+"-")
-		switch {
-		case !ok:
-		case strings.HasPrefix(rest, "Server-Side-Encryption-"):
-			get.header["X-Amz-"+rest] = values
-		default: // If-Match and its like, and Range
-			get.header[rest] = values
+	if span != "" {
+		get.header["Range"] = []string{"bytes=" + span}
+	}
+	for name, ours := range sourceHeaders {
+		if values := x.r.Header[copySource+"-"+name]; len(values) == 1 {
+			get.header[ours] = values
 		}
 	}
 	resp, refusal := g.send(x, get)
@@ -190,7 +206,7 @@ func (g *gateway) openSource(x *exchange, src source) (*http.Response, *apiError
 // copyMetadata takes over what belongs to the object and not to its bucket or to
 // how it is kept, in place of what the client may have sent, as S3 does.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/copy-object.html
-func copyMetadata(out, source http.Header) {
+func copyMetadata(out, source http.Header) *apiError {
 	for name := range out {
 		if strings.HasPrefix(name, "x-amz-meta-") {
 			delete(out, name)
@@ -203,10 +219,14 @@ func copyMetadata(out, source http.Header) {
 		}
 	}
 	for name, values := range source {
+		if matches(refused, name) { // the source was not stored through here
+			return newError("InvalidRequest", fmt.Sprintf("the source has the metadata %s, which is not allowed", strings.ToLower(name)))
+		}
 		if strings.HasPrefix(name, "X-Amz-Meta-") {
-			out[wireName(name)] = values
+			out[wireName(name)] = []string{strings.Join(values, ",")}
 		}
 	}
+	return nil
 }
 
 // copyTags reads the tags of a source that has some: they are not in its headers.

@@ -88,6 +88,10 @@ func TestCopyBetweenAccounts(t *testing.T) {
 		h.Set("Cache-Control", "max-age=60")
 		h.Set("X-Amz-Meta-Name", "Tom")
 		h.Set("X-Amz-Tagging-Count", "1")
+		if r.Header.Get("Range") == "bytes=0-3" {
+			h.Set("Content-Range", "bytes 0-3/4")
+			w.WriteHeader(http.StatusPartialContent)
+		}
 		io.WriteString(w, "meow")
 	})
 	sink := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {

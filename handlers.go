@@ -220,7 +220,7 @@ func (x *exchange) moveHeaders() *apiError {
 			continue
 		}
 		name := http.CanonicalHeaderKey(p.name)
-		if _, twice := x.r.Header[name]; twice || !isHeaderText(p.value) {
+		if _, twice := x.r.Header[name]; twice || !isToken(name) || !isHeaderText(p.value) {
 			return newError("InvalidArgument", fmt.Sprintf("%s is given as a header too, or holds what no header can", shortened(p.name, 64)))
 		}
 		x.r.Header[name] = []string{p.value}

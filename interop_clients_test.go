@@ -9,10 +9,18 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -21,6 +29,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // clientRegion is not the backends' region: a client may name any.
@@ -104,11 +113,15 @@ func writeResults(t *testing.T) {
 
 // The wire.
 
-// wire returns the address of a relay before the gateway that passes on every
-// byte and writes down what the client says of its payloads.
-func (g *gateway) wire(t *testing.T, client string) string {
+// wire returns the URL of a relay before the gateway, and the file with the
+// certificate that it shows. The relay ends TLS, as a proxy in front would, passes
+// on every byte, and writes down what the client says of its payloads: over plain
+// HTTP, SDKs sign the digest of all they send; over TLS they send aws-chunked with
+// trailers.
+func (g *gateway) wire(t *testing.T, client string) (url, ca string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	certificate, ca := selfSigned(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,13 +136,15 @@ func (g *gateway) wire(t *testing.T, client string) string {
 			if err != nil {
 				return
 			}
-			conns.Go(func() { relay(conn.(*net.TCPConn), strings.TrimPrefix(g.url, "http://"), client) })
+			conns.Go(func() { relay(conn.(*tls.Conn), strings.TrimPrefix(g.url, "http://"), client) })
 		}
 	})
-	return "http://" + l.Addr().String()
+	return "https://" + l.Addr().String(), ca
 }
 
-func relay(from *net.TCPConn, addr, client string) {
+// relay passes on both directions of a connection until the gateway ends it, or
+// the client.
+func relay(from *tls.Conn, addr, client string) {
 	defer from.Close()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -147,8 +162,35 @@ func relay(from *net.TCPConn, addr, client string) {
 	})
 	io.Copy(from, to)
 	from.CloseWrite()
-	from.CloseRead() // the gateway is done with this connection
+	from.SetReadDeadline(time.Now()) // the gateway is done with this connection
 	both.Wait()
+}
+
+// selfSigned returns a new certificate for 127.0.0.1, and a file with it.
+func selfSigned(t *testing.T) (tls.Certificate, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "interop"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, tempFile(t, string(text))
 }
 
 // notePayloads reads what a client sends, line by line, objects too: a line of
@@ -233,11 +275,11 @@ func tree(t *testing.T, files int) string {
 // AWS CLI, versions 1 and 2.
 
 func TestInteropAWSCLI(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b *backend) {
-		t.Run("v1", func(t *testing.T) { testAWSCLI(t, b, program(t, "venv/bin/aws"), "aws-cli/1.") })
+	t.Run("v1", func(t *testing.T) {
+		eachBackend(t, func(t *testing.T, b *backend) { testAWSCLI(t, b, program(t, "venv/bin/aws"), "aws-cli/1.") })
 	})
-	eachBackend(t, func(t *testing.T, b *backend) {
-		t.Run("v2", func(t *testing.T) { testAWSCLI(t, b, "/usr/bin/aws", "aws-cli/2.") })
+	t.Run("v2", func(t *testing.T) {
+		eachBackend(t, func(t *testing.T, b *backend) { testAWSCLI(t, b, "/usr/bin/aws", "aws-cli/2.") })
 	})
 }
 
@@ -249,11 +291,11 @@ func testAWSCLI(t *testing.T, b *backend, path, major string) {
 	}
 	client := "AWS CLI " + strings.TrimPrefix(version, "aws-cli/")
 	g, _ := b.startTwo(t)
-	endpoint := g.wire(t, client)
+	endpoint, ca := g.wire(t, client)
 	// Version 1 presigns with Signature Version 2, which S3 has left behind,
 	// unless its configuration says otherwise.
 	file := tempFile(t, "[default]\ns3 =\n  signature_version = s3v4\n")
-	env := keys(t, "AWS_CONFIG_FILE="+file)
+	env := keys(t, "AWS_CONFIG_FILE="+file, "AWS_CA_BUNDLE="+ca)
 	aws := func(t *testing.T, args ...string) string {
 		t.Helper()
 		return run(t, "", env, path, append(args, "--endpoint-url", endpoint, "--output", "json")...)
@@ -279,6 +321,19 @@ func testAWSCLI(t *testing.T, b *backend, path, major string) {
 		aws(t, "s3", "sync", "--only-show-errors", "s3://backups/tree", down)
 		if got, want := digests(t, down), digests(t, up); len(want) != 500 || !maps.Equal(got, want) {
 			t.Errorf("s3 sync brings back %d files, want the same %d", len(got), len(want))
+		}
+		// One of the files is empty. After the answer to an upload that asked and
+		// has nothing to send, botocore waits in vain for the next answer on that
+		// connection, for a minute, unless the first was "100 Continue":
+		// https://github.com/boto/botocore/issues/3755
+		puts := 0
+		for _, line := range g.log(t) {
+			if line["operation"] == "PutObject" && line["status"] == 200.0 {
+				puts++
+			}
+		}
+		if puts != 500 {
+			t.Errorf("500 files took %d uploads", puts)
 		}
 		// Nothing has changed, so there is nothing to do.
 		if again := aws(t, "s3", "sync", up, "s3://backups/tree", "--size-only"); again != "" {
@@ -310,10 +365,10 @@ func testAWSCLI(t *testing.T, b *backend, path, major string) {
 	b.try(t, client, "`s3 presign`, then curl", func(t *testing.T) {
 		aws(t, "s3", "cp", "--only-show-errors", tempFile(t, "presigned"), "s3://photos/dir/a +ü.txt")
 		url := strings.TrimSpace(aws(t, "s3", "presign", "s3://photos/dir/a +ü.txt"))
-		if a := curl(t, url); a.status != 200 || a.body != "presigned" {
+		if a := curl(t, url, "--cacert", ca); a.status != 200 || a.body != "presigned" {
 			t.Errorf("GET of the presigned URL = %d %s", a.status, a.body)
 		}
-		if a := curl(t, url, "--request", "DELETE"); a.status != 403 {
+		if a := curl(t, url, "--cacert", ca, "--request", "DELETE"); a.status != 403 {
 			t.Errorf("DELETE of a URL presigned for GET = %d, want 403", a.status)
 		}
 	})
@@ -370,7 +425,8 @@ func TestInteropSignedBoto3(t *testing.T) {
 		g, other := b.startTwo(t)
 		// The same calls through the gateway, and to the server itself: what it
 		// can't do, the gateway can't either.
-		s3 := startBoto3(t, g.wire(t, client), "alice", aliceKey)
+		endpoint, ca := g.wire(t, client)
+		s3 := startBoto3(t, endpoint, "alice", aliceKey, "AWS_CA_BUNDLE="+ca)
 		direct := b.boto3(t)
 		ok := func(t *testing.T, name string, a arguments) reply {
 			t.Helper()
@@ -441,6 +497,12 @@ func TestInteropSignedBoto3(t *testing.T) {
 			b.try(t, client, what, func(t *testing.T) {
 				a := map[string]any{"call": call, "pages": true, "arguments": arguments{"Bucket": "backups", "PaginationConfig": arguments{"PageSize": 5}}}
 				got, want := s3.send(t, a), direct.send(t, a)
+				if call == "list_object_versions" && b.name == "rclone" && got.Status == 502 {
+					// Its document is a ListBucketVersionsResult; S3's is a
+					// ListVersionsResult, and nothing else will do.
+					b.result(t, client, what, "not S3's document")
+					return
+				}
 				if got.Status != want.Status || got.Code != want.Code || fmt.Sprint(got.Pages) != fmt.Sprint(want.Pages) {
 					t.Errorf("%s = %d %s %v, directly %d %s %v", call, got.Status, got.Code, got.Pages, want.Status, want.Code, want.Pages)
 				}
@@ -456,7 +518,7 @@ func TestInteropSignedBoto3(t *testing.T) {
 		b.try(t, client, tagging, func(t *testing.T) {
 			tagged := arguments{"Bucket": "photos", "Key": "dir/meta"}
 			put := maps.Clone(tagged)
-			put["Tagging"] = arguments{"TagSet": []arguments{{"Key": "a b", "Value": "1 & 2"}}}
+			put["Tagging"] = arguments{"TagSet": []arguments{{"Key": "a b", "Value": "1 + 2"}}}
 			want := direct.call(t, "put_object_tagging", put)
 			if r := s3.call(t, "put_object_tagging", put); r.Status != want.Status || r.Code != want.Code {
 				t.Errorf("put_object_tagging = %d %s, directly %d %s", r.Status, r.Code, want.Status, want.Code)
@@ -476,10 +538,10 @@ func TestInteropSignedBoto3(t *testing.T) {
 			sign := func(method string) string {
 				return ok(t, "generate_presigned_url", arguments{"ClientMethod": method, "Params": arguments{"Bucket": "photos", "Key": "dir/a +ü"}}).Result.URL
 			}
-			if a := curl(t, sign("put_object"), "--upload-file", tempFile(t, "presigned")); a.status != 200 {
+			if a := curl(t, sign("put_object"), "--cacert", ca, "--upload-file", tempFile(t, "presigned")); a.status != 200 {
 				t.Errorf("PUT = %d %s", a.status, a.body)
 			}
-			if a := curl(t, sign("get_object")); a.status != 200 || a.body != "presigned" {
+			if a := curl(t, sign("get_object"), "--cacert", ca); a.status != 200 || a.body != "presigned" {
 				t.Errorf("GET = %d %s", a.status, a.body)
 			}
 		})
@@ -543,7 +605,8 @@ func TestInteropSignedRclone(t *testing.T) {
 	client = strings.Replace(client, "rclone v", "rclone ", 1)
 	eachBackend(t, func(t *testing.T, b *backend) {
 		g, other := b.startTwo(t)
-		env := environment(t, "RCLONE_CONFIG_GW_TYPE=s3", "RCLONE_CONFIG_GW_PROVIDER=Other", "RCLONE_CONFIG_GW_ENDPOINT="+g.wire(t, client),
+		endpoint, ca := g.wire(t, client)
+		env := environment(t, "RCLONE_CA_CERT="+ca, "RCLONE_CONFIG_GW_TYPE=s3", "RCLONE_CONFIG_GW_PROVIDER=Other", "RCLONE_CONFIG_GW_ENDPOINT="+endpoint,
 			"RCLONE_CONFIG_GW_ACCESS_KEY_ID=alice", "RCLONE_CONFIG_GW_SECRET_ACCESS_KEY="+aliceKey)
 		rclone := func(t *testing.T, args ...string) string {
 			t.Helper()
@@ -603,13 +666,14 @@ func TestInteropS3cmd(t *testing.T) {
 	client := "s3cmd " + pythonVersion(t, "s3cmd")
 	eachBackend(t, func(t *testing.T, b *backend) {
 		g, other := b.startTwo(t)
-		host := strings.TrimPrefix(g.wire(t, client), "http://")
+		endpoint, ca := g.wire(t, client)
+		host := strings.TrimPrefix(endpoint, "https://")
 		// Without a placeholder for the bucket in host_bucket, it is in the path.
-		file := tempFile(t, fmt.Sprintf("[default]\naccess_key = alice\nsecret_key = %s\nhost_base = %s\nhost_bucket = %s\nuse_https = False\n", aliceKey, host, host))
+		file := tempFile(t, fmt.Sprintf("[default]\naccess_key = alice\nsecret_key = %s\nhost_base = %s\nhost_bucket = %s\nca_certs_file = %s\n", aliceKey, host, host, ca))
 		env := environment(t)
 		s3cmd := func(t *testing.T, args ...string) string {
 			t.Helper()
-			return run(t, "", env, program(t, "venv/bin/python"), append([]string{program(t, "venv/bin/s3cmd"), "--config", file, "--no-progress", "--quiet"}, args...)...)
+			return run(t, "", env, program(t, "venv/bin/python"), append([]string{program(t, "venv/bin/s3cmd"), "--config", file, "--no-progress"}, args...)...)
 		}
 		large := tempFile(t, string(noise(t, 20*mib)))
 		want := fileDigest(t, large)
@@ -660,7 +724,8 @@ func TestInteropJavaScript(t *testing.T) {
 	client := "@aws-sdk/client-s3 " + nodeVersion(t, "client-s3") + ", lib-storage " + nodeVersion(t, "lib-storage")
 	eachBackend(t, func(t *testing.T, b *backend) {
 		g, other := b.startTwo(t)
-		call := startNode(t, g.wire(t, client))
+		endpoint, ca := g.wire(t, client)
+		call := startNode(t, endpoint, "NODE_EXTRA_CA_CERTS="+ca)
 		content := noise(t, 20*mib)
 		file := tempFile(t, string(content))
 		want := fileDigest(t, file)
@@ -671,6 +736,12 @@ func TestInteropJavaScript(t *testing.T) {
 				t.Errorf("the server has an object with SHA-256 %s, want %s", got, want)
 			}
 			g.wantAccessLine(t, map[string]any{"user": "alice", "operation": "CompleteMultipartUpload", "status": 200.0})
+		})
+		b.try(t, client, "`PutObject` of a stream, 20 MiB", func(t *testing.T) {
+			call(t, arguments{"call": "stream", "bucket": "photos", "key": "stream", "file": file})
+			if got := b.files(t, "photos")["stream"]; got != want {
+				t.Errorf("the server has an object with SHA-256 %s, want %s", got, want)
+			}
 		})
 		b.try(t, client, "`GetObject`", func(t *testing.T) {
 			got := call(t, arguments{"call": "get", "bucket": "photos", "key": "dir/large ü"})
@@ -704,11 +775,11 @@ func TestInteropJavaScript(t *testing.T) {
 		})
 		b.try(t, client, "`getSignedUrl`, by curl", func(t *testing.T) {
 			put := call(t, arguments{"call": "sign", "method": "PUT", "bucket": "photos", "key": "a +ü"}).URL
-			if a := curl(t, put, "--upload-file", tempFile(t, "presigned")); a.status != 200 {
+			if a := curl(t, put, "--cacert", ca, "--upload-file", tempFile(t, "presigned")); a.status != 200 {
 				t.Errorf("PUT = %d %s", a.status, a.body)
 			}
 			get := call(t, arguments{"call": "sign", "method": "GET", "bucket": "photos", "key": "a +ü"}).URL
-			if a := curl(t, get); a.status != 200 || a.body != "presigned" {
+			if a := curl(t, get, "--cacert", ca); a.status != 200 || a.body != "presigned" {
 				t.Errorf("GET = %d %s", a.status, a.body)
 			}
 		})
@@ -725,14 +796,14 @@ type nodeResult struct {
 
 // startNode starts interop/s3calls.cjs and returns the function that makes one
 // call, which must succeed.
-func startNode(t *testing.T, endpoint string) func(t *testing.T, a arguments) nodeResult {
+func startNode(t *testing.T, endpoint string, more ...string) func(t *testing.T, a arguments) nodeResult {
 	t.Helper()
 	cmd := exec.Command(systemProgram(t, "node"), filepath.Join("interop", "s3calls.cjs"))
 	modules, err := filepath.Abs(program(t, "node/node_modules"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Env = keys(t, "NODE_PATH="+modules, "S3_ENDPOINT="+endpoint)
+	cmd.Env = keys(t, append(more, "NODE_PATH="+modules, "S3_ENDPOINT="+endpoint)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()

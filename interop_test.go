@@ -1207,7 +1207,8 @@ func inMiB(bytes int64) float64 { return float64(bytes) / mib }
 // client leaves, and not by the client, when the server does.
 //
 // This release of versitygw keeps what it has got of an unsigned body whose
-// connection ends in order (FIN), and drops it only when the connection is reset:
+// connection ends in order (FIN), and drops it only when the connection is reset,
+// which is why the gateway resets it:
 // https://github.com/versity/versitygw/issues/2414
 func TestInteropCutTransfers(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b *backend) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -79,6 +80,10 @@ var operations = append([]operation{
 }, bucketConfigurations()...)
 
 const copySource = "X-Amz-Copy-Source"
+
+// maxParts is S3's limit on the parts of an upload. A server that looks for the
+// number or the upload and finds none might store the part as the object.
+const maxParts = 10_000
 
 // bucketConfigurations are the rows of a bucket's configuration: everybody who
 // may read the bucket may read it, admins may change it.
@@ -197,6 +202,14 @@ func classify(rows []*operation, h http.Header, level level, query []parameter) 
 			return nil, newError("InvalidArgument", fmt.Sprintf("%s holds a control character", p.name))
 		}
 	}
+	if op.selector == "uploadId" && get(query, "uploadId") == "" {
+		return nil, newError("InvalidArgument", "uploadId is empty")
+	}
+	if part := get(query, "partNumber"); has(query, "partNumber") || strings.HasPrefix(op.name, "UploadPart") {
+		if n, err := strconv.ParseUint(part, 10, 16); err != nil || n < 1 || n > maxParts {
+			return nil, newError("InvalidArgument", fmt.Sprintf("partNumber wants a number from 1 to %d", maxParts))
+		}
+	}
 	if _, copies := h[copySource]; copies && op.header == "" {
 		return nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
 	}
@@ -218,17 +231,14 @@ func methodNotAllowed(level level) *apiError {
 	return e
 }
 
-// withoutAuthentication drops the parameters of a presigned URL, which are the
-// client's credentials, and x-id, with which SDKs name the operation for logs.
+// authentication are the parameters of a presigned URL, which are the client's
+// credentials, and x-id, with which SDKs name the operation for logs. In lower case:
+// by another spelling they would be headers that a presigner has moved.
+var authentication = set("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires",
+	"x-amz-signedheaders", "x-amz-signature", "x-amz-security-token", "x-id")
+
 func withoutAuthentication(query []parameter) []parameter {
-	return slices.DeleteFunc(query, func(p parameter) bool {
-		switch p.name {
-		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires",
-			"X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token", "x-id":
-			return true
-		}
-		return false
-	})
+	return slices.DeleteFunc(query, func(p parameter) bool { return authentication[strings.ToLower(p.name)] })
 }
 
 func has(query []parameter, name string) bool {

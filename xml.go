@@ -299,6 +299,8 @@ func (d *documentReader) element(name string, depth int) (element, error) {
 			return e, noEOF(err)
 		}
 		switch t := token.(type) {
+		case xml.Directive:
+			return e, fmt.Errorf("a document type is not allowed")
 		case xml.StartElement:
 			if !d.knows(t.Name.Space) {
 				return e, fmt.Errorf("an element %q of another namespace", shortened(t.Name.Local, 64))

@@ -23,11 +23,16 @@ const {
 const { Upload } = require("@aws-sdk/lib-storage");
 const { getSignedUrl } = require("@aws-sdk/s3-request-presigner");
 
-const s3 = new S3Client({
+const settings = {
   endpoint: process.env.S3_ENDPOINT,
   forcePathStyle: true, // the endpoint has no name for each bucket
   maxAttempts: 1, // so that no fault hides behind a second one
-});
+};
+const s3 = new S3Client(settings);
+
+// By default a URL presigned for PUT has the checksum of an empty body in it, and
+// is good for nothing else: https://github.com/aws/aws-sdk-js-v3/issues/6994
+const presigner = new S3Client({ ...settings, requestChecksumCalculation: "WHEN_REQUIRED" });
 
 const calls = {
   // A stream of unknown length, in parts of 5 MiB, of which some go at once.
@@ -41,6 +46,16 @@ const calls = {
         Metadata: { colour: "blue" },
       },
     }).done(),
+  // A stream of known length, read once.
+  stream: ({ bucket, key, file }) =>
+    s3.send(
+      new PutObjectCommand({
+        Bucket: bucket,
+        Key: key,
+        Body: fs.createReadStream(file),
+        ContentLength: fs.statSync(file).size,
+      }),
+    ),
   put: ({ bucket, key, body }) =>
     s3.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: body })),
   head: ({ bucket, key }) => s3.send(new HeadObjectCommand({ Bucket: bucket, Key: key })),
@@ -69,7 +84,7 @@ const calls = {
     ),
   sign: async ({ method, bucket, key }) => {
     const command = method === "PUT" ? PutObjectCommand : GetObjectCommand;
-    return { URL: await getSignedUrl(s3, new command({ Bucket: bucket, Key: key })) };
+    return { URL: await getSignedUrl(presigner, new command({ Bucket: bucket, Key: key })) };
   },
 };
 
