@@ -253,6 +253,11 @@ func (g *gateway) upload(x *exchange) *apiError {
 	if err := in.outgoingBody(out, g.config.buckets[x.target.bucket].forwardTrailers); err != nil {
 		return x.transportError(err)
 	}
+	if x.r.ContentLength == 0 && x.r.Header.Get("Expect") != "" {
+		// net/http says it when a body is read, and here is none; botocore's connection
+		// is lost to it without (github.com/boto/botocore/issues/3755).
+		x.ResponseWriter.WriteHeader(http.StatusContinue)
+	}
 	return g.stream(x, out)
 }
 

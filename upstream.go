@@ -215,7 +215,10 @@ func (u *upstream) converse(c *backendConn, req *http.Request, out *outgoing) (r
 	}
 	written := u.write(c, req, out, l)
 	patience := cmp.Or(out.patience, u.account.responseHeaderTimeout)
-	if written != nil {
+	switch {
+	case isBodyError(written):
+		patience = 0 // nobody will answer what was not sent
+	case written != nil:
 		patience = lastWord
 	}
 	c.SetReadDeadline(time.Now().Add(patience))
