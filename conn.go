@@ -37,6 +37,7 @@ type pool struct {
 	scheme         string
 	connectTimeout time.Duration
 	dialer         func(ctx context.Context, network, addr string) (net.Conn, error)
+	tls            *tls.Config // but for the server's name
 
 	mu      sync.Mutex // guards the rest
 	idle    map[string][]*backendConn
@@ -45,7 +46,13 @@ type pool struct {
 
 func newPool(a *account) *pool {
 	dialer := &net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}
-	return &pool{scheme: a.scheme, connectTimeout: a.connectTimeout, dialer: dialer.DialContext, idle: map[string][]*backendConn{}}
+	return &pool{
+		scheme:         a.scheme,
+		connectTimeout: a.connectTimeout,
+		dialer:         dialer.DialContext,
+		tls:            &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64)},
+		idle:           map[string][]*backendConn{},
+	}
 }
 
 // get returns a connection to host: the one used last, if the backend has not
@@ -136,8 +143,9 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 	}
 	c := &backendConn{Conn: raw, raw: raw, host: host}
 	if p.scheme == "https" {
-		name, _, _ := net.SplitHostPort(addr)
-		secure := tls.Client(raw, &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12})
+		config := p.tls.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+		secure := tls.Client(raw, config)
 		handshake, cancel := context.WithTimeout(ctx, p.connectTimeout)
 		defer cancel()
 		if err := secure.HandshakeContext(handshake); err != nil {

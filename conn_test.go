@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The same over TLS: large bodies both ways, one connection for all, and an
+// upload that is cut is no end there either, though TLS has a goodbye of its own.
+func TestUpstreamTLS(t *testing.T) {
+	var connections atomic.Int32
+	cut := make(chan error, 1)
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if strings.HasSuffix(r.URL.Path, "/cut") {
+			cut <- err
+		}
+		if r.Method == "GET" {
+			w.Write(make([]byte, 1<<20))
+		}
+		w.Header().Set("X-Amz-Meta-Size", fmt.Sprint(n))
+	}))
+	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	backend.StartTLS()
+	defer backend.Close()
+	g := startGateway(t, testConfig(backend.URL))
+	roots := x509.NewCertPool()
+	roots.AddCert(backend.Certificate())
+	g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+
+	for range 3 {
+		if resp, body := g.do("PUT", "/photos/k", userKey, strings.Repeat("x", 1<<20)); resp.StatusCode != 200 || resp.Header.Get("X-Amz-Meta-Size") != fmt.Sprint(1<<20) {
+			t.Fatalf("PUT = %d %s, %s bytes", resp.StatusCode, body, resp.Header.Get("X-Amz-Meta-Size"))
+		}
+		if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || len(body) != 1<<20 {
+			t.Fatalf("GET = %d, %d bytes", resp.StatusCode, len(body))
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("six requests took %d connections, want 1", n)
+	}
+	resp, body := g.raw("PUT", "PUT /photos/cut HTTP/1.1\r\nHost: g\r\nX-Api-Key: "+userKey+
+		"\r\nX-Amz-Content-Sha256: "+emptyPayload+"\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat("x", 200000))
+	wantError(t, resp, body, 400, "XAmzContentSHA256Mismatch")
+	if err := <-cut; err == nil {
+		t.Error("the backend took a refused upload for whole")
+	}
+}
+
+// A certificate that nobody vouches for is the end of it.
+func TestUpstreamTLSUnknownAuthority(t *testing.T) {
+	backend := httptest.NewTLSServer(nil)
+	defer backend.Close()
+	backend.Config.ErrorLog = nil
+	g := startGateway(t, testConfig(backend.URL))
+	resp, body := g.do("GET", "/photos/k", userKey, "")
+	wantError(t, resp, body, 502, "BadGateway")
+}
+
+// A backend that answers an upload before it has read it, and then reads no more,
+// is heard, and the connection is not used again.
+func TestEarlyAnswer(t *testing.T) {
+	var connections atomic.Int32
+	endpoint := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
+		connections.Add(1)
+		if _, _, err := readHead(r); err != nil {
+			return
+		}
+		const document = "<Error><Code>QuotaExceeded</Code></Error>"
+		fmt.Fprintf(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s", len(document), document)
+		io.Copy(io.Discard, io.LimitReader(r, 1)) // and no more, until the gateway goes
+		buffer := make([]byte, 1)
+		for {
+			if _, err := conn.Read(buffer); err != nil {
+				return
+			}
+			select {
+			case <-t.Context().Done():
+				return
+			case <-time.After(50 * time.Millisecond): // a byte now and then
+			}
+		}
+	})
+	g := startGateway(t, testConfig(endpoint))
+	for i := range 2 {
+		conn := g.dial()
+		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: 100000000\r\n\r\n", userKey)
+		go func() { // as long as anybody takes it
+			for {
+				if _, err := conn.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		}()
+		resp, body := readAnswer(t, "PUT", conn)
+		wantError(t, resp, body, 403, "QuotaExceeded")
+		conn.Close()
+		if n := int(connections.Load()); n != i+1 {
+			t.Errorf("after %d answers there were %d connections", i+1, n)
+		}
+	}
+}
+
+// An answer is spliced, and whole, around the sizes where the way changes.
+func TestSplice(t *testing.T) {
+	content := make([]byte, 3*minSplice+17)
+	for i := range content {
+		content[i] = byte(i * 7 >> 3)
+	}
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	for _, size := range []int{1, minSplice - 1, minSplice, minSplice + 1, 2 * minSplice, len(content)} {
+		resp, body := g.do("GET", "/photos/k", userKey, "", fmt.Sprintf("Range: bytes=0-%d", size-1))
+		if resp.StatusCode != 206 || body != string(content[:size]) {
+			t.Errorf("%d bytes = %d, %d bytes, equal: %t", size, resp.StatusCode, len(body), body == string(content[:size]))
+		}
+	}
+	for i, line := range g.lines() {
+		if line["bytes_out"] == 0.0 || line["aborted"] == true {
+			t.Errorf("line %d: %v", i, line)
+		}
+	}
+}
+
+// A head can't be made of what would be two.
+func TestAppendHead(t *testing.T) {
+	for _, h := range []http.Header{
+		{"X-A": {"b\r\nX-Evil: 1"}}, {"X-A": {"b\nc"}}, {"X-A": {"\x00"}}, {"X-A\r\nX-Evil": {"1"}}, {"X A": {"1"}}, {"": {"1"}}, {"X:A": {"1"}},
+	} {
+		req, err := http.NewRequest("GET", "http://h/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = h
+		if head, err := appendHead(nil, req, 0, false); err == nil {
+			t.Errorf("appendHead(%q) = %q, want an error", h, head)
+		}
+	}
+}
