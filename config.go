@@ -43,6 +43,8 @@ type configFile struct {
 	MaxFileSize *int64                 `json:"max_file_size"`
 	NestedKeys  bool                   `json:"nested_keys"`
 	RateLimit   *limitFile             `json:"rate_limit"`
+
+	faults []error // found while reading
 }
 
 type serverFile struct {
@@ -144,13 +146,22 @@ func parseConfig(data []byte, lookupEnv func(string) (string, bool)) (*config, e
 	if err != nil {
 		return nil, err
 	}
-	return file.check(false)
+	conf, err := file.check(false)
+	if err != nil {
+		return nil, err
+	}
+	return conf, nil
 }
 
+// decodeConfig reads a file whose faults, but for one of syntax, are left for
+// check to report with its own.
 func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFile, error) {
 	var file configFile
-	expand := func(s string) (string, error) { return expandValue(s, lookupEnv) }
-	return &file, decodeStrict(data, &file, expand)
+	err := decodeStrict(data, &file, func(s string) (string, error) { return expandValue(s, lookupEnv) })
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		file.faults, err = several.Unwrap(), nil
+	}
+	return &file, err
 }
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
@@ -182,17 +193,31 @@ func expandValue(s string, lookupEnv func(string) (string, bool)) (string, error
 
 // A checker collects faults, each with the path of what is wrong.
 type checker struct {
+	known       []error // found while reading
 	faults      []error
 	exampleKeys bool // the keys of config.example.json are fine, for -demo
 }
 
+// fault adds a fault, if it is not the consequence of one that was found while
+// reading: at this path, above it or below.
 func (c *checker) fault(path, format string, args ...any) {
-	c.faults = append(c.faults, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+	for _, err := range c.known {
+		var f fault
+		if errors.As(err, &f) && (f.path == wholeDocument || within(path, f.path) || within(f.path, path)) {
+			return
+		}
+	}
+	c.faults = append(c.faults, fault{path, fmt.Sprintf(format, args...)})
+}
+
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // check turns the file into a config. The error joins every fault.
 func (f *configFile) check(exampleKeys bool) (*config, error) {
-	c := &checker{exampleKeys: exampleKeys}
+	c := &checker{exampleKeys: exampleKeys, known: f.faults}
 	conf := &config{
 		buckets:         map[string]*account{},
 		behind:          map[string]string{},
@@ -212,7 +237,7 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	}
 	c.accounts(f, conf)
 	c.users(f, conf)
-	return conf, errors.Join(c.faults...)
+	return conf, errors.Join(append(c.known, c.faults...)...)
 }
 
 // describe prints what would be served, and no secret.

@@ -55,10 +55,18 @@ type strictDecoder struct {
 
 func (d *strictDecoder) fault(path, format string, args ...any) {
 	if path == "" {
-		path = "the document"
+		path = wholeDocument
 	}
-	d.faults = append(d.faults, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+	d.faults = append(d.faults, fault{path, fmt.Sprintf(format, args...)})
 }
+
+const wholeDocument = "the document"
+
+// A fault is what is wrong with the value at a path of a document.
+type fault struct{ path, problem string }
+
+// Error implements error.
+func (f fault) Error() string { return f.path + ": " + f.problem }
 
 // value reads the next value into v, or reports why not and skips it.
 func (d *strictDecoder) value(path string, v reflect.Value) {
