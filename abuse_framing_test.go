@@ -65,7 +65,7 @@ func framingAnswers(g *testGateway, wire string) []framingAnswer {
 }
 
 // framingWait polls a condition until it holds.
-func framingWait(t *testing.T, what string, holds func() bool) {
+func framingWait(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.After(15 * time.Second)
 	for !holds() {

@@ -75,7 +75,7 @@ func with(path string, value any) func(map[string]any) {
 
 // A testGateway is a gateway that listens, and what it has logged.
 type testGateway struct {
-	t    *testing.T
+	t    testing.TB
 	addr string
 	url  string
 	log  *syncBuffer
@@ -85,7 +85,7 @@ type testGateway struct {
 
 // startGateway serves a configuration until the test ends. Then no canary may
 // be in the log.
-func startGateway(t *testing.T, config map[string]any) *testGateway {
+func startGateway(t testing.TB, config map[string]any) *testGateway {
 	t.Helper()
 	data, err := json.Marshal(config)
 	if err != nil {
@@ -119,7 +119,7 @@ func startGateway(t *testing.T, config map[string]any) *testGateway {
 }
 
 // checkNoSecret fails the test if text holds one of the canaries.
-func checkNoSecret(t *testing.T, where, text string) {
+func checkNoSecret(t testing.TB, where, text string) {
 	t.Helper()
 	for _, canary := range []string{adminKey, userKey, readOnlyKey, noneKey, testCredentials.SecretAccessKey, testCredentials.AccessKeyID, "Signature="} {
 		if strings.Contains(text, canary) {
@@ -168,7 +168,7 @@ func (g *testGateway) dial() net.Conn {
 	return conn
 }
 
-func readAnswer(t *testing.T, method string, conn io.Reader) (*http.Response, string) {
+func readAnswer(t testing.TB, method string, conn io.Reader) (*http.Response, string) {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
@@ -198,7 +198,7 @@ func (g *testGateway) lines() []map[string]any {
 }
 
 // wantError checks an error answer: status, code, JSON body, hardening headers.
-func wantError(t *testing.T, resp *http.Response, body string, status int, code string) {
+func wantError(t testing.TB, resp *http.Response, body string, status int, code string) {
 	t.Helper()
 	checkHardened(t, resp)
 	var e struct {
@@ -219,7 +219,7 @@ func wantError(t *testing.T, resp *http.Response, body string, status int, code 
 	}
 }
 
-func checkHardened(t *testing.T, resp *http.Response) {
+func checkHardened(t testing.TB, resp *http.Response) {
 	t.Helper()
 	for name, want := range map[string]string{
 		"X-Content-Type-Options":    "nosniff",
@@ -300,7 +300,7 @@ func (r *recorder) wantNone(t *testing.T) {
 
 // startRawBackend accepts connections and gives each, with its number from 0,
 // to serve; the connection is closed when serve returns.
-func startRawBackend(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Reader)) (endpoint string) {
+func startRawBackend(t testing.TB, serve func(n int, conn net.Conn, r *bufio.Reader)) (endpoint string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

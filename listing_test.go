@@ -88,7 +88,7 @@ type listedObject struct {
 }
 
 // readList parses a list, and undoes encoding-type=url where the list says so.
-func readList(t *testing.T, body string) *listedDocument {
+func readList(t testing.TB, body string) *listedDocument {
 	t.Helper()
 	var d listedDocument
 	if err := xml.Unmarshal([]byte(body), &d); err != nil {
