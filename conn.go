@@ -273,7 +273,7 @@ func (c *backendConn) listen(interrupt func()) *listener {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		c.SetWriteDeadline(time.Now().Add(lastWord))
-		if l.early = l.byte && !l.ended; l.early {
+		if l.early = l.byte && !l.ended; l.early && interrupt != nil {
 			interrupt()
 		}
 	}()
@@ -305,6 +305,9 @@ type answerBody struct {
 
 // Read implements io.Reader.
 func (b *answerBody) Read(p []byte) (int, error) {
+	if b.ended { // the connection is somebody else's
+		return 0, io.EOF
+	}
 	b.progress()
 	n, err := b.ReadCloser.Read(p)
 	if b.left > 0 {

@@ -153,3 +153,26 @@ func TestAppendHead(t *testing.T) {
 		}
 	}
 }
+
+// A body that has ended leaves its connection alone, which may be at work for
+// somebody else.
+func TestAnswerBodyAfterItsEnd(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	p := newPool(&account{scheme: "http"})
+	defer p.closeIdle()
+	c := &backendConn{Conn: here, raw: here, host: "h", reader: bufio.NewReader(here)}
+	body := &answerBody{ReadCloser: http.NoBody, conn: c, pool: p, idle: time.Nanosecond, keep: true, stop: func() bool { return true }}
+	body.release(true)
+	if again, err := p.get(t.Context(), "h"); err != nil || again != c {
+		t.Fatalf("get = %p, %v, want the connection that was put", again, err)
+	}
+	if n, err := body.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("Read = %d, %v, want 0, EOF", n, err)
+	}
+	body.Close()
+	go there.Write([]byte("x"))
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Errorf("the next answer: %v: the old body has set a deadline, or closed it", err)
+	}
+}

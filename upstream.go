@@ -183,15 +183,21 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, 
 // for all of it.
 func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (*http.Response, error) {
 	stop := context.AfterFunc(ctx, c.abort)
+	answered := false
+	defer func() {
+		if !answered { // in a panic, too
+			stop()
+			c.abort()
+		}
+	}()
 	resp, keep, err := u.converse(c, req, out)
 	if err != nil {
-		stop()
-		c.abort()
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		return nil, noProgress(err)
 	}
+	answered = true
 	body := &answerBody{ReadCloser: resp.Body, conn: c, pool: u.pool, idle: u.idle, keep: keep && !resp.Close, left: -1, stop: stop}
 	if resp.Body == http.NoBody {
 		body.release(true)
