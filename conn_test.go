@@ -176,3 +176,38 @@ func TestAnswerBodyAfterItsEnd(t *testing.T) {
 		t.Errorf("the next answer: %v: the old body has set a deadline, or closed it", err)
 	}
 }
+
+// What a backend refuses costs no connection.
+func TestConnectionIsKept(t *testing.T) {
+	var connections atomic.Int32
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Query().Has("list-type"):
+			io.WriteString(w, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>\n")
+		case r.Method == "GET" || r.Method == "HEAD":
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, "<Error><Code>NoSuchKey</Code></Error>\n\n")
+		case r.Method == "DELETE":
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}))
+	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	backend.Start()
+	defer backend.Close()
+	g := startGateway(t, testConfig(backend.URL))
+	for range 3 {
+		g.do("GET", "/photos/k", userKey, "")
+		g.do("HEAD", "/photos/k", userKey, "")
+		g.do("PUT", "/photos/k", userKey, "x")
+		g.do("DELETE", "/photos/k", userKey, "")
+		g.do("GET", "/photos", userKey, "")
+		g.do("GET", "/photos?list-type=2", userKey, "")
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("18 requests took %d connections, want 1", n)
+	}
+}

@@ -359,7 +359,9 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	x.upstreamID = resp.Header.Get("X-Amz-Request-Id")
 	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusNotModified {
 		defer resp.Body.Close()
-		return nil, upstreamError(resp.StatusCode, resp.Header, readable(resp))
+		refusal := upstreamError(resp.StatusCode, resp.Header, readable(resp))
+		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
+		return nil, refusal
 	}
 	return resp, nil
 }
