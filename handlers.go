@@ -410,7 +410,6 @@ var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 func (x *exchange) respond(resp *http.Response) {
 	h := x.Header()
 	returnHeader(h, resp.Header)
-	h["X-Amz-Request-Id"] = []string{x.id}
 	x.WriteHeader(resp.StatusCode)
 	if x.r.Method == http.MethodHead {
 		return

@@ -82,6 +82,7 @@ func matches(list []string, name string) bool {
 // once, or an error if one of them is not allowed to this role.
 func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 	out := make(http.Header, len(in)+4)
+	hop := namedBy(in["Connection"])
 	for name, values := range in {
 		if notForwarded[name] {
 			continue
@@ -89,12 +90,14 @@ func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 		if err := checkHeader(name, values, r); err != nil {
 			return nil, err
 		}
+		if hop[name] {
+			continue
+		}
 		if len(values) > 1 {
 			values = []string{strings.Join(values, ",")}
 		}
 		out[wireName(name)] = values
 	}
-	removeNamed(out, in["Connection"])
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = []string{""} // or http.Transport would add its own
 	}
@@ -150,26 +153,29 @@ func single(name string) bool {
 	return strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(name, "X-Amz-Meta-")
 }
 
-// removeNamed deletes the headers that a Connection header names as hop-by-hop.
-func removeNamed(h http.Header, connection []string) {
+// namedBy returns the headers that a Connection header names as hop-by-hop.
+func namedBy(connection []string) map[string]bool {
+	if len(connection) == 0 {
+		return nil
+	}
+	names := map[string]bool{}
 	for _, value := range connection {
 		for name := range strings.SplitSeq(value, ",") {
-			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			delete(h, name)
-			delete(h, wireName(name))
+			names[http.CanonicalHeaderKey(strings.TrimSpace(name))] = true
 		}
 	}
+	return names
 }
 
-// returnHeader copies what a client gets of a backend's headers.
+// returnHeader copies what a client gets of a backend's headers. It takes away none
+// of ours.
 func returnHeader(out, in http.Header) {
+	hop := namedBy(in["Connection"])
 	for name, values := range in {
-		if !notReturned[name] && !strings.HasPrefix(name, "Access-Control-") {
+		if !notReturned[name] && !hop[name] && !strings.HasPrefix(name, "Access-Control-") {
 			out[wireName(name)] = values
 		}
 	}
-	removeNamed(out, in["Connection"])
-	hardenHeader(out) // again: Connection may have named one of ours
 }
 
 // returnErrorHeader is returnHeader for an error, whose body is not the
@@ -177,11 +183,10 @@ func returnHeader(out, in http.Header) {
 func returnErrorHeader(out, in http.Header) {
 	returnHeader(out, in)
 	for name := range in {
-		if strings.HasPrefix(name, "Content-") && name != "Content-Range" {
-			out.Del(name)
+		if strings.HasPrefix(name, "Content-") && name != "Content-Range" && !notReturned[name] {
+			delete(out, name)
 		}
 	}
-	hardenHeader(out)
 }
 
 // hardening is what every response carries. The sandbox keeps a stored page from

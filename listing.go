@@ -65,9 +65,7 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 
 // writeDocument answers 200 with a document that is there whole.
 func (x *exchange) writeDocument(contentType string, doc []byte) {
-	x.stopBody()
 	h := x.Header()
-	h["X-Amz-Request-Id"] = []string{x.id}
 	h["Content-Type"] = []string{contentType}
 	h["Content-Length"] = []string{strconv.Itoa(len(doc))}
 	x.WriteHeader(http.StatusOK)

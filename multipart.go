@@ -64,10 +64,8 @@ func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
 // root at once, the rest when it is there. An error in it is passed on as it is,
 // under its 200, and logged.
 func (x *exchange) relay(resp *http.Response) {
-	x.stopBody()
 	h := x.Header()
 	returnErrorHeader(h, resp.Header)
-	h["X-Amz-Request-Id"] = []string{x.id}
 	h["Content-Type"] = []string{"application/xml"}
 	x.WriteHeader(resp.StatusCode)
 	body := bufio.NewReader(resp.Body)
