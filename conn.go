@@ -296,7 +296,7 @@ type answerBody struct {
 	conn          *backendConn
 	pool          *pool
 	idle          time.Duration // how long the backend may send nothing
-	wanted        time.Time     // read deadline in force, less its slack
+	pace          pace          // of the read deadline
 	keep          bool          // the connection may be used again
 	left          int64         // bytes that can be had from the connection directly; -1: none can
 	stop          func() bool   // ends the watch for the client's leaving
@@ -321,8 +321,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 // progress moves the read deadline on, as exchange.progress does for the client.
 func (b *answerBody) progress() {
-	if now := time.Now(); now.After(b.wanted) {
-		b.wanted = now.Add(b.idle / 8)
+	if now, due := b.pace.due(b.idle); due {
 		b.conn.SetReadDeadline(now.Add(b.idle)) // before the client's: it is to hear of it
 	}
 }

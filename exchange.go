@@ -52,7 +52,7 @@ type exchange struct {
 	claim  *claim // of a client that signs, verified; nil for one with x-api-key
 	op     *operation
 	query  []parameter // as received; once classified, what the backend gets
-	wanted time.Time   // write deadline in force, less its slack
+	pace   pace        // of the write deadline
 	body   requestBody
 
 	status           int // 0: no header was written yet
@@ -105,7 +105,7 @@ func (x *exchange) end() {
 // its end: what was written goes out, then the connection or stream breaks.
 func (x *exchange) abort(cause error) {
 	x.cause = cause
-	x.wanted = time.Time{}
+	x.pace = pace{}
 	x.progress()
 	x.control.Flush()
 	panic(http.ErrAbortHandler)
@@ -134,13 +134,25 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// progress moves the write deadline on. Setting it costs a system timer, so it
-// is set for longer than asked and left alone for an eighth of the time.
+// progress moves the write deadline on.
 func (x *exchange) progress() {
-	if now := time.Now(); now.After(x.wanted) {
-		x.wanted = now.Add(x.idle / 8)
+	if now, due := x.pace.due(x.idle); due {
 		x.control.SetWriteDeadline(now.Add(x.idle + x.idle/8))
 	}
+}
+
+// A pace says when to move on a deadline that follows a transfer. Setting one costs
+// a system timer, so it is set for an eighth longer than asked, and left alone for
+// an eighth of the time.
+type pace struct{ next time.Time }
+
+// due reports whether it is time, and the time.
+func (p *pace) due(idle time.Duration) (now time.Time, due bool) {
+	if now = time.Now(); !now.After(p.next) {
+		return now, false
+	}
+	p.next = now.Add(idle / 8)
+	return now, true
 }
 
 // wantsXML reports whether errors go out as S3's XML: for a client that signs,
@@ -168,7 +180,6 @@ func (x *exchange) fail(e *apiError) {
 	if e.header != nil {
 		returnErrorHeader(h, e.header)
 	}
-	h["X-Amz-Request-Id"] = []string{x.id}
 	var body []byte
 	if x.wantsXML() {
 		h["Content-Type"] = []string{"application/xml"}
@@ -304,7 +315,7 @@ func milliseconds(d time.Duration) float64 {
 type requestBody struct {
 	x        *exchange
 	body     io.ReadCloser
-	wanted   time.Time // read deadline in force, less its slack
+	pace     pace // of the read deadline
 	received atomic.Int64
 	done     atomic.Bool
 	err      atomic.Pointer[error]
@@ -312,8 +323,7 @@ type requestBody struct {
 
 // Read implements io.Reader.
 func (b *requestBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.After(b.wanted) {
-		b.wanted = now.Add(b.x.idle / 8)
+	if now, due := b.pace.due(b.x.idle); due {
 		b.x.control.SetReadDeadline(now.Add(b.x.idle + b.x.idle/8))
 	}
 	n, err := b.body.Read(p)

@@ -63,7 +63,7 @@ func (b *heldBody) readLast(p []byte) (int, error) {
 		b.err = noEOF(err)
 		return 0, b.err
 	}
-	if b.err = b.sourceEnds(); b.err == nil && b.verify != nil {
+	if b.err = readEnd(b.source); b.err == nil && b.verify != nil {
 		b.err = b.verify()
 	}
 	if b.err != nil {
@@ -73,12 +73,12 @@ func (b *heldBody) readLast(p []byte) (int, error) {
 	return 1, nil
 }
 
-// sourceEnds reads the source to its end, which is where a source that is
-// framed finds its own faults.
-func (b *heldBody) sourceEnds() error {
-	switch n, err := io.ReadFull(b.source, make([]byte, 1)); {
+// readEnd reads the end of a body that has given all its bytes, which is where one
+// that is checked as it goes by is found right or wrong.
+func readEnd(body io.Reader) error {
+	switch n, err := io.ReadFull(body, make([]byte, 1)); {
 	case n > 0:
-		return fmt.Errorf("the body is longer than declared")
+		return newError("InvalidRequest", "the body is longer than declared")
 	case err != io.EOF:
 		return err
 	}
@@ -187,10 +187,7 @@ func (in *incoming) readAll() ([]byte, error) {
 	if _, err := io.ReadFull(in.source, data); err != nil {
 		return nil, noEOF(err)
 	}
-	if _, err := io.ReadFull(in.source, make([]byte, 1)); err != io.EOF {
-		if err == nil {
-			err = newError("InvalidRequest", "the body is longer than declared")
-		}
+	if err := readEnd(in.source); err != nil {
 		return nil, err
 	}
 	if in.verify != nil {

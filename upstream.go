@@ -261,7 +261,7 @@ func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *li
 	if err != nil {
 		return err
 	}
-	var wanted time.Time // write deadline in force, less its slack
+	var pace pace
 	for left := out.length; ; pending = buffer[:0] {
 		if left > 0 && len(pending) < len(buffer) {
 			room := min(int64(len(buffer)-len(pending)), left)
@@ -272,34 +272,20 @@ func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *li
 			}
 		}
 		if left == 0 {
-			if err := endOfBody(out.body); err != nil {
-				return err
+			if out.body != nil {
+				if err := readEnd(out.body); err != nil {
+					return bodyError{err}
+				}
 			}
 			l.end()
 		}
-		if now := time.Now(); now.After(wanted) {
-			wanted = now.Add(u.idle / 8)
+		if now, due := pace.due(u.idle); due {
 			c.SetWriteDeadline(now.Add(u.idle + u.idle/8))
 		}
 		if _, err := c.Write(pending); err != nil || left == 0 {
 			return err
 		}
 	}
-}
-
-// endOfBody reads the end of a body that has given all its bytes. There, what is
-// checked as it goes by is found right or wrong.
-func endOfBody(body io.Reader) error {
-	if body == nil {
-		return nil
-	}
-	switch n, err := body.Read(make([]byte, 1)); {
-	case n > 0:
-		return bodyError{errors.New("the body is longer than declared")}
-	case err != io.EOF:
-		return bodyError{err}
-	}
-	return nil
 }
 
 // request makes the signed request. Its URL is put together from parts that are
