@@ -21,10 +21,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -57,14 +59,24 @@ type signer struct {
 	credentials credentials
 	region      string
 
-	// key is the signing key of the day that was last signed for: the key
-	// changes once a day, and deriving it costs four HMACs.
+	// key is that of the day that was last signed for: it changes once a day, and
+	// deriving it costs four HMACs.
 	key atomic.Pointer[dayKey]
 }
 
+// A dayKey is a signing key, and what else is the same for all requests of a day.
 type dayKey struct {
-	date string // yyyymmdd, UTC
-	key  []byte
+	date  string // yyyymmdd, UTC
+	scope string
+	macs  sync.Pool // of *mac, with the key worked in
+}
+
+// A mac makes one signature at a time. Its buffers are here because what is
+// given to a hash.Hash can't stay on the stack.
+type mac struct {
+	hash.Hash
+	text [256]byte
+	sum  [sha256.Size]byte
 }
 
 // sign adds X-Amz-Date, X-Amz-Content-Sha256, X-Amz-Security-Token (if the
@@ -75,12 +87,13 @@ type dayKey struct {
 // it, RawQuery as canonicalQuery makes it, and no header more than once.
 // Then what is signed and what is sent are the same bytes.
 func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
-	now = now.UTC()
-	amzDate := now.Format(amzDateFormat)
-	req.Header["X-Amz-Date"] = []string{amzDate}
-	req.Header["X-Amz-Content-Sha256"] = []string{payloadHash}
+	amzDate := now.UTC().Format(amzDateFormat)
+	key := s.dayKey(amzDate[:8])
+	values := [...]string{amzDate, payloadHash, s.credentials.SessionToken, ""}
+	req.Header["X-Amz-Date"] = values[0:1:1]
+	req.Header["X-Amz-Content-Sha256"] = values[1:2:2]
 	if s.credentials.SessionToken != "" {
-		req.Header["X-Amz-Security-Token"] = []string{s.credentials.SessionToken}
+		req.Header["X-Amz-Security-Token"] = values[2:3:3]
 	}
 
 	var fieldArray [24]headerField
@@ -93,31 +106,35 @@ func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
 	slices.SortFunc(fields, func(a, b headerField) int { return strings.Compare(a.name, b.name) })
 
 	var buf [2048]byte
-	path := req.URL.EscapedPath()
-	canonical := appendCanonicalRequest(buf[:0], req.Method, path, req.URL.RawQuery, fields, payloadHash)
-	scope := credentialScope(amzDate[:8], s.region, "s3")
-	digest := signature(s.signingKey(amzDate[:8]), stringToSign(amzDate, scope, canonical))
+	canonical := appendCanonicalRequest(buf[:0], req.Method, req.URL.EscapedPath(), req.URL.RawQuery, fields, payloadHash)
 
-	auth := make([]byte, 0, 512)
-	auth = append(auth, signatureAlgorithm+" Credential="...)
+	m := key.macs.Get().(*mac)
+	m.Write(appendStringToSign(m.text[:0], amzDate, key.scope, canonical))
+	digest := m.Sum(m.sum[:0])
+	auth := append(buf[:0], signatureAlgorithm+" Credential="...) // the canonical request is done with
 	auth = append(auth, s.credentials.AccessKeyID...)
 	auth = append(auth, '/')
-	auth = append(auth, scope...)
+	auth = append(auth, key.scope...)
 	auth = append(auth, ",SignedHeaders="...)
 	auth = appendSignedHeaders(auth, fields)
 	auth = append(auth, ",Signature="...)
-	auth = append(auth, digest...)
-	req.Header["Authorization"] = []string{string(auth)}
+	auth = hex.AppendEncode(auth, digest)
+	m.Reset()
+	key.macs.Put(m)
+	values[3] = string(auth)
+	req.Header["Authorization"] = values[3:4:4]
 }
 
-// signingKey returns the key for a day (yyyymmdd), from the cache if it can.
-func (s *signer) signingKey(date string) []byte {
+// dayKey returns the key for a day (yyyymmdd), the last one if it is that.
+func (s *signer) dayKey(date string) *dayKey {
 	if k := s.key.Load(); k != nil && k.date == date {
-		return k.key
+		return k
 	}
-	k := &dayKey{date, signingKey(s.credentials.SecretAccessKey, date, s.region, "s3")}
+	key := signingKey(s.credentials.SecretAccessKey, date, s.region, "s3")
+	k := &dayKey{date: date, scope: credentialScope(date, s.region, "s3")}
+	k.macs.New = func() any { return &mac{Hash: hmac.New(sha256.New, key)} }
 	s.key.Store(k)
-	return k.key
+	return k
 }
 
 // A headerField is one header of the canonical request: the name in lower
@@ -214,8 +231,11 @@ func credentialScope(date, region, service string) string {
 
 // stringToSign is step 2. The instant has amzDateFormat.
 func stringToSign(amzDate, scope string, canonicalRequest []byte) []byte {
+	return appendStringToSign(nil, amzDate, scope, canonicalRequest)
+}
+
+func appendStringToSign(b []byte, amzDate, scope string, canonicalRequest []byte) []byte {
 	digest := sha256.Sum256(canonicalRequest)
-	b := make([]byte, 0, 192)
 	b = append(b, signatureAlgorithm+"\n"...)
 	b = append(b, amzDate...)
 	b = append(b, '\n')
