@@ -4,6 +4,7 @@ package main
 // long anything may take, and what is tried again.
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -161,6 +162,13 @@ func statusOf(resp *http.Response) int {
 // the last byte of the body, by response_header_timeout; for each next byte of
 // either body by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, error) {
+	if out.body != nil && out.length <= smallUpload {
+		buffer := copyBuffers.Get().(*[64 << 10]byte)
+		defer copyBuffers.Put(buffer)
+		if err := out.readWhole(buffer[:out.length]); err != nil {
+			return nil, err
+		}
+	}
 	req := u.request(out)
 	for {
 		c, err := u.pool.get(ctx, req.Host)
@@ -208,9 +216,22 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 	return resp, nil
 }
 
-// smallUpload fits into the buffers of any socket, so that writing it does not wait
-// for the backend.
+// smallUpload is the size up to which an upload is here whole, and found right,
+// before a connection is taken for it; then it goes out in one write with its head,
+// and fits into the buffers of any socket.
 const smallUpload = 64 << 10
+
+// readWhole reads the body into data, which becomes the body.
+func (out *outgoing) readWhole(data []byte) error {
+	if _, err := io.ReadFull(out.body, data); err != nil {
+		return noEOF(err)
+	}
+	if err := readEnd(out.body); err != nil {
+		return err
+	}
+	out.body = bytes.NewReader(data)
+	return nil
+}
 
 // converse returns the head of the answer, and whether the connection may be used
 // again: not if the backend answered before it had everything.
