@@ -69,6 +69,7 @@ flags:
 const (
 	readHeaderTimeout = 10 * time.Second  // for the whole head of a request, and for a TLS handshake
 	keepAliveTimeout  = 120 * time.Second // between requests; load balancers use 60 s and must be the first to close
+	logPatience       = time.Second       // for the last lines of the log, at the end
 	maxHeaderBytes    = 32 << 10          // S3 takes 2 KiB of metadata and keys of 1 KiB
 )
 
@@ -95,6 +96,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	check := flags.Bool("check", false, "check the configuration, print what is wrong with it, and stop")
 	demo := flags.Bool("demo", false, "serve an embedded S3 server, with the users of config.example.json")
 	demoDir := flags.String("demo-dir", "", "where -demo keeps its objects (default: a temporary `folder`, removed at the end)")
+	logFile := flags.String("log-file", "", "append the log to this `file`, opened anew on SIGHUP (default: standard error)")
 	logFormat := flags.String("log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
 	logLevel := flags.String("log-level", "info", "debug, info, warn or error")
 	version := flags.Bool("version", false, "print the version and stop")
@@ -108,10 +110,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stdout, "s3-proxy", buildVersion())
 		return nil
 	}
-	log, err := newLogger(stderr, *logFormat, *logLevel)
+	out := newLogWriter(stderr)
+	if *logFile != "" {
+		var err error
+		if out, err = openLogFile(*logFile); err != nil {
+			return fmt.Errorf("-log-file: %w", err)
+		}
+	}
+	defer out.close(logPatience)
+	if *logFormat == "auto" {
+		*logFormat = "json"
+		if *logFile == "" && isTerminal(stderr) {
+			*logFormat = "text"
+		}
+	}
+	log, err := newLogger(out, *logFormat, *logLevel)
 	if err != nil {
 		return err
 	}
+	out.report = func(lines int64) { log.Error("log lines were dropped", "lines", lines) }
 	slog.SetDefault(log) // for the words that net/http has for itself
 	if *demo {
 		return runDemo(ctx, *demoDir, stdout, log)
@@ -185,10 +202,10 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return nil, fmt.Errorf("-log-level: want debug, info, warn or error, have %q", level)
 	}
 	options.Level = min
-	switch {
-	case format == "text" || format == "auto" && isTerminal(w):
+	switch format {
+	case "text":
 		return slog.New(slog.NewTextHandler(w, &options)), nil
-	case format == "json" || format == "auto":
+	case "json":
 		return slog.New(slog.NewJSONHandler(w, &options)), nil
 	}
 	return nil, fmt.Errorf("-log-format: want text, json or auto, have %q", format)
