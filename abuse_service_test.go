@@ -340,7 +340,7 @@ func serviceLogged(t *testing.T, format string, config map[string]any) *testGate
 		u.backoff = time.Millisecond
 	}
 	g.http = newServer(g.gw, log)
-	go g.http.Serve(listener)
+	go g.http.Serve(corkListener{listener})
 	t.Cleanup(func() { g.http.Close() })
 	return g
 }

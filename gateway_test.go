@@ -107,7 +107,7 @@ func startGateway(t testing.TB, config map[string]any) *testGateway {
 		u.backoff = time.Millisecond
 	}
 	g.http = newServer(g.gw, log)
-	go g.http.Serve(listener)
+	go g.http.Serve(corkListener{listener})
 	t.Cleanup(func() {
 		g.http.Close()
 		for _, u := range g.gw.upstreams {

@@ -423,6 +423,17 @@ func (x *exchange) respond(resp *http.Response) {
 	}
 	buffer := copyBuffers.Get().(*[64 << 10]byte)
 	defer copyBuffers.Put(buffer)
+	if 0 < body.left && body.left <= maxCorked {
+		n, err := io.ReadFull(onlyReader{body}, buffer[:body.left])
+		if err == nil {
+			body.Read(buffer[n:]) // its end: the connection goes back
+			err = x.writeWhole(buffer[:n])
+		}
+		if err != nil {
+			x.abort(err)
+		}
+		return
+	}
 	if _, err := io.CopyBuffer(onlyWriter{x}, onlyReader{body}, buffer[:]); err != nil {
 		x.abort(err)
 	}

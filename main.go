@@ -159,7 +159,7 @@ func serve(ctx context.Context, conf *config, log *slog.Logger, ready func(net.A
 	}
 	server := newServer(newGateway(conf, log), log)
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- server.Serve(corkListener{listener}) }()
 	log.Info("listening", "addr", listener.Addr().String(), "version", buildVersion(),
 		"accounts", len(conf.accounts), "buckets", len(conf.buckets), "users", len(conf.users))
 	if ready != nil {
@@ -187,6 +187,7 @@ func serve(ctx context.Context, conf *config, log *slog.Logger, ready func(net.A
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:                      h,
+		ConnContext:                  withCork,
 		ReadHeaderTimeout:            readHeaderTimeout,
 		IdleTimeout:                  keepAliveTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,

@@ -1,0 +1,84 @@
+package main
+
+// Small answers in one write. net/http keeps 4 KiB of an answer back and writes
+// the head and what fits when that is full, then the rest: two system calls, and
+// two packets, for an object of 4 KiB. So the client's connection can be told to
+// keep what is written until the answer is complete.
+
+import (
+	"context"
+	"net"
+)
+
+// maxCorked is the size of a body, in bytes, up to which it is worth it.
+const maxCorked = 32 << 10
+
+// A corkListener accepts TCP connections that can be corked.
+type corkListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l corkListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return &corkConn{TCPConn: tcp}, nil
+	}
+	return conn, err
+}
+
+// A corkConn is used by one goroutine that writes. Its other methods are TCP's,
+// ReadFrom, with which net/http splices, among them.
+type corkConn struct {
+	*net.TCPConn
+	kept []byte // what was written since cork; nil: not corked
+}
+
+// cork keeps what is written from here on, in buffer while it has room.
+func (c *corkConn) cork(buffer []byte) { c.kept = buffer[:0] }
+
+// Write implements net.Conn.
+func (c *corkConn) Write(p []byte) (int, error) {
+	if c.kept == nil {
+		return c.TCPConn.Write(p)
+	}
+	c.kept = append(c.kept, p...)
+	return len(p), nil
+}
+
+// uncork writes what was kept.
+func (c *corkConn) uncork() error {
+	kept := c.kept
+	c.kept = nil
+	_, err := c.TCPConn.Write(kept)
+	return err
+}
+
+type corkKey struct{}
+
+// withCork is http.Server.ConnContext. Through TLS nothing is corked: there the
+// goroutine that reads may write as well.
+func withCork(ctx context.Context, conn net.Conn) context.Context {
+	if c, ok := conn.(*corkConn); ok {
+		return context.WithValue(ctx, corkKey{}, c)
+	}
+	return ctx
+}
+
+// writeWhole writes the rest of an answer, body, and sends all of it.
+func (x *exchange) writeWhole(body []byte) error {
+	c, ok := x.r.Context().Value(corkKey{}).(*corkConn)
+	if !ok || len(body) > maxCorked {
+		_, err := x.Write(body)
+		return err
+	}
+	buffer := copyBuffers.Get().(*[64 << 10]byte)
+	defer copyBuffers.Put(buffer)
+	c.cork(buffer[:])
+	_, err := x.Write(body)
+	if err == nil {
+		err = x.control.Flush()
+	}
+	if failed := c.uncork(); err == nil {
+		err = failed
+	}
+	return err
+}
