@@ -27,9 +27,7 @@ type limit struct {
 // A limiter holds a window for every name it was made with. It may be used by
 // several goroutines at once.
 type limiter struct {
-	epoch time.Time // instants are kept as their distance from here
-
-	mu      sync.Mutex // guards the contents of windows, not the map
+	epoch   time.Time // instants are kept as their distance from here
 	windows map[string]*window
 }
 
@@ -41,6 +39,24 @@ func newLimiter(limits map[string]limit, epoch time.Time) *limiter {
 	for name, limit := range limits {
 		if limit.requests > 0 {
 			l.windows[name] = &window{limit: limit}
+		}
+	}
+	return l
+}
+
+// succeed returns a limiter for these names that takes over the windows of old,
+// those whose limit is another with the latest instants that fit.
+func (old *limiter) succeed(limits map[string]limit) *limiter {
+	l := newLimiter(limits, old.epoch)
+	for name, w := range l.windows {
+		if before := old.windows[name]; before != nil {
+			before.mu.Lock()
+			if before.limit == w.limit {
+				l.windows[name] = before
+			} else {
+				w.takeOver(before)
+			}
+			before.mu.Unlock()
 		}
 	}
 	return l
@@ -66,8 +82,8 @@ func (l *limiter) allow(name string, now time.Time) decision {
 	}
 	at := now.Sub(l.epoch) // by the monotonic clock, where now has one
 
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	admitted := w.admit(at)
 	oldest := w.ring[w.first]
 	d := decision{
@@ -85,14 +101,16 @@ func (l *limiter) allow(name string, now time.Time) decision {
 // A window is a ring of the instants at which requests were admitted: count of
 // them, the oldest at first.
 type window struct {
-	limit  limit
+	limit limit
+
+	mu     sync.Mutex      // guards the rest; one for each window, so that users don't wait for each other
 	ring   []time.Duration // of limit.requests, made on first use
 	first  int
 	count  int
 	newest time.Duration // the latest instant seen
 }
 
-// admit requires that the limiter's mu is held. An instant leaves the window
+// admit requires that mu is held. An instant leaves the window
 // exactly window after it: at 60 s sharp a request of 0 s counts no more.
 func (w *window) admit(at time.Duration) bool {
 	if w.ring == nil {
@@ -110,4 +128,15 @@ func (w *window) admit(at time.Duration) bool {
 	w.ring[(w.first+w.count)%len(w.ring)] = w.newest
 	w.count++
 	return true
+}
+
+// takeOver fills an empty window with the latest instants of another. It requires
+// that mu of the other is held.
+func (w *window) takeOver(other *window) {
+	for i := max(0, other.count-w.limit.requests); i < other.count; i++ {
+		w.admit(other.ring[(other.first+i)%len(other.ring)])
+	}
+	if other.ring != nil {
+		w.newest = max(w.newest, other.newest)
+	}
 }

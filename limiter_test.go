@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -211,22 +212,92 @@ func BenchmarkLimiter(b *testing.B) {
 			names[i] = fmt.Sprintf("user-%05d", i)
 			limits[names[i]] = limit{100, time.Minute}
 		}
-		b.Run(fmt.Sprintf("users=%d", users), func(b *testing.B) {
+		warm := func() *limiter { // every user has been here once, and has a ring
 			l := newLimiter(limits, time.Now())
+			for _, name := range names {
+				l.allow(name, time.Now())
+			}
+			return l
+		}
+		b.Run(fmt.Sprintf("users=%d", users), func(b *testing.B) {
+			l := warm()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				l.allow(names[i%users], time.Now())
 			}
 		})
 		b.Run(fmt.Sprintf("users=%d/parallel", users), func(b *testing.B) {
-			l := newLimiter(limits, time.Now())
+			l := warm()
 			var start atomic.Int64
 			b.ReportAllocs()
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for i := int(start.Add(977)); pb.Next(); i++ {
 					l.allow(names[i%users], time.Now())
 				}
 			})
+		})
+	}
+}
+
+// A limiter that takes over decides as if it had been there all the time: on the
+// same limit, on a lower and on a higher one, for a user who stays.
+func TestLimiterSucceed(t *testing.T) {
+	epoch := time.Unix(1e9, 0)
+	at := func(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
+	for _, test := range []struct {
+		name  string
+		limit limit
+		now   int
+		admit int // how many more at once, now
+	}{
+		{"same", limit{3, time.Minute}, 50, 1},
+		{"same, later", limit{3, time.Minute}, 61, 2}, // of 0 s counts no more
+		{"higher", limit{5, time.Minute}, 50, 3},
+		{"lower", limit{1, time.Minute}, 50, 0},
+		{"lower, later", limit{1, time.Minute}, 71, 1}, // the latest was at 10 s
+		{"shorter", limit{3, 5 * time.Second}, 12, 2},
+		{"longer", limit{3, time.Hour}, 100, 1},
+		{"none", limit{}, 50, 1000},
+	} {
+		old := newLimiter(map[string]limit{"stays": {3, time.Minute}, "goes": {3, time.Minute}}, epoch)
+		old.allow("stays", at(0))
+		old.allow("stays", at(10))
+		l := old.succeed(map[string]limit{"stays": test.limit, "comes": {1, time.Minute}})
+		admitted := 0
+		for range 1000 {
+			if l.allow("stays", at(test.now)).admitted {
+				admitted++
+			}
+		}
+		if admitted != test.admit {
+			t.Errorf("%s: %d more admitted at %d s, want %d", test.name, admitted, test.now, test.admit)
+		}
+		if !l.allow("comes", at(test.now)).admitted || l.allow("comes", at(test.now)).admitted {
+			t.Errorf("%s: a user who comes has another window than a new one", test.name)
+		}
+	}
+}
+
+// What a key costs, among few users and among many.
+func BenchmarkAuthenticateKey(b *testing.B) {
+	for _, n := range []int{2, 20_000} {
+		b.Run(fmt.Sprintf("users=%d", n), func(b *testing.B) {
+			users := make([]*user, n)
+			for i := range users {
+				users[i] = &user{name: fmt.Sprintf("user-%05d", i), digests: [][sha256.Size]byte{sha256.Sum256(fmt.Appendf(nil, "key-0123456789-%05d", i))}}
+			}
+			auth := newAuthenticator(users)
+			keys := make([][]string, n)
+			for i := range keys {
+				keys[i] = []string{fmt.Sprintf("key-0123456789-%05d", i)}
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := auth.byKey(keys[i%n]); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }
