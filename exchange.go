@@ -328,6 +328,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	b.received.Add(int64(n))
+	if err == io.EOF && b.isMalformed() {
+		err = io.ErrUnexpectedEOF
+	}
 	switch {
 	case err == io.EOF:
 		// net/http watches the connection for the client's leaving from here
@@ -338,6 +341,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.err.Store(&err)
 	}
 	return n, err
+}
+
+// isMalformed reports whether a body that has ended is not as long as its
+// Content-Length: RFC 9113 section 8.1.1. net/http sees to it in HTTP/1.1, but in
+// HTTP/2 not if the request ended with its headers, or the header is no number or
+// given twice.
+func (b *requestBody) isMalformed() bool {
+	lengths := b.x.r.Header["Content-Length"]
+	if b.x.r.ProtoMajor == 1 || len(lengths) == 0 {
+		return false
+	}
+	return len(lengths) > 1 || lengths[0] != strconv.FormatInt(b.received.Load(), 10)
 }
 
 // interrupt makes a Read that waits for the client return.

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -772,5 +773,172 @@ func TestCAPool(t *testing.T) {
 	}
 	if _, err := caPool(files[0] + ".none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("caPool of no file = %v, want %v", err, os.ErrNotExist)
+	}
+}
+
+// A rawHTTP2 writes frames of HTTP/2 (RFC 9113 section 4) that no proper client would.
+type rawHTTP2 struct {
+	t    *testing.T
+	conn net.Conn
+}
+
+const (
+	frameData, frameHeaders, frameReset, frameSettings = 0, 1, 3, 4
+	flagEndStream, flagEndHeaders                      = 1, 4
+)
+
+func dialHTTP2(t *testing.T, g *tlsGateway) *rawHTTP2 {
+	t.Helper()
+	conn, err := tls.Dial("tcp", g.addr, &tls.Config{RootCAs: g.ca.pool(), NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	t.Cleanup(func() { conn.Close() })
+	io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	c := &rawHTTP2{t, conn}
+	c.frame(frameSettings, 0, 0, "")
+	return c
+}
+
+func (c *rawHTTP2) frame(kind, flags byte, stream uint32, payload string) {
+	head := []byte{0, byte(len(payload) >> 8), byte(len(payload)), kind, flags}
+	head = binary.BigEndian.AppendUint32(head, stream)
+	if _, err := c.conn.Write(append(head, payload...)); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// headers sends fields, name and value in turn, as literals without an index: RFC
+// 7541 section 6.2.2.
+func (c *rawHTTP2) headers(flags byte, fields ...string) {
+	block := ""
+	for i := 0; i < len(fields); i += 2 {
+		block += "\x00" + string(rune(len(fields[i]))) + fields[i] + string(rune(len(fields[i+1]))) + fields[i+1]
+	}
+	c.frame(frameHeaders, flags|flagEndHeaders, 1, block)
+}
+
+// answer reads the answer: "200", or another's body, or "reset".
+func (c *rawHTTP2) answer() string {
+	c.t.Helper()
+	status, body := byte(0), ""
+	for head := make([]byte, 9); ; {
+		if _, err := io.ReadFull(c.conn, head); err != nil {
+			c.t.Fatal(err)
+		}
+		payload := make([]byte, int(head[1])<<8|int(head[2]))
+		if _, err := io.ReadFull(c.conn, payload); err != nil {
+			c.t.Fatal(err)
+		}
+		switch head[3] {
+		case frameHeaders:
+			status = payload[0]
+		case frameData:
+			body += string(payload)
+		case frameReset:
+			return "reset"
+		}
+		if head[3] <= frameHeaders && head[4]&flagEndStream != 0 {
+			if status == 0x80|8 { // the index of ":status: 200" in RFC 7541 appendix A
+				return "200"
+			}
+			return body
+		}
+	}
+}
+
+// A body that is not as long as its Content-Length makes a request malformed (RFC
+// 9113 section 8.1.1): it is never stored, not even as an empty object.
+func TestHTTP2Lengths(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startTLS(t, testConfig(backend.URL), nil)
+	for _, test := range []struct {
+		name    string
+		lengths []string
+		body    string // "-": the request ends with its headers
+		want    string // within the answer
+		stored  string
+	}{
+		{"right", []string{"5"}, "hello", "200", "hello"},
+		{"right, empty", []string{"0"}, "", "200", ""},
+		{"right, none", []string{"0"}, "-", "200", ""},
+		{"shorter", []string{"6"}, "hello", "IncompleteBody", "-"},
+		{"empty", []string{"6"}, "", "IncompleteBody", "-"},
+		{"none", []string{"6"}, "-", "IncompleteBody", "-"},
+		{"longer", []string{"4"}, "hello", "reset", "-"},
+		{"no number, empty", []string{"x"}, "", "IncompleteBody", "-"},
+		{"no number, none", []string{"-1"}, "-", "IncompleteBody", "-"},
+		{"two", []string{"5", "6"}, "hello", "IncompleteBody", "-"},
+		{"no length", nil, "hello", "MissingContentLength", "-"},
+		{"no length, none", nil, "-", "MissingContentLength", "-"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := len(backend.requests())
+			fields := []string{":method", "PUT", ":scheme", "https", ":authority", "gateway.example", ":path", "/photos/k", "x-api-key", userKey}
+			for _, length := range test.lengths {
+				fields = append(fields, "content-length", length)
+			}
+			c := dialHTTP2(t, g)
+			if test.body == "-" {
+				c.headers(flagEndStream, fields...)
+			} else {
+				c.headers(0, fields...)
+				c.frame(frameData, flagEndStream, 1, test.body)
+			}
+			if got := c.answer(); !strings.Contains(got, test.want) {
+				t.Errorf("answer %q, want %s", got, test.want)
+			}
+			stored := "-"
+			for _, r := range backend.requests()[before:] {
+				if r.err == nil {
+					stored = r.body
+				}
+			}
+			if stored != test.stored {
+				t.Errorf("the backend stored %q, want %q", stored, test.stored)
+			}
+		})
+	}
+}
+
+// A Host beside :authority does not reach a backend, and a path of HTTP/2 is read as
+// one of HTTP/1.1.
+func TestHTTP2Requests(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startTLS(t, testConfig(backend.URL), nil)
+	for _, test := range []struct {
+		name, method, path string
+		more               []string
+		want               string
+		uri                string // of the backend's request; "": none
+	}{
+		{"plain", "GET", "/photos/k", nil, "200", "/photos/k"},
+		{"host too", "GET", "/photos/k", []string{"host", "evil.example"}, "200", "/photos/k"},
+		{"two slashes", "GET", "//evil.example/photos/k", nil, "InvalidRequest", ""},
+		{"whole address", "GET", "https://evil.example/photos/k", nil, "200", "/photos/k"},
+		{"encoded slash", "GET", "/photos/..%2Fsecret%2Fk", nil, "InvalidRequest", ""},
+		{"star", "OPTIONS", "*", nil, "InvalidRequest", ""},
+		{"fragment", "GET", "/photos/k#x", nil, "InvalidRequest", ""},
+		{"odd method", "PURGE", "/photos/k", nil, "MethodNotAllowed", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := len(backend.requests())
+			c := dialHTTP2(t, g)
+			c.headers(flagEndStream, append([]string{":method", test.method, ":scheme", "https", ":authority", "gateway.example", ":path", test.path, "x-api-key", userKey}, test.more...)...)
+			if got := c.answer(); !strings.Contains(got, test.want) {
+				t.Errorf("answer %q, want %s", got, test.want)
+			}
+			uri := ""
+			for _, r := range backend.requests()[before:] {
+				uri = r.uri
+				if "http://"+r.host != backend.URL {
+					t.Errorf("the backend saw the host %q, want its own", r.host)
+				}
+			}
+			if uri != test.uri {
+				t.Errorf("the backend got %q, want %q", uri, test.uri)
+			}
+		})
 	}
 }
