@@ -41,14 +41,9 @@ type serverTLS struct {
 
 	current atomic.Pointer[tls.Config]
 
-	mu    sync.Mutex // guards the rest, and is held while files are read
-	seen  tlsDigests // of the files that current was made from
-	fault string     // the last one logged, if it is there still
+	mu   sync.Mutex           // held while files are read; guards seen
+	seen [3][sha256.Size]byte // digests of the files that current was made from
 }
-
-// tlsDigests are the SHA-256 of the certificate's, the key's and the client
-// authorities' file.
-type tlsDigests [3][sha256.Size]byte
 
 // newServerTLS reads a certificate with its chain and its key, and with a
 // clientCAFile the authorities of which one must have signed a client's certificate.
@@ -88,24 +83,20 @@ func (t *serverTLS) config() *tls.Config {
 func (t *serverTLS) watch(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	for {
+	for known := ""; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+		fault := ""
 		if err := t.reload(); err != nil {
-			t.warn(err)
+			fault = err.Error()
 		}
-	}
-}
-
-func (t *serverTLS) warn(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.fault != err.Error() {
-		t.fault = err.Error()
-		t.log.Warn("the TLS files are not taken over; the certificate before them stays in use", "cause", t.fault)
+		if fault != "" && fault != known {
+			t.log.Warn("the TLS files are not taken over; the certificate of before stays in use", "cause", fault)
+		}
+		known = fault
 	}
 }
 
@@ -114,12 +105,14 @@ func (t *serverTLS) warn(err error) {
 func (t *serverTLS) reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var seen tlsDigests
 	var data [3][]byte
+	var seen [3][sha256.Size]byte
 	for i, file := range []struct{ setting, path string }{
-		{"server.tls_cert_file", t.certFile}, {"server.tls_key_file", t.keyFile}, {"server.tls_client_ca_file", t.clientCAFile},
+		{"server.tls_cert_file", t.certFile},
+		{"server.tls_key_file", t.keyFile},
+		{"server.tls_client_ca_file", t.clientCAFile},
 	} {
-		if file.path == "" && i == 2 {
+		if file.path == "" {
 			continue
 		}
 		var err error
@@ -129,7 +122,6 @@ func (t *serverTLS) reload() error {
 		seen[i] = sha256.Sum256(data[i])
 	}
 	if t.current.Load() != nil && seen == t.seen {
-		t.fault = ""
 		return nil
 	}
 	config, err := t.build(data[0], data[1], data[2])
@@ -137,7 +129,7 @@ func (t *serverTLS) reload() error {
 		return err
 	}
 	t.current.Store(config)
-	t.seen, t.fault = seen, ""
+	t.seen = seen
 	return nil
 }
 

@@ -141,6 +141,7 @@ type tlsGateway struct {
 	tls         *serverTLS
 	ca          *testCA
 	files       [3]string
+	server      *http.Server
 	connections atomic.Int32
 }
 
@@ -165,16 +166,16 @@ func startTLS(t testing.TB, config map[string]any, clientCA *testCA) *tlsGateway
 	}
 	g.addr = listener.Addr().String()
 	g.url = "https://" + g.addr
-	server := newServer(g.gw, g.gw.log)
-	server.ConnState = func(_ net.Conn, state http.ConnState) {
+	g.server = newServer(g.gw, g.gw.log)
+	g.server.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			g.connections.Add(1)
 		}
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- g.tls.serve(server, listener) }()
+	go func() { ended <- g.tls.serve(g.server, listener) }()
 	t.Cleanup(func() {
-		server.Close()
+		g.server.Close()
 		if err := <-ended; err != http.ErrServerClosed {
 			t.Errorf("serve = %v, want %v", err, http.ErrServerClosed)
 		}
@@ -221,6 +222,14 @@ func answer(t testing.TB, tr *http.Transport, req *http.Request) (*http.Response
 	return resp, string(body), err
 }
 
+// waitFor waits for a channel to be closed, or for whoever asks to leave.
+func waitFor(r *http.Request, c <-chan bool) {
+	select {
+	case <-c:
+	case <-r.Context().Done():
+	}
+}
+
 // bothProtocols runs a test over HTTP/1.1 and HTTP/2.
 func bothProtocols(t *testing.T, test func(t *testing.T, major int)) {
 	for _, major := range []int{1, 2} {
@@ -258,6 +267,52 @@ func TestTLSRoundTrip(t *testing.T) {
 			t.Errorf("%d connections, want all on one", n)
 		}
 	})
+}
+
+// TLS 1.2 and 1.3 are spoken, and nothing older.
+func TestTLSVersions(t *testing.T) {
+	g := startTLS(t, testConfig(startRecorder(t, nil).URL), nil)
+	for _, test := range []struct {
+		version uint16
+		ok      bool
+	}{{tls.VersionTLS10, false}, {tls.VersionTLS11, false}, {tls.VersionTLS12, true}, {tls.VersionTLS13, true}} {
+		conn, err := tls.Dial("tcp", g.addr, &tls.Config{RootCAs: g.ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: test.version})
+		if (err == nil) != test.ok {
+			t.Errorf("%s: %v, want a connection: %t", tls.VersionName(test.version), err, test.ok)
+		}
+		if err == nil {
+			conn.Close()
+		}
+	}
+}
+
+// An answer that is under way when the server is asked to stop comes to its end.
+func TestHTTP2Shutdown(t *testing.T) {
+	goOn := make(chan bool)
+	start := strings.Repeat("x", 100000)
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, start)
+		w.(http.Flusher).Flush()
+		waitFor(r, goOn)
+		io.WriteString(w, "last")
+	})
+	g := startTLS(t, testConfig(backend.URL), nil)
+	resp, err := g.client(2).RoundTrip(g.request("GET", "/photos/k", userKey, nil, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	stopping, stopped := make(chan bool), make(chan error, 1)
+	g.server.RegisterOnShutdown(func() { close(stopping) })
+	go func() { stopped <- g.server.Shutdown(t.Context()) }()
+	<-stopping
+	close(goOn)
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != start+"last" {
+		t.Errorf("the answer under way = %d bytes, %v, want all of it", len(body), err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Shutdown = %v, want nil", err)
+	}
 }
 
 // An upload that is refused is answered, though its body never comes.
@@ -359,11 +414,13 @@ func TestTLSClientCancels(t *testing.T) {
 // Many requests at once on one connection, none waiting for another.
 func TestHTTP2Concurrent(t *testing.T) {
 	const streams = 100
-	var here sync.WaitGroup
-	here.Add(streams)
+	var here atomic.Int32
+	allHere := make(chan bool)
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
-		here.Done()
-		here.Wait() // until all are here
+		if here.Add(1) == streams {
+			close(allHere)
+		}
+		waitFor(r, allHere)
 		io.WriteString(w, r.URL.Path)
 	})
 	g := startTLS(t, testConfig(backend.URL), nil)
@@ -565,7 +622,7 @@ func TestTLSRotation(t *testing.T) {
 		io.WriteString(w, start)
 		w.(http.Flusher).Flush()
 		if strings.HasSuffix(r.URL.Path, "/long") {
-			<-goOn
+			waitFor(r, goOn)
 		}
 		io.WriteString(w, "last")
 	})
