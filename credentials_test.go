@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -275,6 +277,11 @@ func TestProfileRotation(t *testing.T) {
 		stop()
 		synctest.Wait()
 	})
+	elsewhere := writeFile(t, key("FOURTH")+key("FIFTH"))
+	s := mustSource(t, "profile:prod", map[string]string{"HOME": home, "AWS_PROFILE": "dev", "AWS_SHARED_CREDENTIALS_FILE": elsewhere})
+	if c, err := s.fetch(t.Context()); err != nil || c.AccessKeyID != "FIFTH" {
+		t.Errorf("of %s: %s, %v", elsewhere, c.AccessKeyID, err)
+	}
 }
 
 // A standIn answers as an endpoint would, and counts what it was asked.
@@ -425,6 +432,15 @@ func TestContainerCredentials(t *testing.T) {
 		})
 	}
 
+	// https goes anywhere, but not to anybody.
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s := mustSource(t, "ecs", map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": secure.URL})
+	if _, err := s.fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("of an unknown certificate: %v", err)
+	}
+
 	// A token that would end its header is not sent, nor shown.
 	endpoint := newStandIn(t, func(http.ResponseWriter, *http.Request) {})
 	for _, env := range []map[string]string{
@@ -496,9 +512,27 @@ func TestInstanceCredentials(t *testing.T) {
 	if _, err := s.fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "404") || old.requests.Load() != 1 {
 		t.Errorf("of version 1: %v, %d requests", err, old.requests.Load())
 	}
+	bare := newStandIn(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != "PUT" {
+			http.NotFound(w, r)
+		}
+		io.WriteString(w, "metadata-session")
+	})
+	s = mustSource(t, "imds", map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": bare.URL})
+	if _, err := s.fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "has the instance a role?") {
+		t.Errorf("without a role: %v", err)
+	}
+	odd := newStandIn(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "CANARY\r\nX: 1") })
+	s = mustSource(t, "imds", map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": odd.URL})
+	if _, err := s.fetch(t.Context()); err != errNoDocument || odd.requests.Load() != 1 {
+		t.Errorf("of a token that can't be sent: %v, %d requests", err, odd.requests.Load())
+	}
 	s = mustSource(t, "imds", nil)
 	s.client.Transport.(*http.Transport).DialContext = func(_ context.Context, _, address string) (net.Conn, error) {
-		return nil, fmt.Errorf("dialed %s", address) // the default address, by no detour
+		if address != "169.254.169.254:80" {
+			t.Errorf("dialed %s", address)
+		}
+		return nil, io.EOF
 	}
 	if _, err := s.fetch(t.Context()); err == nil {
 		t.Error("fetch without an endpoint: no error")
@@ -678,20 +712,39 @@ func TestStartIsBounded(t *testing.T) {
 	}
 }
 
-// A script of fetches: each entry is good for so long, or fails if that is 0. The
-// last one repeats.
-func scripted(s *credentialSource, script ...time.Duration) *[]time.Time {
-	var times []time.Time
-	s.fetch = func(context.Context) (expiringCredentials, error) {
-		goodFor := script[min(len(times), len(script)-1)]
-		times = append(times, time.Now())
-		if goodFor == 0 {
-			return expiringCredentials{}, errors.New("down")
-		}
-		id := fmt.Sprintf("KEY%d", len(times))
-		return expiringCredentials{credentials{id, "wJalrXUtnFEMI-" + id, "session"}, time.Now().Add(goodFor)}, nil
+// A script is a list of fetches: each is good for so long, or fails if that is 0.
+// The last one repeats.
+type script struct {
+	goodFor []time.Duration
+
+	mu    sync.Mutex // guards times
+	times []time.Time
+}
+
+func (s *script) fetch(context.Context) (expiringCredentials, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	goodFor := s.goodFor[min(len(s.times), len(s.goodFor)-1)]
+	s.times = append(s.times, time.Now())
+	if goodFor == 0 {
+		return expiringCredentials{}, errors.New("down")
 	}
-	return &times
+	id := fmt.Sprintf("KEY%d", len(s.times))
+	return expiringCredentials{credentials{id, "wJalrXUtnFEMI-" + id, "session"}, time.Now().Add(goodFor)}, nil
+}
+
+// fetched is when the fetches were, once all that is due has been done.
+func (s *script) fetched() []time.Time {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.times)
+}
+
+func scripted(s *credentialSource, goodFor ...time.Duration) *script {
+	script := &script{goodFor: goodFor}
+	s.fetch = script.fetch
+	return script
 }
 
 func scriptedSource(t *testing.T) (*credentialSource, *lockedBuffer) {
@@ -707,20 +760,20 @@ func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		s, log := scriptedSource(t)
-		times := scripted(s, time.Hour, 0, 0, 0, time.Hour, 0)
+		script := scripted(s, time.Hour, 0, 0, 0, time.Hour, 0)
 		if err := s.start(ctx); err != nil || s.get().AccessKeyID != "KEY1" || s.expires() != time.Now().Add(time.Hour).Unix() {
 			t.Fatalf("start: %v, %s, expires %d", err, s.get().AccessKeyID, s.expires())
 		}
-		// At half of the hour, less an eighth at most; then again and again, and each time the first ones stay.
-		for len(*times) < 4 {
-			if s.get().AccessKeyID != "KEY1" || s.failures.Load() != int64(len(*times)-1) {
-				t.Fatalf("after %d fetches: %s, %d failures", len(*times), s.get().AccessKeyID, s.failures.Load())
+		// At half of the hour, less an eighth at most, and sooner after each failure.
+		for times := script.fetched(); len(times) < 4; times = script.fetched() {
+			if s.get().AccessKeyID != "KEY1" || s.failures.Load() != int64(len(times)-1) {
+				t.Fatalf("after %d fetches: %s, %d failures", len(times), s.get().AccessKeyID, s.failures.Load())
 			}
 			time.Sleep(time.Second / 4)
-			synctest.Wait()
 		}
+		times := script.fetched()
 		for i, bounds := range [][2]time.Duration{{26 * time.Minute, 30 * time.Minute}, {time.Second / 2, time.Second}, {time.Second, 2 * time.Second}} {
-			if wait := (*times)[i+1].Sub((*times)[i]); wait < bounds[0] || wait > bounds[1] {
+			if wait := times[i+1].Sub(times[i]); wait < bounds[0] || wait > bounds[1] {
 				t.Errorf("fetch %d after %v, want %v to %v", i+2, wait, bounds[0], bounds[1])
 			}
 		}
@@ -728,27 +781,24 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("log of three failures:\n%s", text)
 		}
 		time.Sleep(4 * time.Second)
-		synctest.Wait()
-		if s.get().AccessKeyID != "KEY5" || !strings.Contains(log.String(), "level=INFO") {
+		if synctest.Wait(); s.get().AccessKeyID != "KEY5" || !strings.Contains(log.String(), "level=INFO") {
 			t.Errorf("recovered: %s, log:\n%s", s.get().AccessKeyID, log)
 		}
-		// From now on it is down. A day later the last ones are there, and it is still asked each minute.
+		// From now on it is down. A day later the last ones are there, and it is
+		// asked once or twice a minute.
 		last := s.expires()
 		time.Sleep(24 * time.Hour)
-		synctest.Wait()
+		n := len(script.fetched())
 		if s.get().AccessKeyID != "KEY5" || s.expires() != last {
 			t.Errorf("past their time: %s, want KEY5", s.get().AccessKeyID)
 		}
-		if n := len(*times); n < 23*60 || n > 48*60 || s.failures.Load() != int64(n-2) {
+		if n < 23*60 || n > 48*60 || s.failures.Load() != int64(n-2) {
 			t.Errorf("%d fetches in a day, %d failures", n, s.failures.Load())
 		}
 		stop()
-		synctest.Wait()
-		n := len(*times)
 		time.Sleep(time.Hour)
-		synctest.Wait()
-		if len(*times) != n {
-			t.Errorf("%d fetches after the end", len(*times)-n)
+		if more := len(script.fetched()) - n; more != 0 {
+			t.Errorf("%d fetches after the end", more)
 		}
 	})
 }
