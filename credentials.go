@@ -251,16 +251,26 @@ func fetchBackoff(failed int) time.Duration {
 // while the process lives.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-static-credentials.html
 func (s *credentialSource) useEnvironment(_ string, env func(string) string) error {
-	c := credentials{env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"), env("AWS_SESSION_TOKEN")}
-	if c.AccessKeyID == "" || c.SecretAccessKey == "" {
-		return notSet("AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY")
+	if err := required(env, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"); err != nil {
+		return err
 	}
+	c := credentials{env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"), env("AWS_SESSION_TOKEN")}
 	s.current.Store(&expiringCredentials{credentials: c})
 	return c.check()
 }
 
-func notSet(variables string) error {
-	return fmt.Errorf("the environment variable %s is not set", variables)
+// required names the first variable that is not set.
+func required(env func(string) string, variables ...string) error {
+	for _, name := range variables {
+		if env(name) == "" {
+			return notSet(name)
+		}
+	}
+	return nil
+}
+
+func notSet(variable string) error {
+	return fmt.Errorf("the environment variable %s is not set", variable)
 }
 
 // useProfile reads a section of the shared credentials file, and again each
@@ -343,9 +353,8 @@ var (
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 func (s *credentialSource) useWebIdentity(_ string, env func(string) string) error {
-	role, file := env("AWS_ROLE_ARN"), env("AWS_WEB_IDENTITY_TOKEN_FILE")
-	if role == "" || file == "" {
-		return notSet("AWS_ROLE_ARN or AWS_WEB_IDENTITY_TOKEN_FILE")
+	if err := required(env, "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"); err != nil {
+		return err
 	}
 	endpoint, err := stsEndpoint(env)
 	if err != nil {
@@ -355,14 +364,14 @@ func (s *credentialSource) useWebIdentity(_ string, env func(string) string) err
 	session := cmp.Or(env("AWS_ROLE_SESSION_NAME"), fmt.Sprintf("%.64s", "s3-proxy-"+s.account))
 	s.client = newCredentialClient(http.ProxyFromEnvironment)
 	s.fetch = func(ctx context.Context) (c expiringCredentials, err error) {
-		identity, err := os.ReadFile(file)
+		identity, err := os.ReadFile(env("AWS_WEB_IDENTITY_TOKEN_FILE"))
 		if err != nil {
 			return c, err
 		}
 		form := url.Values{
 			"Action":           {"AssumeRoleWithWebIdentity"},
 			"Version":          {"2011-06-15"},
-			"RoleArn":          {role},
+			"RoleArn":          {env("AWS_ROLE_ARN")},
 			"RoleSessionName":  {session},
 			"WebIdentityToken": {strings.TrimSpace(string(identity))},
 		}
