@@ -443,16 +443,16 @@ func TestContainerCredentials(t *testing.T) {
 
 	// A token that would end its header is not sent, nor shown.
 	endpoint := newStandIn(t, func(http.ResponseWriter, *http.Request) {})
-	for _, env := range []map[string]string{
-		{"AWS_CONTAINER_AUTHORIZATION_TOKEN": "CANARY\r\nX-Other: 1"},
-		{"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": writeFile(t, "CANARY\n")},
-		{"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": token + "-that-is-not-there"},
-		{"AWS_CONTAINER_AUTHORIZATION_TOKEN": "CANARY\x00"},
+	for _, test := range []struct{ variable, value, err string }{
+		{"AWS_CONTAINER_AUTHORIZATION_TOKEN", "CANARY\r\nX-Other: 1", "line break"},
+		{"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", writeFile(t, "CANARY\n"), "line break"},
+		{"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token + "-that-is-not-there", "no such file"},
+		{"AWS_CONTAINER_AUTHORIZATION_TOKEN", "CANARY\x00", ""},
 	} {
-		env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = endpoint.URL
+		env := map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": endpoint.URL, test.variable: test.value}
 		_, err := mustSource(t, "ecs", env).fetch(t.Context())
-		if err == nil || endpoint.requests.Load() != 0 {
-			t.Errorf("%v: %v, %d requests", env, err, endpoint.requests.Load())
+		if err == nil || !strings.Contains(err.Error(), test.err) || endpoint.requests.Load() != 0 {
+			t.Errorf("%s=%q: %v, %d requests", test.variable, test.value, err, endpoint.requests.Load())
 		} else {
 			checkNoCredential(t, err.Error())
 		}
@@ -788,7 +788,11 @@ func TestRefresh(t *testing.T) {
 		// asked once or twice a minute.
 		last := s.expires()
 		time.Sleep(24 * time.Hour)
-		n := len(script.fetched())
+		times = script.fetched()
+		n := len(times)
+		if wait := times[6].Sub(times[5]); wait > time.Second {
+			t.Errorf("the first failure after a success is tried again after %v, want 1s at most", wait)
+		}
 		if s.get().AccessKeyID != "KEY5" || s.expires() != last {
 			t.Errorf("past their time: %s, want KEY5", s.get().AccessKeyID)
 		}
