@@ -118,14 +118,14 @@ func tlsFiles(t testing.TB, contents ...string) (paths [3]string) {
 	for i, name := range []string{"cert.pem", "key.pem", "ca.pem"} {
 		paths[i] = filepath.Join(dir, name)
 		if i < len(contents) {
-			writeFile(t, paths[i], contents[i])
+			replaceFile(t, paths[i], contents[i])
 		}
 	}
 	return paths
 }
 
 // writeFile replaces a file as careful programs do.
-func writeFile(t testing.TB, path, content string) {
+func replaceFile(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func startTLS(t testing.TB, config map[string]any, clientCA *testCA) *tlsGateway
 	clientCAFile := ""
 	if g.files = tlsFiles(t, cert, key); clientCA != nil {
 		clientCAFile = g.files[2]
-		writeFile(t, clientCAFile, certToPEM(clientCA.cert))
+		replaceFile(t, clientCAFile, certToPEM(clientCA.cert))
 	}
 	var err error
 	if g.tls, err = newServerTLS(g.files[0], g.files[1], clientCAFile, g.gw.log); err != nil {
@@ -599,7 +599,7 @@ func TestTLSClientCertificate(t *testing.T) {
 
 		// When the authority is replaced, a session of before does not help.
 		next := newTestCA(t, "clients of tomorrow")
-		writeFile(t, g.files[2], certToPEM(next.cert))
+		replaceFile(t, g.files[2], certToPEM(next.cert))
 		if err := g.tls.reload(); err != nil {
 			t.Fatal(err)
 		}
@@ -647,11 +647,11 @@ func TestTLSRotation(t *testing.T) {
 	}
 	first := handshake()
 	cert, key := g.ca.issue(t, "gateway.example", nil)
-	writeFile(t, g.files[0], cert)
+	replaceFile(t, g.files[0], cert)
 	if err := g.tls.reload(); err == nil {
 		t.Error("a certificate without its key was taken over")
 	}
-	writeFile(t, g.files[1], key)
+	replaceFile(t, g.files[1], key)
 	if err := g.tls.reload(); err != nil {
 		t.Fatal(err)
 	}
@@ -713,22 +713,22 @@ func TestTLSWatch(t *testing.T) {
 		want("nothing", 0, 0)
 		version(1)
 		want("a link is swapped", 1, 0)
-		writeFile(t, certFile, certs[2])
+		replaceFile(t, certFile, certs[2])
 		want("the certificate alone", 1, 1)
-		writeFile(t, keyFile, keys[2])
+		replaceFile(t, keyFile, keys[2])
 		want("and its key", 2, 1)
 		if err := os.Remove(keyFile); err != nil {
 			t.Fatal(err)
 		}
 		want("no key", 2, 2)
-		writeFile(t, keyFile, "rubbish")
+		replaceFile(t, keyFile, "rubbish")
 		want("a bad key", 2, 3)
-		writeFile(t, keyFile, keys[2])
+		replaceFile(t, keyFile, keys[2])
 		want("the same key again", 2, 3)
-		writeFile(t, keyFile, "rubbish")
+		replaceFile(t, keyFile, "rubbish")
 		want("the same fault again", 2, 4)
-		writeFile(t, keyFile, keys[3])
-		writeFile(t, certFile, certs[3])
+		replaceFile(t, keyFile, keys[3])
+		replaceFile(t, certFile, certs[3])
 		want("both", 3, 4)
 		stop()
 		<-ended
