@@ -1,4 +1,4 @@
-# The gateway, its manual's flags as arguments, and nothing else: no shell, no libc.
+# The gateway and nothing else: no shell, no libc. Its flags are the arguments.
 #
 #   docker build -t s3-proxy .
 #   docker run -p 8080:8080 -v "$PWD/config.json:/etc/s3-proxy/config.json:ro" s3-proxy

@@ -59,8 +59,8 @@ const (
 
 // A bandwidth is what a user has in one direction, for all transfers together. In
 // any interval no more passes than the rate allows in the interval, in maxAhead and
-// in maxBehind, and one turn of each transfer. The zero value, and a nil *bandwidth, have no limit.
-// It may be used by several goroutines at once.
+// in maxBehind, and one turn of each transfer. A nil bandwidth and the zero value
+// have no limit. It may be used by several goroutines at once.
 type bandwidth struct {
 	rate atomic.Int64 // bytes per second; 0 is no limit
 
@@ -199,9 +199,9 @@ func sleep(ctx context.Context, d, nap time.Duration, awake func(), changed <-ch
 }
 
 // A limitedListener has no more than so many connections open at once. While it
-// has, it accepts none: who comes waits in the kernel's queue and is served next,
-// where closing the connection would tell a client that the server is broken, and
-// have it come again at once. Connections that are kept idle count too.
+// has, it accepts none, and who comes waits in the kernel's queue: to accept and
+// close would look like a server that is broken, and have clients come again at
+// once. Connections that are idle between requests count too.
 type limitedListener struct {
 	net.Listener
 	places chan struct{} // holds one for each connection
