@@ -389,8 +389,13 @@ func TestBandwidthSet(t *testing.T) {
 				}
 				synctest.Wait()
 				time.Sleep(time.Second)
+				sleepers, before := b.waiting, y.by(1)
 				b.set(test.to)
 				changed := time.Now()
+				synctest.Wait()
+				if sleepers > 0 && test.from != test.to && y.by(1) == before {
+					t.Error("those who sleep did not go on at once")
+				}
 				if err := write(t.Context(), &b, &y, 0, 1000000, 64<<10); err != nil {
 					t.Error(err)
 				}
