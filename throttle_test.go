@@ -226,25 +226,38 @@ func TestBandwidthSmooth(t *testing.T) {
 	}
 }
 
-// A transfer sleeps once for many pieces, not once for each.
+// A transfer sleeps once for many pieces, not once for each; and when there are
+// many, once in a turn.
 func TestBandwidthSleepsSeldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var b bandwidth
-		b.set(20 << 20)
-		f := flow{bandwidth: &b}
-		sleeps := 0
-		for range 10 * 20 << 20 / 1448 {
-			before := time.Now()
-			f.wait(t.Context(), 0, time.Hour, neverAwake)
-			f.take(1448)
-			if time.Since(before) > 0 {
-				sleeps++
+	const seconds, rate, packet = 5, 20 << 20, 1448
+	for _, test := range []struct{ transfers, most int }{
+		{1, int(seconds * time.Second / maxAhead)},
+		{16, 16 * seconds * 41}, // turns of 25 ms, and some at the start
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var b bandwidth
+			b.set(rate)
+			var sleeps atomic.Int64
+			var wg sync.WaitGroup
+			for range test.transfers {
+				wg.Go(func() {
+					f := flow{bandwidth: &b}
+					for range seconds * rate / packet / test.transfers {
+						before := time.Now()
+						f.wait(t.Context(), 0, time.Hour, neverAwake)
+						f.take(packet)
+						if time.Since(before) > 0 {
+							sleeps.Add(1)
+						}
+					}
+				})
 			}
-		}
-		if most := int(10 * time.Second / maxAhead); sleeps > most || sleeps == 0 {
-			t.Errorf("slept %d times in 10 s, want at most %d", sleeps, most)
-		}
-	})
+			wg.Wait()
+			if n := int(sleeps.Load()); n > test.most || n == 0 {
+				t.Errorf("%d transfers slept %d times in %d s, want at most %d", test.transfers, n, seconds, test.most)
+			}
+		})
+	}
 }
 
 // What was not used before does not make a burst later.
