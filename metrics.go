@@ -1,0 +1,551 @@
+package main
+
+// What the gateway counts, in the text format of Prometheus, version 0.0.4.
+// https://prometheus.io/docs/instrumenting/exposition_formats/
+//
+// A request costs three lookups in maps that readers don't lock, and seven atomic
+// additions; no memory, once its series are there. Names of users, buckets
+// and accounts are those of the configuration, and operations those of the table:
+// whatever else a stranger sends is "other".
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"errors"
+	"io"
+	"maps"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/debug"
+	runtimemetrics "runtime/metrics"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxSeries bounds the label sets of one vec, at about 250 bytes each. 20,000 users
+	// who each use a few buckets fit in; beyond, users and buckets become "other".
+	maxSeries = 1 << 18
+	// maxScrapes bounds the scrapes at one time: each sorts what it writes.
+	maxScrapes    = 4
+	scrapeTimeout = 30 * time.Second // for the scraper to take the answer
+	other         = "other"          // the label of what is not known by name
+)
+
+// metrics are what one process has counted since it started. They live on when
+// the configuration is loaded again. All methods may be called by several
+// goroutines at once, but setFunc and setAccountFunc.
+type metrics struct {
+	inFlight atomic.Int64 // requests that were begun and not ended
+
+	requests   vec[atomic.Int64] // by user, bucket, operation, code
+	traffic    vec[traffic]      // by user, bucket
+	latencies  vec[latency]      // by account, operation
+	refusals   vec[atomic.Int64] // by user
+	accounts   vec[accountMetrics]
+	reloadOK   atomic.Int64 // 1 or 0
+	reloadedAt atomic.Int64 // Unix seconds of the last good one
+	families   []family     // sorted by name
+	scrapes    chan struct{}
+}
+
+// A sample is what one request adds. An empty name is one that is not known.
+type sample struct {
+	user, account, bucket, operation string
+
+	code           int           // HTTP status, or statusClientGone
+	duration       time.Duration // from the head of the request to the end of the answer
+	firstByte      time.Duration // that the backend took to answer; 0: none was asked
+	received, sent int64         // bytes of bodies, at the client's side
+}
+
+type traffic struct{ received, sent atomic.Int64 } // bytes
+
+type latency struct{ duration, firstByte histogram }
+
+// accountMetrics count what happens at one account's backend.
+type accountMetrics struct {
+	opened  atomic.Int64 // connections dialed
+	reused  atomic.Int64 // requests on a connection that was kept
+	retries [len(retryReasons)]atomic.Int64
+}
+
+// A retryReason says why a request was sent to a backend again.
+type retryReason int
+
+const (
+	retryConnection retryReason = iota // it could not be made, or broke
+	retryTimeout
+	retryStale     // a kept connection, which the backend had closed
+	retryStatus500 // and in this order
+	retryStatus502
+	retryStatus503
+	retryStatus504
+)
+
+var retryReasons = [...]string{"connection", "timeout", "stale_connection", "status_500", "status_502", "status_503", "status_504"}
+
+// retryReasonOf returns the reason for another attempt, after an answer with a
+// status or, if that is 0, an error.
+func retryReasonOf(status int, err error) retryReason {
+	if i := slices.Index(retryReasons[:], "status_"+strconv.Itoa(status)); i >= 0 {
+		return retryReason(i)
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return retryTimeout
+	}
+	return retryConnection
+}
+
+func newMetrics() *metrics {
+	m := &metrics{scrapes: make(chan struct{}, maxScrapes)}
+	m.families = append(append(m.ownFamilies(), runtimeFamilies()...), processFamilies()...)
+	slices.SortFunc(m.families, func(a, b family) int { return strings.Compare(a.name, b.name) })
+	return m
+}
+
+// observe counts a request that has ended.
+func (m *metrics) observe(s sample) {
+	user, bucket, operation := cmp.Or(s.user, other), cmp.Or(s.bucket, other), cmp.Or(s.operation, other)
+	m.requests.at(labels{user, bucket, operation, codes[max(0, min(s.code, len(codes)-1))]}).Add(1)
+	t := m.traffic.at(labels{user, bucket})
+	t.received.Add(s.received)
+	t.sent.Add(s.sent)
+	l := m.latencies.at(labels{cmp.Or(s.account, other), operation})
+	l.duration.observe(s.duration)
+	if s.firstByte > 0 {
+		l.firstByte.observe(s.firstByte)
+	}
+}
+
+// refused counts a request over its user's limit.
+func (m *metrics) refused(user string) { m.refusals.at(labels{cmp.Or(user, other)}).Add(1) }
+
+// account returns the counters of an account, for its upstream to keep.
+func (m *metrics) account(name string) *accountMetrics {
+	return m.accounts.at(labels{cmp.Or(name, other)})
+}
+
+func (a *accountMetrics) retried(why retryReason) { a.retries[why].Add(1) }
+
+// reloaded notes that the configuration was read, or was refused. The reading at
+// the start counts.
+func (m *metrics) reloaded(ok bool, at time.Time) {
+	if !ok {
+		m.reloadOK.Store(0)
+		return
+	}
+	m.reloadOK.Store(1)
+	m.reloadedAt.Store(at.Unix())
+}
+
+// setFunc gives a family that is counted elsewhere its value, to be asked at each
+// scrape; NaN is no value, and the family is left out. It panics for a name that is
+// not in the table, or has a value already, and must be called before the first
+// scrape.
+func (m *metrics) setFunc(name string, value func() float64) {
+	m.setCollect(name, one(value))
+}
+
+// setAccountFunc is setFunc for values by the account's name.
+func (m *metrics) setAccountFunc(name string, values func() map[string]float64) {
+	m.setCollect(name, func(e *exposition) {
+		now := values()
+		for _, account := range slices.Sorted(maps.Keys(now)) {
+			e.sample(now[account], account)
+		}
+	})
+}
+
+func (m *metrics) setCollect(name string, collect func(*exposition)) {
+	i := slices.IndexFunc(m.families, func(f family) bool { return f.name == name && f.collect == nil })
+	if i < 0 {
+		panic("metrics: no family waits for a value as " + name)
+	}
+	m.families[i].collect = collect
+}
+
+// codes are the labels of status codes, made once. The first and the last are for
+// what is none.
+var codes = func() (codes [601]string) {
+	for i := range codes {
+		codes[i] = other
+		if i >= 100 && i <= 599 {
+			codes[i] = strconv.Itoa(i)
+		}
+	}
+	return codes
+}()
+
+// Counting.
+
+// labels are the values of a family's labels, in its order; the rest is "".
+type labels [4]string
+
+// A vec holds a V for each label set that was seen.
+type vec[V any] struct {
+	series sync.Map // labels → *V
+	count  atomic.Int64
+}
+
+// at returns the value for a label set, which it makes if there is none.
+func (v *vec[V]) at(l labels) *V {
+	if value, ok := v.series.Load(l); ok {
+		return value.(*V)
+	}
+	if v.count.Load() >= maxSeries {
+		// The first two labels are names of the configuration, of which there may be
+		// any number; the others are from short lists.
+		for i := range 2 {
+			if l[i] != "" {
+				l[i] = other
+			}
+		}
+	}
+	value, loaded := v.series.LoadOrStore(l, new(V))
+	if !loaded {
+		v.count.Add(1)
+	}
+	return value.(*V)
+}
+
+// each calls f with all label sets, sorted.
+func (v *vec[V]) each(f func(labels, *V)) {
+	keys := make([]labels, 0, v.count.Load())
+	v.series.Range(func(l, _ any) bool { keys = append(keys, l.(labels)); return true })
+	slices.SortFunc(keys, func(a, b labels) int { return slices.Compare(a[:], b[:]) })
+	for _, l := range keys {
+		f(l, v.at(l))
+	}
+}
+
+// bounds are the upper ends of the histograms' buckets: from a small object in the
+// backend's memory to a part of gigabytes on a slow line.
+var bounds = [...]time.Duration{
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second,
+	10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute,
+}
+
+// A histogram counts durations.
+type histogram struct {
+	buckets [len(bounds) + 1]atomic.Int64 // each without those before it
+	sum     atomic.Int64                  // microseconds: nanoseconds would overflow within months
+}
+
+func (h *histogram) observe(d time.Duration) {
+	i, _ := slices.BinarySearch(bounds[:], d) // a bound belongs to its bucket
+	h.buckets[i].Add(1)
+	h.sum.Add(d.Microseconds())
+}
+
+// Writing.
+
+// A family is a metric: its name and what the samples are of. collect writes
+// them; it is nil until setFunc.
+type family struct {
+	name, kind, help string
+	labels           []string
+	collect          func(*exposition)
+}
+
+// An exposition writes families. Errors are kept by the bufio.Writer.
+type exposition struct {
+	w      *bufio.Writer
+	family family
+	begun  bool // the family's head is written
+}
+
+// ServeHTTP implements http.Handler.
+func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case m.scrapes <- struct{}{}:
+		defer func() { <-m.scrapes }()
+	default:
+		http.Error(w, "too many scrapes at a time; try again later", http.StatusServiceUnavailable)
+		return
+	}
+	control := http.NewResponseController(w)
+	control.SetWriteDeadline(time.Now().Add(scrapeTimeout))
+	defer control.SetWriteDeadline(time.Time{}) // the connection may be used for a longer answer
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	codings := strings.ReplaceAll(r.Header.Get("Accept-Encoding"), " ", "")
+	if !slices.Contains(strings.Split(codings, ","), "gzip") { // one with a weight gets the plain text, which is never wrong
+		m.write(w)
+		return
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	zipped := gzip.NewWriter(w)
+	m.write(zipped)
+	zipped.Close()
+}
+
+// write writes all families, sorted by name. It holds nobody up: what is counted
+// meanwhile may be in one family and not yet in another.
+func (m *metrics) write(w io.Writer) error {
+	e := &exposition{w: bufio.NewWriterSize(w, 32<<10)}
+	for _, f := range m.families {
+		if f.collect != nil {
+			e.family, e.begun = f, false
+			f.collect(e)
+		}
+	}
+	return e.w.Flush()
+}
+
+// sample writes one line, with the values of the family's labels.
+func (e *exposition) sample(value float64, values ...string) {
+	e.line("", value, values, "", "")
+}
+
+// line writes a line of a family, whose name may have a suffix, and which may have
+// one label more.
+func (e *exposition) line(suffix string, value float64, values []string, extra, extraValue string) {
+	if math.IsNaN(value) {
+		return
+	}
+	if !e.begun {
+		e.begun = true
+		e.print("# HELP ", e.family.name, " ", e.family.help, "\n# TYPE ", e.family.name, " ", e.family.kind, "\n")
+	}
+	e.print(e.family.name, suffix)
+	separator := "{"
+	for i, name := range e.family.labels {
+		e.print(separator, name, `="`, labelEscapes.Replace(values[i]), `"`)
+		separator = ","
+	}
+	if extra != "" {
+		e.print(separator, extra, `="`, extraValue, `"`)
+		separator = ","
+	}
+	if separator == "," {
+		e.print("}")
+	}
+	e.print(" ")
+	e.w.Write(strconv.AppendFloat(e.w.AvailableBuffer(), value, 'f', -1, 64))
+	e.print("\n")
+}
+
+func (e *exposition) print(parts ...string) {
+	for _, part := range parts {
+		e.w.WriteString(part)
+	}
+}
+
+// histogram writes the lines of a histogram. Buckets are cumulative here.
+func (e *exposition) histogram(h *histogram, values ...string) {
+	count := int64(0)
+	for i := range h.buckets {
+		count += h.buckets[i].Load()
+		le := "+Inf"
+		if i < len(bounds) {
+			le = strconv.FormatFloat(bounds[i].Seconds(), 'f', -1, 64)
+		}
+		e.line("_bucket", float64(count), values, "le", le)
+	}
+	e.line("_sum", float64(h.sum.Load())/1e6, values, "", "")
+	e.line("_count", float64(count), values, "", "")
+}
+
+// labelEscapes are those of the format: a name in JSON may hold anything.
+var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+// The families.
+
+const (
+	counter = "counter"
+	gauge   = "gauge"
+)
+
+// one collects a family of a single sample, without labels.
+func one(value func() float64) func(*exposition) {
+	return func(e *exposition) { e.sample(value()) }
+}
+
+// ownFamilies is the table of what the gateway says of itself. A family without
+// collect is counted elsewhere: see setFunc.
+func (m *metrics) ownFamilies() []family {
+	account, owner, route := []string{"account"}, []string{"user", "bucket"}, []string{"account", "operation"}
+	load := func(n *atomic.Int64) func(*exposition) { return one(func() float64 { return float64(n.Load()) }) }
+	return []family{
+		{"s3proxy_build_info", gauge, "1, with what the gateway was built from.", []string{"version", "revision", "goversion"}, buildInfo},
+		{"s3proxy_client_connections", gauge, "Connections from clients that are open.", nil, nil},
+		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When the configuration was last read and taken.", nil, load(&m.reloadedAt)},
+		{"s3proxy_config_last_reload_successful", gauge, "1 if the configuration was taken when last read, 0 if it was refused.", nil, load(&m.reloadOK)},
+		{"s3proxy_credentials_expiry_timestamp_seconds", gauge, "When the credentials in use for the account expire.", account, nil},
+		{"s3proxy_credentials_refresh_failures_total", counter, "Attempts to fetch credentials for the account that failed.", account, nil},
+		{"s3proxy_log_dropped_lines_total", counter, "Log lines dropped because the log was too slow or gone.", nil, nil},
+		{"s3proxy_ratelimit_refused_total", counter, "Requests refused because the user was over the limit.", []string{"user"}, func(e *exposition) {
+			m.refusals.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
+		}},
+		{"s3proxy_ratelimit_store_up", gauge, "1 if the shared limiter store is in use, 0 if this process limits by itself.", nil, nil},
+		{"s3proxy_received_bytes_total", counter, "Bytes of request bodies received from clients.", owner, func(e *exposition) {
+			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.received.Load()), l[:]...) })
+		}},
+		{"s3proxy_request_duration_seconds", "histogram", "Time from the head of a request to the end of its answer.", route, func(e *exposition) {
+			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.duration, l[:]...) })
+		}},
+		{"s3proxy_requests_in_flight", gauge, "Requests that are being answered.", nil, load(&m.inFlight)},
+		{"s3proxy_requests_total", counter, "Requests answered, by status code; 499 is a client that left before.", []string{"user", "bucket", "operation", "code"}, func(e *exposition) {
+			m.requests.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
+		}},
+		{"s3proxy_sent_bytes_total", counter, "Bytes of response bodies sent to clients.", owner, func(e *exposition) {
+			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.sent.Load()), l[:]...) })
+		}},
+		{"s3proxy_upstream_connections_opened_total", counter, "Connections to the backend that were opened.", account, func(e *exposition) {
+			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.opened.Load()), l[:]...) })
+		}},
+		{"s3proxy_upstream_connections_reused_total", counter, "Requests sent on a connection to the backend that was kept.", account, func(e *exposition) {
+			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.reused.Load()), l[:]...) })
+		}},
+		{"s3proxy_upstream_first_byte_seconds", "histogram", "Time from asking the backend to the first byte of its answer.", route, func(e *exposition) {
+			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.firstByte, l[:]...) })
+		}},
+		{"s3proxy_upstream_retries_total", counter, "Requests sent to the backend again, by what went wrong.", []string{"account", "reason"}, func(e *exposition) {
+			m.accounts.each(func(l labels, a *accountMetrics) {
+				for i, reason := range retryReasons {
+					e.sample(float64(a.retries[i].Load()), l[0], reason)
+				}
+			})
+		}},
+	}
+}
+
+func buildInfo(e *exposition) {
+	version, revision := "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	e.sample(1, cmp.Or(version, "unknown"), cmp.Or(revision, "unknown"), runtime.Version())
+}
+
+// runtimeFamilies describe Go's runtime, under the names that every Go program in
+// Prometheus has. The numbers are sums of those of package runtime/metrics.
+func runtimeFamilies() []family {
+	families := []family{
+		{"go_info", gauge, "1, with the version of Go.", []string{"version"}, func(e *exposition) { e.sample(1, runtime.Version()) }},
+		{"go_gc_duration_seconds", "summary", "Pauses of the latest garbage collections.", nil, collectorPauses},
+	}
+	for _, r := range []struct{ name, kind, help, sources string }{
+		{"go_gc_gomemlimit_bytes", gauge, "Memory that the runtime tries to stay below: GOMEMLIMIT.", "/gc/gomemlimit:bytes"},
+		{"go_goroutines", gauge, "Goroutines that exist.", "/sched/goroutines:goroutines"},
+		{"go_memstats_alloc_bytes", gauge, "Bytes of heap objects.", "/memory/classes/heap/objects:bytes"},
+		{"go_memstats_alloc_bytes_total", counter, "Bytes of heap objects ever allocated.", "/gc/heap/allocs:bytes"},
+		{"go_memstats_frees_total", counter, "Heap objects ever freed.", "/gc/heap/frees:objects /gc/heap/tiny/allocs:objects"},
+		{"go_memstats_heap_idle_bytes", gauge, "Bytes of the heap without objects.", "/memory/classes/heap/free:bytes /memory/classes/heap/released:bytes"},
+		{"go_memstats_heap_inuse_bytes", gauge, "Bytes of the heap's parts that have objects.", "/memory/classes/heap/objects:bytes /memory/classes/heap/unused:bytes"},
+		{"go_memstats_heap_objects", gauge, "Heap objects that exist.", "/gc/heap/objects:objects"},
+		{"go_memstats_heap_released_bytes", gauge, "Bytes of the heap that the system has back.", "/memory/classes/heap/released:bytes"},
+		{"go_memstats_mallocs_total", counter, "Heap objects ever allocated.", "/gc/heap/allocs:objects /gc/heap/tiny/allocs:objects"},
+		{"go_memstats_next_gc_bytes", gauge, "Size of the heap at which the next collection is due.", "/gc/heap/goal:bytes"},
+		{"go_memstats_stack_inuse_bytes", gauge, "Bytes of goroutines' stacks.", "/memory/classes/heap/stacks:bytes"},
+		{"go_memstats_sys_bytes", gauge, "Bytes of memory that the runtime has from the system.", "/memory/classes/total:bytes"},
+		{"go_sched_gomaxprocs_threads", gauge, "Threads that run Go code at one time: GOMAXPROCS.", "/sched/gomaxprocs:threads"},
+		{"go_threads", gauge, "Threads of the system that the runtime has.", "/sched/threads/total:threads"},
+	} {
+		sources := strings.Fields(r.sources)
+		families = append(families, family{r.name, r.kind, r.help, nil, one(func() float64 { return runtimeSum(sources) })})
+	}
+	return families
+}
+
+// runtimeSum adds up metrics of the runtime; it is NaN if it has not all of them.
+func runtimeSum(names []string) float64 {
+	sum := 0.0
+	for _, name := range names {
+		s := []runtimemetrics.Sample{{Name: name}}
+		runtimemetrics.Read(s)
+		if s[0].Value.Kind() != runtimemetrics.KindUint64 {
+			return math.NaN()
+		}
+		sum += float64(s[0].Value.Uint64())
+	}
+	return sum
+}
+
+func collectorPauses(e *exposition) {
+	stats := debug.GCStats{PauseQuantiles: make([]time.Duration, 5)}
+	debug.ReadGCStats(&stats)
+	for i, quantile := range []string{"0", "0.25", "0.5", "0.75", "1"} {
+		e.line("", stats.PauseQuantiles[i].Seconds(), nil, "quantile", quantile)
+	}
+	e.line("_sum", stats.PauseTotal.Seconds(), nil, "", "")
+	e.line("_count", float64(stats.NumGC), nil, "", "")
+}
+
+// processFamilies describe the process as Linux sees it, under the names that
+// every program in Prometheus has. Elsewhere there is no /proc, and they are left
+// out: see proc(5).
+func processFamilies() []family {
+	const ticks = 100 // per second, of all clocks in /proc
+	start := procNumber("/proc/stat", "btime") + procStat(22)/ticks
+	return []family{
+		{"process_cpu_seconds_total", counter, "CPU time that the process has used.", nil, one(func() float64 { return (procStat(14) + procStat(15)) / ticks })},
+		{"process_max_fds", gauge, "File descriptors that the process may have open.", nil, one(func() float64 { return procNumber("/proc/self/limits", "Max open files") })},
+		{"process_open_fds", gauge, "File descriptors that are open.", nil, one(openFiles)},
+		{"process_resident_memory_bytes", gauge, "Memory of the process that is in RAM.", nil, one(func() float64 { return procStat(24) * float64(os.Getpagesize()) })},
+		{"process_start_time_seconds", gauge, "When the process was started.", nil, one(func() float64 { return start })},
+		{"process_virtual_memory_bytes", gauge, "Address space of the process.", nil, one(func() float64 { return procStat(23) })},
+	}
+}
+
+// procStat returns a field of /proc/self/stat, counted from 1 as in proc(5), or NaN.
+func procStat(field int) float64 {
+	stat, _ := os.ReadFile("/proc/self/stat")
+	// The second field is the program's name in parentheses, and may hold spaces.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < field-2 {
+		return math.NaN()
+	}
+	return number(fields[field-3])
+}
+
+// procNumber returns the first number of the line of a file that begins with name,
+// or NaN.
+func procNumber(file, name string) float64 {
+	text, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			return number(strings.Fields(rest + " -")[0])
+		}
+	}
+	return math.NaN()
+}
+
+func number(s string) float64 {
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return n
+}
+
+func openFiles() float64 {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return math.NaN()
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return math.NaN()
+	}
+	return float64(len(names) - 1) // this one is open for the count alone
+}
