@@ -32,7 +32,7 @@ import (
 )
 
 const (
-	// maxSeries bounds the label sets of one vec, at about 250 bytes each. 20,000 users
+	// maxSeries bounds the label sets of one vec, at about 200 bytes each. 20,000 users
 	// who each use a few buckets fit in; beyond, users and buckets become "other".
 	maxSeries = 1 << 18
 	// maxScrapes bounds the scrapes at one time: each sorts what it writes.

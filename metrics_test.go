@@ -47,7 +47,7 @@ func filledMetrics() *metrics {
 type parsedFamily struct {
 	kind    string
 	samples map[string]float64 // by name and labels, as written
-	names   []string           // of samples, in order, without labels
+	order   []string           // of the samples
 }
 
 var (
@@ -93,7 +93,7 @@ func parseExposition(t *testing.T, text string) map[string]parsedFamily {
 				t.Errorf("%s comes twice", line[1]+line[2])
 			}
 			f.samples[line[1]+line[2]] = value
-			f.names = append(f.names, line[1])
+			f.order = append(f.order, line[1]+line[2])
 			text = text[len(line[0]):]
 		}
 		if len(f.samples) == 0 {
@@ -290,6 +290,10 @@ func TestMetricsConcurrent(t *testing.T) {
 		want["s3proxy_sent_bytes_total"+owner+"}"] = 2 * workers * rounds / 10
 	}
 	wantSamples(t, m, want)
+	_, families := scraped(t, m)
+	if order := families["s3proxy_requests_total"].order; !slices.IsSorted(order) {
+		t.Errorf("the samples are not sorted: %q", order)
+	}
 }
 
 func TestMetricsAllocateNothing(t *testing.T) {
@@ -460,6 +464,11 @@ func TestMetricsProcess(t *testing.T) {
 	}
 	after := process()
 	runtime.KeepAlive(ballast)
+	for start := time.Now(); after["process_cpu_seconds_total"] == before["process_cpu_seconds_total"]; after = process() {
+		if time.Since(start) > 5*time.Second {
+			t.Fatal("no CPU time is counted")
+		}
+	}
 	if n := after["process_open_fds"] - before["process_open_fds"]; n < files/2 || n > files*3/2 {
 		t.Errorf("%v files more are open, want %d", n, files)
 	}
@@ -471,6 +480,9 @@ func TestMetricsProcess(t *testing.T) {
 	}
 	if n := after["go_memstats_alloc_bytes_total"] - before["go_memstats_alloc_bytes_total"]; n < 64<<20 {
 		t.Errorf("%v bytes allocated, want 64 MiB", n)
+	}
+	if n := before["process_cpu_seconds_total"]; n < 0 || n > 3600 {
+		t.Errorf("%v s of CPU time", n)
 	}
 	if age := time.Since(time.UnixMilli(int64(1000 * before["process_start_time_seconds"]))); age < -2*time.Second || age > time.Hour {
 		t.Errorf("the process was started %v ago", age)
