@@ -1,0 +1,507 @@
+package main
+
+// A client for Redis, and for what speaks its protocol as Valkey does. It can do
+// one thing: run a Lua script on one key, within redisDeadline. The protocol is
+// RESP2, https://redis.io/docs/latest/develop/reference/protocol-spec/, with one
+// command on a connection at a time:
+//
+//	→ *3\r\n$7\r\nEVALSHA\r\n…        an array of bulk strings
+//	← *4\r\n:1\r\n:99\r\n…            an array of integers
+//
+// A connection on which anything went wrong is closed: the reply that it still
+// owes would be taken for the answer to the next question.
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha1"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	redisDeadline    = 50 * time.Millisecond // for a script, with all it takes to get there
+	redisIdleTimeout = 30 * time.Second      // less than any server or firewall waits
+	maxRedisConns    = 64                    // in use at once; as many may be idle
+	maxRedirects     = 4
+	maxRoutes        = 16384   // keys whose node is remembered; a cluster has as many slots
+	maxReplySize     = 4 << 10 // bytes
+	maxReplyDepth    = 4       // arrays in arrays
+)
+
+var (
+	errRedisClosed = errors.New("the client is closed")
+	errRedisBusy   = fmt.Errorf("%d calls were under way, none of which ended in time", maxRedisConns)
+	errRedisReply  = errors.New("the reply is not RESP2, or too large")
+	errRedisScript = errors.New("the script's reply is not what it returns")
+)
+
+// A redisServer is where the store is and how to log in, out of a URL.
+type redisServer struct {
+	addr     string // host:port
+	tls      bool
+	user     string // "" is the default user
+	password string // "": no AUTH is sent
+	db       int
+}
+
+// String has no secret, so that a server may be printed.
+func (r redisServer) String() string { return r.addr }
+
+// parseRedisURL takes redis://[[user]:password@]host[:port][/db], and rediss://
+// for TLS. The port is 6379 unless given, the db 0. No error quotes the URL.
+func parseRedisURL(s string) (redisServer, error) {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Hostname() == "" || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return redisServer{}, errors.New("want an address like redis://:password@host:6379/0, or rediss:// for TLS; percent-encode what is not a letter or digit in a password")
+	}
+	server := redisServer{tls: u.Scheme == "rediss", user: u.User.Username()}
+	server.password, _ = u.User.Password()
+	if server.user != "" && server.password == "" {
+		return redisServer{}, errors.New("has a user but no password; a password alone is written :password@host")
+	}
+	port := u.Port()
+	if port == "" {
+		port = "6379"
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return redisServer{}, errors.New("the port is not between 1 and 65535")
+	}
+	server.addr = net.JoinHostPort(u.Hostname(), port)
+	if path := strings.TrimPrefix(u.Path, "/"); path != "" {
+		db, err := strconv.ParseUint(path, 10, 31)
+		if err != nil {
+			return redisServer{}, errors.New("what follows the host is the number of a database, like /0")
+		}
+		server.db = int(db)
+	}
+	return server, nil
+}
+
+// A redisScript is a Lua script and the name the server has for it.
+type redisScript struct{ text, sha string }
+
+func newRedisScript(text string) *redisScript {
+	sum := sha1.Sum([]byte(text))
+	return &redisScript{text, hex.EncodeToString(sum[:])}
+}
+
+// A redisStore runs scripts on a server, or on the cluster it belongs to. It may
+// be used by several goroutines at once.
+type redisStore struct {
+	server redisServer
+	dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+	tls    *tls.Config   // but for the server's name; nil without TLS
+	inUse  chan struct{} // holds a token for each connection in use
+	closed chan struct{} // closed by close
+
+	mu     sync.Mutex        // guards the rest
+	idle   []*redisConn      // to any node, the one used last at the end
+	routes map[string]string // the node of a key, if it is not server.addr
+}
+
+// newRedisStore returns a store. Nothing is dialed before the first eval.
+func newRedisStore(server redisServer) *redisStore {
+	s := &redisStore{
+		server: server,
+		dialer: new(net.Dialer).DialContext,
+		inUse:  make(chan struct{}, maxRedisConns),
+		closed: make(chan struct{}),
+		routes: map[string]string{},
+	}
+	if server.tls { // a session that is resumed saves time, of which there is little
+		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64)}
+	}
+	return s
+}
+
+// close ends the store, once. Calls under way are answered; later ones fail with
+// errRedisClosed.
+func (s *redisStore) close() {
+	close(s.closed)
+	s.forget()
+}
+
+func (s *redisStore) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// eval runs a script on a key and returns the integers it replies with, so many
+// as results has room for. It returns within redisDeadline, whatever the server
+// does. A script that failed may have been run.
+//
+// In a cluster a node that does not have the key says who does: with MOVED for
+// good, with ASK for this time, while the key is being moved
+// (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
+func (s *redisStore) eval(script *redisScript, key string, args []string, results []int64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), redisDeadline)
+	defer cancel()
+	addr, asking := s.route(key), false
+	for range maxRedirects + 1 {
+		err := s.evalAt(ctx, addr, asking, script, key, args, results)
+		var refusal redisError
+		if !errors.As(err, &refusal) || !refusal.redirects() {
+			return err
+		}
+		if addr, err = refusal.target(addr); err != nil {
+			return err
+		}
+		if asking = refusal.code == "ASK"; !asking {
+			s.learn(key, addr)
+		}
+	}
+	return errors.New("the nodes of the cluster refer to each other in a circle")
+}
+
+func (s *redisStore) evalAt(ctx context.Context, addr string, asking bool, script *redisScript, key string, args []string, results []int64) error {
+	c, err := s.get(ctx, addr)
+	if err != nil {
+		return err
+	}
+	err = c.eval(asking, "EVALSHA", script.sha, key, args, results)
+	var refusal redisError
+	if errors.As(err, &refusal) && refusal.code == "NOSCRIPT" { // it has it from now on
+		err = c.eval(asking, "EVAL", script.text, key, args, results)
+	}
+	s.put(c, err == nil || errors.As(err, &refusal) && refusal.redirects())
+	return err
+}
+
+// route returns the node to ask for a key.
+func (s *redisStore) route(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addr := s.routes[key]; addr != "" {
+		return addr
+	}
+	return s.server.addr
+}
+
+func (s *redisStore) learn(key, addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.routes) >= maxRoutes {
+		clear(s.routes) // they are learned again with a redirect each
+	}
+	s.routes[key] = addr
+}
+
+// forget closes the idle connections and drops the routes: after a failure
+// neither can be trusted.
+func (s *redisStore) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.idle {
+		c.Close()
+	}
+	s.idle = nil
+	clear(s.routes)
+}
+
+// get returns a connection to a node, a new one if none is idle. It must be given
+// back with put.
+func (s *redisStore) get(ctx context.Context, addr string) (*redisConn, error) {
+	if s.isClosed() {
+		return nil, errRedisClosed
+	}
+	select {
+	case s.inUse <- struct{}{}:
+	case <-ctx.Done():
+		return nil, errRedisBusy
+	}
+	for c := s.pop(addr); c != nil; c = s.pop(addr) {
+		if time.Since(c.since) < redisIdleTimeout && silent(c.raw) {
+			c.begin(ctx)
+			return c, nil
+		}
+		c.Close()
+	}
+	c, err := s.dial(ctx, addr)
+	if err != nil {
+		<-s.inUse
+	}
+	return c, err
+}
+
+func (s *redisStore) pop(addr string) *redisConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.idle) - 1; i >= 0; i-- {
+		if c := s.idle[i]; c.addr == addr {
+			s.idle = append(s.idle[:i], s.idle[i+1:]...)
+			return c
+		}
+	}
+	return nil
+}
+
+// put ends the use of a connection. It is kept if the caller says that it owes no
+// reply; what was idle for too long, or is one too many, is closed.
+func (s *redisStore) put(c *redisConn, keep bool) {
+	defer func() { <-s.inUse }()
+	c.since = time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !keep || s.isClosed() {
+		c.Close()
+		return
+	}
+	s.idle = append(s.idle, c)
+	for len(s.idle) > maxRedisConns || c.since.Sub(s.idle[0].since) >= redisIdleTimeout {
+		s.idle[0].Close()
+		s.idle = append(s.idle[:0], s.idle[1:]...)
+	}
+}
+
+// dial opens a connection and logs in.
+func (s *redisStore) dial(ctx context.Context, addr string) (*redisConn, error) {
+	raw, err := s.dialer(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &redisConn{Conn: raw, raw: raw, addr: addr}
+	if s.tls != nil {
+		config := s.tls.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+		secure := tls.Client(raw, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		c.Conn = secure
+	}
+	c.limited.R = c.Conn
+	c.reader = bufio.NewReaderSize(&c.limited, maxReplySize)
+	c.begin(ctx)
+	if err := c.login(s.server); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// A redisConn is a connection to a node, for one command at a time.
+type redisConn struct {
+	net.Conn
+	raw     net.Conn // what Conn is, or speaks TLS on
+	addr    string
+	limited io.LimitedReader // to the rest of maxReplySize
+	reader  *bufio.Reader
+	command []byte
+	since   time.Time // idle since
+}
+
+// Close ends the connection without the goodbye of TLS, which might have to wait.
+func (c *redisConn) Close() error { return c.raw.Close() }
+
+// begin sets the deadline for all that follows.
+func (c *redisConn) begin(ctx context.Context) {
+	deadline, _ := ctx.Deadline()
+	c.SetDeadline(deadline)
+}
+
+// login sends AUTH and SELECT, as far as they are needed. A server that does not
+// know AUTH quotes its arguments, so nothing but the code of a refusal is passed on.
+func (c *redisConn) login(server redisServer) error {
+	if server.password != "" {
+		auth := []string{"AUTH", server.password}
+		if server.user != "" {
+			auth = []string{"AUTH", server.user, server.password}
+		}
+		if _, err := c.do(auth...); err != nil {
+			var refusal redisError
+			if errors.As(err, &refusal) {
+				return fmt.Errorf("the server refuses the user or the password (%s)", refusal.code)
+			}
+			return err
+		}
+	}
+	if server.db != 0 {
+		if _, err := c.do("SELECT", strconv.Itoa(server.db)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eval sends EVALSHA or EVAL with the script as it wants it. ASKING holds for one
+// command.
+func (c *redisConn) eval(asking bool, command, script, key string, args []string, results []int64) error {
+	if asking {
+		if _, err := c.do("ASKING"); err != nil {
+			return err
+		}
+	}
+	reply, err := c.do(append([]string{command, script, "1", key}, args...)...)
+	if err != nil {
+		return err
+	}
+	if len(reply.list) != len(results) {
+		return errRedisScript
+	}
+	for i, element := range reply.list {
+		if element.kind != ':' {
+			return errRedisScript
+		}
+		results[i] = element.number
+	}
+	return nil
+}
+
+// do sends a command and reads its reply. An error reply is a redisError. After
+// any other error the connection is of no use.
+func (c *redisConn) do(args ...string) (redisReply, error) {
+	c.command = appendCommand(c.command[:0], args)
+	if _, err := c.Write(c.command); err != nil {
+		return redisReply{}, err
+	}
+	c.limited.N = maxReplySize
+	reply, err := readReply(c.reader, maxReplyDepth)
+	switch {
+	case c.limited.N == 0 || err == nil && c.reader.Buffered() > 0: // more than was asked for
+		return redisReply{}, errRedisReply
+	case err != nil:
+		return redisReply{}, err
+	case reply.kind == '-':
+		return redisReply{}, newRedisError(reply.text)
+	}
+	return reply, nil
+}
+
+// appendCommand appends a command: an array of bulk strings.
+func appendCommand(b []byte, args []string) []byte {
+	b = append(b, '*')
+	b = strconv.AppendInt(b, int64(len(args)), 10)
+	for _, arg := range args {
+		b = append(b, "\r\n$"...)
+		b = strconv.AppendInt(b, int64(len(arg)), 10)
+		b = append(b, "\r\n"...)
+		b = append(b, arg...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// A redisReply is a value of RESP2. A null string or array has the kind '_'.
+type redisReply struct {
+	kind   byte // '+' string, '-' error, ':' integer, '$' bulk string, '*' array
+	text   string
+	number int64
+	list   []redisReply
+}
+
+// readReply reads
+//
+//	reply  = "+" text CRLF | "-" text CRLF | ":" int CRLF
+//	       | "$" length CRLF bytes CRLF | "$-1" CRLF
+//	       | "*" length CRLF reply…     | "*-1" CRLF
+//
+// with so many arrays in one another as depth says. Lengths are of at most
+// maxReplySize; the caller bounds the whole. Less than a reply is
+// io.ErrUnexpectedEOF.
+func readReply(r *bufio.Reader, depth int) (redisReply, error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return redisReply{}, noEOF(err)
+	}
+	text, ok := strings.CutSuffix(string(line), "\r\n")
+	if !ok || text == "" || strings.Contains(text, "\r") {
+		return redisReply{}, errRedisReply
+	}
+	kind, text := text[0], text[1:]
+	if kind == '+' || kind == '-' {
+		return redisReply{kind: kind, text: text}, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil:
+		return redisReply{}, errRedisReply
+	case kind == ':':
+		return redisReply{kind: kind, number: n}, nil
+	case kind != '$' && kind != '*' || n < -1 || n > maxReplySize:
+		return redisReply{}, errRedisReply
+	case n == -1:
+		return redisReply{kind: '_'}, nil
+	case kind == '$':
+		return readBulk(r, int(n))
+	}
+	return readArray(r, int(n), depth)
+}
+
+func readBulk(r *bufio.Reader, n int) (redisReply, error) {
+	b := make([]byte, n+2)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return redisReply{}, noEOF(err)
+	}
+	if string(b[n:]) != "\r\n" {
+		return redisReply{}, errRedisReply
+	}
+	return redisReply{kind: '$', text: string(b[:n])}, nil
+}
+
+func readArray(r *bufio.Reader, n, depth int) (redisReply, error) {
+	if depth == 0 {
+		return redisReply{}, errRedisReply
+	}
+	reply := redisReply{kind: '*'}
+	for range n { // what is announced takes no room before it is there
+		element, err := readReply(r, depth-1)
+		if err != nil {
+			return redisReply{}, err
+		}
+		reply.list = append(reply.list, element)
+	}
+	return reply, nil
+}
+
+// A redisError is an error reply: a code in capitals, and what people are told.
+type redisError struct{ code, text string }
+
+func newRedisError(text string) redisError {
+	code, _, _ := strings.Cut(text, " ")
+	for i := range len(code) {
+		if code[i] < 'A' || code[i] > 'Z' {
+			code = "ERR"
+			break
+		}
+	}
+	return redisError{code, text}
+}
+
+func (e redisError) Error() string { return "the server says: " + shortened(e.text, 200) }
+
+func (e redisError) redirects() bool { return e.code == "MOVED" || e.code == "ASK" }
+
+// target reads "MOVED 3999 127.0.0.1:6381". Without a host it is the one of the
+// node that was asked. A host of IPv6 stands without brackets.
+func (e redisError) target(asked string) (string, error) {
+	fields := strings.Fields(e.text)
+	if len(fields) != 3 {
+		return "", errRedisReply
+	}
+	colon := strings.LastIndexByte(fields[2], ':')
+	if colon < 0 {
+		return "", errRedisReply
+	}
+	host, port := strings.Trim(fields[2][:colon], "[]"), fields[2][colon+1:]
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", errRedisReply
+	}
+	if host == "" {
+		host, _, _ = net.SplitHostPort(asked)
+	}
+	return net.JoinHostPort(host, port), nil
+}

@@ -1,0 +1,207 @@
+package main
+
+// The limiter that many gateways share: the same sliding window, kept in Redis as
+// a list of instants by the server's clock. A script runs by itself there, so
+// that no two gateways see the same room in a window.
+//
+// It never stands in the way. When the server fails to answer once, in
+// redisDeadline, the limiter of this process decides from then on, at once, and
+// in the background the server is tried until it answers again.
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	firstProbe = 100 * time.Millisecond // more than redisDeadline: no call from before the failure is under way
+	maxProbe   = time.Second            // twice the wait after each probe, up to this
+	steady     = 10 * time.Second       // a server that fails sooner than this after its return is waited for longer
+)
+
+// windowScript does what window.admit does. It takes a limit, in requests, and
+// its window, in microseconds, and returns
+//
+//	1 if admitted, or 0
+//	how many more would be admitted now
+//	the microseconds until the oldest instant leaves
+//	the microseconds until the next request would be admitted; 0 if admitted
+//
+// A list takes 11 bytes for an instant where a sorted set takes a hundred, and
+// has room for two in one microsecond. It is in order, as a clock that steps back
+// stands still; instants more than a window ahead are of a clock that was wrong,
+// and would lock the user out until then, so they are dropped. What has left is
+// found by doubling and halving: a million instants that leave at once must not
+// hold up the server. Numbers are written with %.0f, as Lua's own way has only 14
+// digits. A limit that was lowered leaves more instants than it admits: the next
+// request waits for all that are too many.
+var windowScript = newRedisScript(`
+local key, limit, window = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
+
+local function instant(i)
+	return tonumber(redis.call('LINDEX', key, i))
+end
+
+local count = redis.call('LLEN', key)
+if count > 0 and instant(-1) > clock + window then
+	redis.call('DEL', key)
+	count = 0
+end
+local now = clock
+if count > 0 then
+	now = math.max(now, instant(-1))
+end
+
+local function left(i)
+	return instant(i) + window <= now
+end
+
+if count > 0 and left(0) then
+	local last, stays = 0, 1
+	while stays < count and left(stays) do
+		last, stays = stays, stays * 2
+	end
+	stays = math.min(stays, count)
+	while stays - last > 1 do
+		local middle = math.floor((last + stays) / 2)
+		if left(middle) then last = middle else stays = middle end
+	end
+	redis.call('LTRIM', key, stays, -1)
+	count = count - stays
+end
+
+if count >= limit then
+	return {0, 0, instant(0) + window - now, instant(count - limit) + window - now}
+end
+redis.call('RPUSH', key, string.format('%.0f', now))
+redis.call('PEXPIRE', key, string.format('%.0f', math.ceil((now + window - clock) / 1000) + 1))
+return {1, limit - count - 1, instant(0) + window - now, 0}
+`)
+
+// windowKey is where the window of a user is. What is in braces chooses the node
+// of a cluster, so the key of the probe is on the same one.
+func windowKey(name string) string { return "s3proxy:limit:{" + name + "}" }
+
+// A sharedLimiter decides as all gateways before the same store do together. It
+// may be used by several goroutines at once.
+type sharedLimiter struct {
+	*sharedWindows
+	local  *limiter
+	limits map[string]limit
+}
+
+// newSharedLimiter returns a limiter over a store. The local one, for the same
+// limits, decides when the store does not.
+func newSharedLimiter(store *redisStore, local *limiter, limits map[string]limit, log *slog.Logger) *sharedLimiter {
+	return &sharedLimiter{&sharedWindows{store: store, log: log}, local, limits}
+}
+
+// with returns a limiter with other limits over the same store: what is known of
+// the store survives.
+func (s *sharedLimiter) with(local *limiter, limits map[string]limit) *sharedLimiter {
+	return &sharedLimiter{s.sharedWindows, local, limits}
+}
+
+// allow decides on a request of name at the instant now, within redisDeadline. It
+// takes no context: that a client goes away must not break a connection to the
+// store, nor be taken for the store's failure.
+//
+// The local limiter is told of what the store admits. So a store that goes away
+// does not give anybody a new window here.
+func (s *sharedLimiter) allow(name string, now time.Time) decision {
+	limit := s.limits[name]
+	if limit.requests <= 0 {
+		return decision{admitted: true}
+	}
+	if s.down.Load() {
+		return s.local.allow(name, now)
+	}
+	s.calls.Add(1)
+	d, err := s.admit(windowKey(name), limit, now)
+	if err != nil {
+		s.failed(name, err)
+		return s.local.allow(name, now)
+	}
+	if d.admitted {
+		s.local.allow(name, now)
+	}
+	return d
+}
+
+// sharedWindows are the windows in a store, and whether it can be relied on.
+type sharedWindows struct {
+	store    *redisStore
+	log      *slog.Logger
+	calls    atomic.Uint64 // decisions asked of the store
+	failures atomic.Uint64 // of them, those it did not make
+	down     atomic.Bool   // the store is not asked, but by the one goroutine of probe
+
+	// Both belong to whoever changes down.
+	wait time.Duration // before the last probe
+	back time.Time     // when the store was found to answer again
+}
+
+// healthy reports whether the store is asked.
+func (w *sharedWindows) healthy() bool { return !w.down.Load() }
+
+// admit asks the store. Its reply is in time from now on, so the two clocks need
+// not agree.
+func (w *sharedWindows) admit(key string, limit limit, now time.Time) (decision, error) {
+	window := limit.window.Microseconds()
+	var r [4]int64
+	args := []string{strconv.Itoa(limit.requests), strconv.FormatInt(window, 10)}
+	if err := w.store.eval(windowScript, key, args, r[:]); err != nil {
+		return decision{}, err
+	}
+	admitted, remaining, reset, retry := r[0], r[1], r[2], r[3]
+	if admitted>>1 != 0 || remaining < 0 || remaining >= int64(limit.requests) || reset <= 0 || reset > window || retry < 0 || retry > window {
+		return decision{}, fmt.Errorf("%w: %v", errRedisScript, r)
+	}
+	return decision{
+		admitted:   admitted == 1,
+		limit:      limit.requests,
+		remaining:  int(remaining),
+		reset:      now.Add(time.Duration(reset) * time.Microsecond),
+		retryAfter: time.Duration(retry) * time.Microsecond,
+	}, nil
+}
+
+// failed makes the local limiter decide from now on, and has the store probed.
+// Of many calls that fail at once, the first one does.
+func (w *sharedWindows) failed(name string, err error) {
+	w.failures.Add(1)
+	if w.store.isClosed() || !w.down.CompareAndSwap(false, true) {
+		return
+	}
+	w.store.forget()
+	w.log.Warn("the shared limiter does not answer: each gateway limits by itself", "store", w.store.server.addr, "cause", err.Error())
+	wait := firstProbe
+	if !w.back.IsZero() && time.Since(w.back) < steady {
+		wait = min(2*w.wait, maxProbe)
+	}
+	go w.probe(name, wait)
+}
+
+// probe asks for a window of a millisecond, next to the one that could not be
+// asked for, until it gets an answer: from the same node, by the same script, with
+// the same right to write. It ends with the store.
+func (w *sharedWindows) probe(name string, wait time.Duration) {
+	for ; ; wait = min(2*wait, maxProbe) {
+		select {
+		case <-w.store.closed:
+			return
+		case <-time.After(wait):
+		}
+		if _, err := w.admit(windowKey(name)+":probe", limit{1, time.Millisecond}, time.Now()); err == nil {
+			break
+		}
+	}
+	w.wait, w.back = wait, time.Now()
+	w.log.Info("the shared limiter answers again", "store", w.store.server.addr)
+	w.down.Store(false)
+}
