@@ -273,7 +273,7 @@ func (s *redisStore) dial(ctx context.Context, addr string) (*redisConn, error) 
 	if err != nil {
 		return nil, err
 	}
-	c := &redisConn{Conn: raw, raw: raw, addr: addr}
+	conn := raw
 	if s.tls != nil {
 		config := s.tls.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)
@@ -282,10 +282,9 @@ func (s *redisStore) dial(ctx context.Context, addr string) (*redisConn, error) 
 			raw.Close()
 			return nil, err
 		}
-		c.Conn = secure
+		conn = secure
 	}
-	c.limited.R = c.Conn
-	c.reader = bufio.NewReaderSize(&c.limited, maxReplySize)
+	c := newRedisConn(conn, raw, addr)
 	c.begin(ctx)
 	if err := c.login(s.server); err != nil {
 		c.Close()
@@ -303,6 +302,12 @@ type redisConn struct {
 	reader  *bufio.Reader
 	command []byte
 	since   time.Time // idle since
+}
+
+func newRedisConn(conn, raw net.Conn, addr string) *redisConn {
+	c := &redisConn{Conn: conn, raw: raw, addr: addr, limited: io.LimitedReader{R: conn}}
+	c.reader = bufio.NewReaderSize(&c.limited, maxReplySize)
+	return c
 }
 
 // Close ends the connection without the goodbye of TLS, which might have to wait.
