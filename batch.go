@@ -9,11 +9,8 @@ import (
 	"bytes"
 	"crypto/md5"
 	"encoding/base64"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -44,7 +41,7 @@ func (g *gateway) deleteObjects(x *exchange) *apiError {
 			continue
 		}
 		doc.children[i].children = slices.DeleteFunc(e.children, func(m element) bool { // which is none
-			return m.name == "VersionId" && m.text == ""
+			return m.name == "VersionId" && len(m.text) == 0
 		})
 		if err := checkKey(e.child("Key"), g.config.nestedKeys); err != nil {
 			return newError("InvalidRequest", fmt.Sprintf("%v (%q)", err, shortened(e.child("Key"), 64)))
@@ -69,10 +66,6 @@ func (g *gateway) deleteObjects(x *exchange) *apiError {
 	return g.stream(x, out)
 }
 
-// surrogate matches references for which encoding/xml puts U+FFFD, which is a
-// character that keys may have.
-var surrogate = regexp.MustCompile(`(?i)&#(x0*d[89a-f][0-9a-f]{2}|0*(5529[6-9]|55[3-9][0-9]{2}|56[0-9]{3}|57[0-2][0-9]{2}|573[0-3][0-9]|5734[0-3]));`)
-
 // deleteMembers are the elements of an Object, each of which may be there once.
 var deleteMembers = set("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 
@@ -80,16 +73,13 @@ var deleteMembers = set("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 // second root, no other namespace, no element that S3 does not have. The error is
 // for the client.
 func parseDelete(body []byte) (element, error) {
-	if surrogate.Match(body) {
-		return element{}, errors.New("a reference to a surrogate, which is no character")
-	}
-	d := newDocumentReader(bytes.NewReader(body))
-	d.namespaces = []string{"", s3Namespace}
-	doc, err := d.read("Delete")
+	scanner := newScanner(bytes.NewReader(body))
+	scanner.namespaces = []string{"", s3Namespace}
+	doc, err := scanner.document("Delete")
 	if err != nil {
 		return doc, err
 	}
-	if err := d.ends(); err != nil {
+	if err := scanner.ends(); err != nil {
 		return doc, err
 	}
 	objects := 0
@@ -123,25 +113,4 @@ func checkMembers(object element) error {
 		return errors.New("an Object without a Key")
 	}
 	return nil
-}
-
-// ends returns an error if anything but white space and comments follows.
-func (d *documentReader) ends() error {
-	for {
-		token, err := d.next()
-		switch t := token.(type) {
-		case nil:
-			if err == io.EOF {
-				return nil
-			}
-			return err
-		case xml.CharData:
-			if strings.TrimSpace(string(t)) != "" {
-				return errors.New("text after the document")
-			}
-		case xml.Comment:
-		default:
-			return errors.New("something after the document")
-		}
-	}
 }

@@ -6,7 +6,6 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
 import (
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -244,17 +243,15 @@ func (g *gateway) copyTags(x *exchange, src source, source, out http.Header) *ap
 		return refusal
 	}
 	defer resp.Body.Close()
-	var doc struct {
-		TagSet struct {
-			Tag []struct{ Key, Value string }
-		}
-	}
-	if err := xml.NewDecoder(io.LimitReader(resp.Body, maxErrorDocument)).Decode(&doc); err != nil {
+	doc, err := parseDocument(io.LimitReader(resp.Body, maxErrorDocument), "Tagging")
+	if err != nil {
 		return badGateway(err)
 	}
 	var tags []parameter
-	for _, tag := range doc.TagSet.Tag {
-		tags = append(tags, parameter{tag.Key, tag.Value})
+	for _, set := range doc.children {
+		for _, tag := range set.children {
+			tags = append(tags, parameter{tag.child("Key"), tag.child("Value")})
+		}
 	}
 	out["X-Amz-Tagging"] = []string{canonicalQuery(tags)}
 	return nil

@@ -144,7 +144,7 @@ func (g *gateway) listPage(x *exchange, query []parameter, root string) *apiErro
 		case "EncodingType":
 			continue
 		case "Name", "Bucket":
-			e.text = x.target.bucket
+			e.text = []byte(x.target.bucket)
 		case "Contents", "CommonPrefixes":
 			count++
 		}
@@ -179,7 +179,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	b = appendElement(b, "Name", x.target.bucket)
 	for _, name := range []string{"Prefix", "Marker", "Delimiter"} {
 		if value := get(x.query, strings.ToLower(name)); value != "" || name != "Delimiter" {
-			b = appendTree(b, element{name: name, text: value}, encodeURL)
+			b = appendTree(b, element{name: name, text: []byte(value)}, encodeURL)
 		}
 	}
 	if encodeURL {

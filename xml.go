@@ -1,18 +1,16 @@
 package main
 
-// S3's documents: errors and lists. They are read with encoding/xml, within
-// bounds, and written by hand: nothing of a backend's document is passed on
-// that was not parsed first, and encoding/xml would turn a control character in
-// a key into U+FFFD, which is another key.
+// S3's documents: errors and lists. They are read by a scanner, within bounds,
+// and written anew: nothing of a backend's document is passed on that was not
+// parsed first. encoding/xml would write a control character in a key as U+FFFD,
+// which is another key.
 
 import (
-	"encoding/xml"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -24,10 +22,6 @@ const (
 	s3TimeFormat = "2006-01-02T15:04:05.000Z"
 
 	maxErrorDocument = 64 << 10 // bytes; S3's errors have less than 2 KiB
-	maxListDocument  = 16 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, have 3 MiB
-	maxToken         = 64 << 10 // bytes of a tag or a text
-	maxListDepth     = 5        // ListBucketResult/Contents/Owner/ID is 4
-	maxListMembers   = 10_000   // elements in one page; S3 sends at most 1,000 entries
 )
 
 // An apiError is an answer that is not a success. Code is S3's where S3 has
@@ -175,19 +169,17 @@ func codeForStatus(status int) string {
 // parseErrorCode returns the code of an error document, or "" if there is none
 // that looks like one.
 func parseErrorCode(body io.Reader) string {
-	var doc struct {
-		XMLName xml.Name `xml:"Error"`
-		Code    string
-	}
-	if xml.NewDecoder(io.LimitReader(body, maxErrorDocument)).Decode(&doc) != nil || len(doc.Code) > 64 {
+	doc, err := parseDocument(io.LimitReader(body, maxErrorDocument), "Error")
+	code := doc.child("Code")
+	if err != nil || len(code) > 64 {
 		return ""
 	}
-	for i := range len(doc.Code) {
-		if c := doc.Code[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
+	for i := range len(code) {
+		if c := code[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
 			return ""
 		}
 	}
-	return doc.Code
+	return code
 }
 
 // appendErrorXML appends S3's error document.
@@ -200,47 +192,11 @@ func appendErrorXML(b []byte, e *apiError, resource, requestID string) []byte {
 	return append(b, "</Error>"...)
 }
 
-// An element of a document: one with text, or one with children.
-type element struct {
-	name     string
-	text     string
-	children []element
-}
-
-// child returns the text of the first child of a name, or "".
-func (e element) child(name string) string {
-	for _, c := range e.children {
-		if c.name == name {
-			return c.text
-		}
-	}
-	return ""
-}
-
 // parseDocument reads a document with the given root element, or any if that is
-// empty, and nothing after it. An answer that was cut, is not XML, or is larger or deeper than a list
-// has a reason to be, is an error.
+// empty. An answer that was cut, is not XML, or is larger or deeper than a list
+// has a reason to be, is an error. What follows the document is not looked at.
 func parseDocument(r io.Reader, root string) (element, error) {
-	return newDocumentReader(r).read(root)
-}
-
-type documentReader struct {
-	input      *meteredReader
-	xml        *xml.Decoder
-	namespaces []string // that elements may have; nil: any
-	members    int
-}
-
-func newDocumentReader(r io.Reader) *documentReader {
-	input := &meteredReader{source: r, document: maxListDocument}
-	return &documentReader{input: input, xml: xml.NewDecoder(input)}
-}
-
-// next returns the next token, of bounded size: xml.Decoder itself would hold a
-// tag with a million attributes.
-func (d *documentReader) next() (xml.Token, error) {
-	d.input.token = maxToken
-	return d.xml.Token()
+	return newScanner(r).document(root)
 }
 
 // A meteredReader fails when a token, or the whole document, is too large.
@@ -264,87 +220,25 @@ func (m *meteredReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (d *documentReader) read(root string) (element, error) {
-	for {
-		token, err := d.next()
-		if err != nil {
-			return element{}, fmt.Errorf("want a document %s: %w", root, noEOF(err))
-		}
-		switch t := token.(type) {
-		case xml.Directive:
-			return element{}, fmt.Errorf("a document type is not allowed")
-		case xml.StartElement:
-			if root != "" && t.Name.Local != root || !d.knows(t.Name.Space) {
-				return element{}, fmt.Errorf("want a document %s, have %q", root, shortened(t.Name.Local, 64))
-			}
-			return d.element(t.Name.Local, 1)
-		}
-	}
-}
-
-func (d *documentReader) knows(namespace string) bool {
-	return d.namespaces == nil || slices.Contains(d.namespaces, namespace)
-}
-
-// element reads to the end of the element whose start was read.
-func (d *documentReader) element(name string, depth int) (element, error) {
-	e := element{name: name}
-	if d.members++; depth > maxListDepth || d.members > maxListMembers*16 {
-		return e, fmt.Errorf("a document deeper or longer than a list is")
-	}
-	var text []byte
-	for {
-		token, err := d.next()
-		if err != nil {
-			return e, noEOF(err)
-		}
-		switch t := token.(type) {
-		case xml.Directive:
-			return e, fmt.Errorf("a document type is not allowed")
-		case xml.StartElement:
-			if !d.knows(t.Name.Space) {
-				return e, fmt.Errorf("an element %q of another namespace", shortened(t.Name.Local, 64))
-			}
-			child, err := d.element(t.Name.Local, depth+1)
-			if err != nil {
-				return e, err
-			}
-			e.children = append(e.children, child)
-		case xml.CharData:
-			text = append(text, t...)
-		case xml.EndElement:
-			if len(e.children) == 0 {
-				e.text = string(text)
-			}
-			return e, nil
-		}
-	}
-}
-
-// noEOF keeps the end of the input from being taken for the end of a document.
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// urlEncoded names the elements that encoding-type=url encodes.
+// urlEncoded reports whether encoding-type=url encodes the text of an element.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
-var urlEncoded = map[string]bool{
-	"Key": true, "Prefix": true, "Delimiter": true, "Marker": true, "NextMarker": true,
-	"StartAfter": true, "KeyMarker": true, "NextKeyMarker": true,
+func urlEncoded(name string) bool {
+	switch name {
+	case "Key", "Prefix", "Delimiter", "Marker", "NextMarker", "StartAfter", "KeyMarker", "NextKeyMarker":
+		return true
+	}
+	return false
 }
 
 // decodeKeys undoes encoding-type=url below e. Servers differ in whether a
 // space is "+" or "%20"; all write a plus sign as "%2B".
 func (e *element) decodeKeys() error {
-	if urlEncoded[e.name] && len(e.children) == 0 {
-		text, err := url.QueryUnescape(e.text)
+	if urlEncoded(e.name) && (bytes.IndexByte(e.text, '%') >= 0 || bytes.IndexByte(e.text, '+') >= 0) {
+		text, err := url.QueryUnescape(string(e.text))
 		if err != nil {
 			return fmt.Errorf("element %s: %w", e.name, err)
 		}
-		e.text = text
+		e.text = []byte(text)
 	}
 	for i := range e.children {
 		if err := e.children[i].decodeKeys(); err != nil {
@@ -364,10 +258,10 @@ func appendTree(b []byte, e element, encodeURL bool) []byte {
 			b = appendTree(b, c, encodeURL)
 		}
 		return append(append(append(b, "</"...), e.name...), '>')
-	case encodeURL && urlEncoded[e.name]:
-		return appendElement(b, e.name, uriEncode(e.text, false))
-	case e.name == "LastModified":
-		return appendElement(b, e.name, s3Time(e.text))
+	case encodeURL && urlEncoded(e.name):
+		return appendElement(b, e.name, uriEncode(string(e.text), false))
+	case e.name == "LastModified" && !hasMilliseconds(e.text):
+		return appendElement(b, e.name, s3Time(string(e.text)))
 	}
 	return appendElement(b, e.name, e.text)
 }
@@ -382,38 +276,50 @@ func s3Time(s string) string {
 	return t.UTC().Format(s3TimeFormat)
 }
 
-func appendElement(b []byte, name, text string) []byte {
+// hasMilliseconds reports whether an instant, if it is one, has the form that
+// s3Time gives it.
+func hasMilliseconds(s []byte) bool {
+	return len(s) == len(s3TimeFormat) && s[len("2006-01-02T15:04:05")] == '.' && s[len(s)-1] == 'Z'
+}
+
+func appendElement[T string | []byte](b []byte, name string, text T) []byte {
 	b = append(append(append(b, '<'), name...), '>')
 	b = appendText(b, text)
 	return append(append(append(b, "</"...), name...), '>')
 }
 
+// written are the references that ASCII characters are written as, if they are
+// not written as they are.
+var written = func() (w [utf8.RuneSelf]string) {
+	for c := range ' ' {
+		w[c] = fmt.Sprintf("&#x%x;", c)
+	}
+	w['&'], w['<'], w['>'], w['"'], w['\''], w[0x7f] = "&amp;", "&lt;", "&gt;", "&#34;", "&#39;", "&#x7f;"
+	return w
+}()
+
 // appendText appends text as character data. Characters that XML 1.0 has no way
 // to write (section 2.2: the control characters but tab and line breaks,
 // U+FFFE, U+FFFF) become the numeric reference that S3 itself sends: exact,
 // though a strict parser refuses it, which is why encoding-type=url exists.
-func appendText(b []byte, text string) []byte {
+func appendText[T string | []byte](b []byte, text T) []byte {
+	start := 0 // of what is still to be appended
 	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRuneInString(text[i:])
-		switch {
-		case r == '&':
-			b = append(b, "&amp;"...)
-		case r == '<':
-			b = append(b, "&lt;"...)
-		case r == '>':
-			b = append(b, "&gt;"...)
-		case r == '"':
-			b = append(b, "&#34;"...)
-		case r == '\'':
-			b = append(b, "&#39;"...)
-		case r < ' ', r == 0x7f, r == 0x85, r == 0x2028, r == 0xfffe, r == 0xffff:
-			b = append(b, "&#x"...)
-			b = strconv.AppendInt(b, int64(r), 16)
-			b = append(b, ';')
-		default:
-			b = append(b, text[i:i+size]...)
+		reference, size := "", 1
+		if c := text[i]; c < utf8.RuneSelf {
+			reference = written[c]
+		} else {
+			var r rune
+			r, size = utf8.DecodeRuneInString(string(text[i:min(i+utf8.UTFMax, len(text))]))
+			if r == 0x85 || r == 0x2028 || r == 0xfffe || r == 0xffff {
+				reference = fmt.Sprintf("&#x%x;", r)
+			}
+		}
+		if reference != "" {
+			b = append(append(b, text[start:i]...), reference...)
+			start = i + size
 		}
 		i += size
 	}
-	return b
+	return append(b, text[start:]...)
 }

@@ -15,7 +15,12 @@ import (
 )
 
 // leaf and branch make elements.
-func leaf(name, text string) element { return element{name: name, text: text} }
+func leaf(name, text string) element {
+	if text == "" {
+		return element{name: name}
+	}
+	return element{name: name, text: []byte(text)}
+}
 
 func branch(name string, children ...element) element {
 	return element{name: name, children: children}

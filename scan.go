@@ -1,0 +1,630 @@
+package main
+
+// XML, as far as S3's documents are made of it. A scanner reads elements with
+// text; it checks attributes, comments and processing instructions, and skips
+// them; a document type it refuses, and with it all entities but the five that
+// XML has by itself. What it has read stays in memory as it came, and texts are
+// slices of that: a list is read with few allocations. It is written by hand
+// because encoding/xml takes twenty times as long for a list of 1,000 keys.
+//
+//	document    = { space | comment | instruction } element
+//	element     = "<" name { attribute } "/>" | "<" name { attribute } ">" content "</" name ">"
+//	attribute   = name "=" ( "'" text "'" | '"' text '"' )
+//	content     = { element | text | "<![CDATA[" text "]]>" | comment | instruction }
+//	comment     = "<!--" text without "--" "-->"
+//	instruction = "<?" name text "?>"
+//
+// It refuses what encoding/xml refuses, and a little more of what is not
+// well-formed: text before the document, a reference to a surrogate, an XML
+// declaration that is not just that. Names have to be ASCII, as all of S3's are.
+// What both read, they read alike: FuzzScan.
+// https://www.w3.org/TR/xml/
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"unicode/utf8"
+)
+
+const (
+	maxListDocument = 16 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, have 3 MiB
+	maxToken        = 64 << 10 // bytes of a tag or a text
+	maxListDepth    = 5        // ListBucketResult/Contents/Owner/ID is 4
+	maxListMembers  = 10_000   // elements in one page; S3 sends at most 1,000 entries
+	maxNamespaces   = 32       // declared at a time, where they are looked at
+
+	minBlock = 4 << 10   // bytes of memory for what is read
+	maxBlock = 1 << 20   // that is asked for at once, whatever the other side announces
+	maxSlab  = 16 * 1024 // elements, of 64 bytes each
+)
+
+// An element of a document: one with text, or one with children.
+type element struct {
+	name     string // without its prefix
+	text     []byte // a slice of what was read; nil if there is none
+	children []element
+}
+
+// child returns the text of the first child of a name, or "".
+func (e element) child(name string) string {
+	for _, c := range e.children {
+		if c.name == name {
+			return string(c.text)
+		}
+	}
+	return ""
+}
+
+// A tokenKind tells apart the parts of a document that are read at once.
+type tokenKind int
+
+const (
+	startToken tokenKind = iota
+	endToken
+	textToken
+	commentToken
+	instructionToken
+)
+
+// A scanner reads one document. The memory it used may be used for another when
+// the elements are not needed any more: see reset.
+type scanner struct {
+	source     io.Reader
+	ended      bool     // source has
+	read       int      // bytes, from source
+	namespaces []string // that elements may have; nil: any
+
+	data []byte // from source; texts before pos are decoded in place
+	pos  int    // where the next token begins
+
+	name  []byte // of the last tag, with its prefix
+	empty bool   // the last start tag is its own end
+	text  []byte // the last text, decoded
+
+	members  int         // elements so far
+	siblings []element   // of each element that is open, the children so far
+	slab     []element   // where children come to lie when their element has ended
+	declared []namespace // that are in scope, the innermost last; none if any may be used
+	names    [64]string  // of elements, by a hash: they are few, and repeat
+}
+
+// A namespace and the prefix declared for it; the default one has none.
+type namespace struct{ prefix, name string }
+
+func newScanner(r io.Reader) *scanner { return &scanner{source: r} }
+
+// reset makes the scanner read another document, of a size that is known or -1.
+func (s *scanner) reset(r io.Reader, size int64) {
+	data := slices.Grow(s.data[:0], int(min(max(size, 0), maxBlock))+bytes.MinRead)
+	*s = scanner{source: r, data: data, siblings: s.siblings[:0], slab: s.slab[:0], names: s.names}
+}
+
+// document reads to the end of the root element, which has the given name, or
+// any if that is empty.
+func (s *scanner) document(root string) (element, error) {
+	for start := true; ; start = false {
+		t, err := s.next()
+		if err != nil {
+			return element{}, fmt.Errorf("want a document %s: %w", root, noEOF(err))
+		}
+		switch t {
+		case startToken:
+			if name := localName(s.name); root != "" && string(name) != root || !s.knows(s.name) {
+				return element{}, fmt.Errorf("want a document %s, have %q", root, shortened(string(name), 64))
+			}
+			return s.element(1)
+		case textToken:
+			if start {
+				s.text = bytes.TrimPrefix(s.text, []byte("\ufeff")) // a byte order mark
+			}
+			if !blank(s.text) {
+				return element{}, fmt.Errorf("want a document %s, have text", root)
+			}
+		case endToken:
+			return element{}, errors.New("the end of an element that has no start")
+		}
+	}
+}
+
+// ends returns an error if anything but white space and comments follows.
+func (s *scanner) ends() error {
+	for {
+		t, err := s.next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case t == textToken && !blank(s.text):
+			return errors.New("text after the document")
+		case t != textToken && t != commentToken:
+			return errors.New("something after the document")
+		}
+	}
+}
+
+// element reads to the end of the element whose start tag was read.
+func (s *scanner) element(depth int) (element, error) {
+	if s.members++; depth > maxListDepth || s.members > maxListMembers*16 {
+		return element{}, errors.New("a document deeper or longer than a list is")
+	}
+	if !s.knows(s.name) {
+		return element{}, fmt.Errorf("an element %q of another namespace", shortened(string(localName(s.name)), 64))
+	}
+	e := element{name: s.intern(localName(s.name))}
+	if s.empty {
+		return e, nil
+	}
+	name, first, declared := s.name, len(s.siblings), len(s.declared)
+	for {
+		t, err := s.next()
+		if err != nil {
+			return e, noEOF(err)
+		}
+		switch t {
+		case startToken:
+			child, err := s.element(depth + 1)
+			if err != nil {
+				return e, err
+			}
+			s.siblings = append(s.siblings, child)
+			s.declared = s.declared[:declared]
+		case textToken:
+			switch {
+			case len(s.siblings) > first: // between elements: layout
+			case e.text == nil:
+				e.text = s.text
+			default: // after a comment or the like
+				e.text = append(e.text, s.text...) // a copy: a slice of data has no room
+			}
+		case endToken:
+			if !bytes.Equal(s.name, name) {
+				return e, fmt.Errorf("element %q is ended by %q", shortened(string(name), 64), shortened(string(s.name), 64))
+			}
+			if len(s.siblings) > first {
+				e.text = nil
+				e.children = s.keep(s.siblings[first:])
+				s.siblings = s.siblings[:first]
+			}
+			return e, nil
+		}
+	}
+}
+
+// keep copies elements to where they can stay.
+func (s *scanner) keep(children []element) []element {
+	if cap(s.slab)-len(s.slab) < len(children) { // the full one belongs to its elements now
+		s.slab = make([]element, 0, max(min(2*cap(s.slab), maxSlab), len(children), 16))
+	}
+	start := len(s.slab)
+	s.slab = append(s.slab, children...)
+	return s.slab[start:len(s.slab):len(s.slab)]
+}
+
+// intern is string(name), allocated once for many elements.
+func (s *scanner) intern(name []byte) string {
+	if len(name) > 32 {
+		return string(name)
+	}
+	known := &s.names[(int(name[0])*5+len(name)*7)%len(s.names)]
+	if *known != string(name) {
+		*known = string(name)
+	}
+	return *known
+}
+
+// knows reports whether an element of this name is in a namespace it may be in.
+func (s *scanner) knows(name []byte) bool {
+	if s.namespaces == nil {
+		return true
+	}
+	prefix, _ := splitName(name)
+	if prefix == "xml" || prefix == "xmlns" { // not to be declared
+		return false
+	}
+	for _, n := range slices.Backward(s.declared) {
+		if n.prefix == prefix {
+			return slices.Contains(s.namespaces, n.name)
+		}
+	}
+	return slices.Contains(s.namespaces, prefix)
+}
+
+// declare notes the namespace that an attribute may declare.
+func (s *scanner) declare(attribute, value []byte) error {
+	prefix, local := splitName(attribute)
+	switch {
+	case s.namespaces == nil || prefix != "xmlns" && (prefix != "" || local != "xmlns"):
+		return nil
+	case len(s.declared) == maxNamespaces:
+		return errors.New("too many namespaces")
+	case prefix == "":
+		local = ""
+	}
+	s.declared = append(s.declared, namespace{local, string(decode(bytes.Clone(value), true))})
+	return nil
+}
+
+// next reads a token, of bounded size. It returns io.EOF between two tokens only.
+func (s *scanner) next() (tokenKind, error) {
+	declared := len(s.declared)
+	for {
+		d := s.data[s.pos:]
+		t, n, err := s.scan(d)
+		switch {
+		case err != nil:
+			return 0, err
+		case n > maxToken:
+			return 0, errTooLarge
+		case n > 0:
+			s.pos += n
+			return t, nil
+		case s.ended && len(d) == 0:
+			return 0, io.EOF
+		case s.ended && d[0] != '<': // of no element: nothing follows
+			s.text, s.pos = d, len(s.data)
+			return textToken, nil
+		case s.ended:
+			return 0, io.ErrUnexpectedEOF
+		}
+		s.declared = s.declared[:declared]
+		if err := s.fill(len(d)); err != nil {
+			return 0, err
+		}
+	}
+}
+
+var errTooLarge = errors.New("a document, or a part of one, larger than a list has")
+
+// fill reads more. It reads as much again as a token has that is not there whole:
+// then one that comes byte by byte is not looked at as often.
+func (s *scanner) fill(pending int) error {
+	if pending > maxToken || s.read > maxListDocument {
+		return errTooLarge
+	}
+	if len(s.data) == cap(s.data) { // texts keep what is before
+		grown := make([]byte, pending, max(minBlock, min(2*cap(s.data), maxBlock)))
+		copy(grown, s.data[s.pos:])
+		s.data, s.pos = grown, 0
+	}
+	room := s.data[len(s.data):cap(s.data)]
+	for read := 0; read < min(max(pending, 1), len(room)) && !s.ended; {
+		n, err := s.source.Read(room[read:])
+		read, s.read = read+n, s.read+n
+		s.data = s.data[:len(s.data)+n]
+		if s.ended = err == io.EOF; err != nil && !s.ended {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan reads the token that d begins with into s, and returns its length: 0 if d
+// does not have its end.
+func (s *scanner) scan(d []byte) (tokenKind, int, error) {
+	switch {
+	case len(d) < 2:
+		return 0, 0, nil
+	case d[0] != '<':
+		n, decoded, err := characters(d, 0, '<')
+		if err != nil || n == len(d) {
+			return 0, 0, err
+		}
+		if s.text = d[:n:n]; !decoded {
+			s.text = decode(s.text, true)
+		}
+		return textToken, n, nil
+	case d[1] == '/':
+		n, err := s.endTag(d)
+		return endToken, n, err
+	case d[1] == '?':
+		n, err := skipInstruction(d)
+		return instructionToken, n, err
+	case d[1] == '!':
+		return s.declaration(d)
+	}
+	n, err := s.startTag(d)
+	return startToken, n, err
+}
+
+var errTag = errors.New("a tag that is not well-formed")
+
+func (s *scanner) startTag(d []byte) (int, error) {
+	i := skipName(d, 1)
+	if s.name, s.empty = d[1:i], false; i < len(d) && !validName(s.name) {
+		return 0, errTag
+	}
+	for {
+		i = skipSpace(d, i)
+		switch {
+		case i == len(d):
+			return 0, nil
+		case d[i] == '>':
+			return i + 1, nil
+		case d[i] == '/' && i+1 == len(d):
+			return 0, nil
+		case d[i] == '/' && d[i+1] == '>':
+			s.empty = true
+			return i + 2, nil
+		}
+		n, err := s.attribute(d[i:])
+		if err != nil || n == 0 {
+			return 0, err
+		}
+		i += n
+	}
+}
+
+// attribute reads the attribute that d begins with, and returns its length: 0 if
+// d does not have its end.
+func (s *scanner) attribute(d []byte) (int, error) {
+	i := skipName(d, 0)
+	name := d[:i]
+	if i = skipSpace(d, i); i == len(d) {
+		return 0, nil
+	}
+	if !validName(name) || d[i] != '=' {
+		return 0, errTag
+	}
+	if i = skipSpace(d, i+1); i == len(d) {
+		return 0, nil
+	}
+	if d[i] != '"' && d[i] != '\'' {
+		return 0, errTag
+	}
+	end, _, err := characters(d, i+1, d[i])
+	if err != nil || end == len(d) {
+		return 0, err
+	}
+	return end + 1, s.declare(name, d[i+1:end])
+}
+
+func (s *scanner) endTag(d []byte) (int, error) {
+	i := skipName(d, 2)
+	s.name = d[2:i]
+	if i = skipSpace(d, i); i == len(d) {
+		return 0, nil
+	}
+	if d[i] != '>' {
+		return 0, errTag
+	}
+	return i + 1, nil
+}
+
+// xmlDeclaration is the one instruction that is not skipped unread.
+var xmlDeclaration = regexp.MustCompile(`^<\?xml\s+version\s*=\s*("1\.0"|'1\.0')` +
+	`(\s+encoding\s*=\s*(?i:"utf-8"|'utf-8'))?(\s+standalone\s*=\s*("yes"|"no"|'yes'|'no'))?\s*\?>$`)
+
+func skipInstruction(d []byte) (int, error) {
+	i := skipName(d, 2)
+	n := bytes.Index(d[i:], []byte("?>"))
+	switch {
+	case i < len(d) && !validName(d[2:i]):
+		return 0, errors.New("a processing instruction without a name")
+	case n < 0:
+		return 0, nil
+	}
+	n += i + len("?>")
+	if string(d[2:i]) == "xml" && !xmlDeclaration.Match(d[:n]) {
+		return 0, errors.New("not a declaration of XML 1.0 in UTF-8")
+	}
+	return n, nil
+}
+
+// declaration reads what begins with "<!": a comment, or a section of characters.
+func (s *scanner) declaration(d []byte) (tokenKind, int, error) {
+	const comment, section = "<!--", "<![CDATA["
+	begins := func(with string) bool { n := min(len(with), len(d)); return string(d[:n]) == with[:n] }
+	switch {
+	case begins(comment):
+		n := bytes.Index(d[min(len(comment), len(d)):], []byte("--")) + len(comment)
+		if n < len(comment) || n+2 == len(d) {
+			return 0, 0, nil
+		}
+		if d[n+2] != '>' {
+			return 0, 0, errors.New(`a comment with "--"`)
+		}
+		return commentToken, n + len("-->"), nil
+	case begins(section):
+		n := bytes.Index(d[min(len(section), len(d)):], []byte("]]>")) + len(section)
+		if n < len(section) {
+			return 0, 0, nil
+		}
+		if _, _, err := characters(d[:n+1], len(section), 0); err != nil {
+			return 0, 0, err
+		}
+		s.text = decode(d[len(section):n:n], false)
+		return textToken, n + len("]]>"), nil
+	}
+	return 0, 0, errors.New("a document type is not allowed")
+}
+
+// What bytes are: in names, and in text that is neither checked further nor changed.
+const (
+	ofName = 1 << iota
+	asIs
+)
+
+var bytesAre = func() (is [256]byte) {
+	for c := range is {
+		if 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || c == '_' || c == ':' || c == '.' || c == '-' {
+			is[c] |= ofName
+		}
+		if c >= ' ' && c < utf8.RuneSelf && c != '<' && c != '&' && c != '>' && c != '"' && c != '\'' || c == '\t' || c == '\n' {
+			is[c] |= asIs
+		}
+	}
+	return is
+}()
+
+// characters checks text from d[i] to the byte end, and returns where that is:
+// len(d) if it isn't there. Text is decoded if decode has nothing to do.
+//
+//	text = { character | "&" ( "lt" | "gt" | "amp" | "quot" | "apos" | "#" digits | "#x" hex digits ) ";" }
+//
+// In a section of characters, where end is 0, an "&" and a "<" are themselves.
+func characters(d []byte, i int, end byte) (n int, decoded bool, err error) {
+	decoded = true
+	for i < len(d) {
+		c := d[i]
+		switch {
+		case bytesAre[c]&asIs != 0:
+			i++
+			continue
+		case c == end && end != 0:
+			return i, decoded, nil
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRune(d[i:])
+			if size == 1 && !utf8.FullRune(d[i:]) {
+				return len(d), decoded, nil
+			}
+			if size == 1 || !isCharacter(r) {
+				return 0, false, errors.New("text that is not valid UTF-8, or has what is no character")
+			}
+			i += size
+			continue
+		case c == '&' && end != 0:
+			size := bytes.IndexByte(d[i:], ';') + 1
+			if size == 0 {
+				return len(d), decoded, nil
+			}
+			if _, ok := dereference(d[i+1 : i+size-1]); !ok {
+				return 0, false, fmt.Errorf("a reference %q, which is to no character", shortened(string(d[i:i+size]), 16))
+			}
+			decoded = false
+			i += size
+			continue
+		case c == '\r':
+			decoded = false
+		case c == '<' && end != 0:
+			return 0, false, errors.New(`a "<" in an attribute`)
+		case c == '>' && end == '<' && i >= 2 && d[i-1] == ']' && d[i-2] == ']':
+			return 0, false, errors.New(`a "]]>" in text`)
+		case c < ' ':
+			return 0, false, errors.New("text with a control character")
+		}
+		i++
+	}
+	return len(d), decoded, nil
+}
+
+// decode replaces references, and line ends that are not "\n", in place: nothing
+// is shorter than what it stands for. It returns what there is then.
+func decode(t []byte, references bool) []byte {
+	n := 0
+	for i := 0; i < len(t); i++ {
+		switch c := t[i]; {
+		case c == '&' && references:
+			size := bytes.IndexByte(t[i:], ';')
+			r, _ := dereference(t[i+1 : i+size])
+			n += utf8.EncodeRune(t[n:], r)
+			i += size
+		case c == '\r':
+			t[n] = '\n'
+			n++
+			if i+1 < len(t) && t[i+1] == '\n' {
+				i++
+			}
+		default:
+			t[n] = c
+			n++
+		}
+	}
+	return t[:n:n]
+}
+
+// dereference returns the character that a reference, without its "&" and ";",
+// is to; false if there is none.
+func dereference(reference []byte) (rune, bool) {
+	switch string(reference) {
+	case "lt":
+		return '<', true
+	case "gt":
+		return '>', true
+	case "amp":
+		return '&', true
+	case "quot":
+		return '"', true
+	case "apos":
+		return '\'', true
+	}
+	digits, ok := bytes.CutPrefix(reference, []byte("#"))
+	base := rune(10)
+	if hex, ok := bytes.CutPrefix(digits, []byte("x")); ok {
+		digits, base = hex, 16
+	}
+	if !ok || len(digits) == 0 {
+		return 0, false
+	}
+	r := rune(0)
+	for _, c := range digits {
+		digit := base
+		switch lower := c | 0x20; {
+		case '0' <= c && c <= '9':
+			digit = rune(c - '0')
+		case 'a' <= lower && lower <= 'f':
+			digit = rune(lower-'a') + 10
+		}
+		if r = r*base + digit; digit >= base || r > utf8.MaxRune {
+			return 0, false
+		}
+	}
+	return r, isCharacter(r)
+}
+
+// isCharacter reports whether XML has the character: section 2.2.
+func isCharacter(r rune) bool {
+	return r >= ' ' && r < 0xd800 || r > 0xdfff && r < 0xfffe || r > 0xffff && r <= utf8.MaxRune ||
+		r == '\t' || r == '\n' || r == '\r'
+}
+
+func skipName(d []byte, i int) int {
+	for i < len(d) && bytesAre[d[i]]&ofName != 0 {
+		i++
+	}
+	return i
+}
+
+func skipSpace(d []byte, i int) int {
+	for i < len(d) && (d[i] == ' ' || d[i] == '\n' || d[i] == '\t' || d[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+func blank(t []byte) bool { return skipSpace(t, 0) == len(t) }
+
+// validName reports whether the bytes of a name make one, with one prefix at most.
+func validName(name []byte) bool {
+	if len(name) == 0 || name[0] < 'A' && name[0] != ':' { // a digit, "-" or "."
+		return false
+	}
+	return bytes.Count(name, []byte(":")) <= 1
+}
+
+// splitName cuts off the prefix.
+func splitName(name []byte) (prefix, local string) {
+	local = string(localName(name))
+	return string(name[:max(0, len(name)-len(local)-1)]), local
+}
+
+// localName is a name without its prefix. A colon at an end is part of it, as
+// encoding/xml has it.
+func localName(name []byte) []byte {
+	if i := bytes.IndexByte(name, ':'); i > 0 && i < len(name)-1 {
+		return name[i+1:]
+	}
+	return name
+}
+
+// noEOF keeps the end of the input from being taken for the end of a document.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
