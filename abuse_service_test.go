@@ -335,7 +335,7 @@ func serviceLogged(t *testing.T, format string, config map[string]any) *testGate
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &testGateway{t: t, addr: listener.Addr().String(), log: buffer, gw: newGateway(conf, log)}
+	g := &testGateway{t: t, addr: listener.Addr().String(), log: buffer, gw: newGateway(conf, newMetrics(), log)}
 	for _, u := range g.gw.upstreams {
 		u.backoff = time.Millisecond
 	}
@@ -2030,7 +2030,7 @@ func serviceServe(t *testing.T, config map[string]any) (g *testGateway, stop con
 	log := &syncBuffer{}
 	addr, end := make(chan net.Addr, 1), make(chan error, 1)
 	go func() {
-		end <- serve(ctx, conf, slog.New(slog.NewJSONHandler(log, nil)), func(a net.Addr) { addr <- a })
+		end <- serve(ctx, conf, launch{log: slog.New(slog.NewJSONHandler(log, nil)), ready: func(a net.Addr) { addr <- a }})
 	}()
 	select {
 	case a := <-addr:

@@ -1,15 +1,17 @@
 package main
 
 // The configuration: a JSON file becomes a checked config value, or nothing
-// starts. This is the only file that reads files and the environment.
+// starts. What it names (a secret's file, an authority's) is read here as well.
 
 import (
 	"cmp"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/url"
@@ -23,6 +25,7 @@ import (
 
 const (
 	defaultPort            = 8080
+	defaultAdminPort       = 9090
 	defaultMaxFileSize     = 100 << 20 // bytes
 	defaultLimitRequests   = 100
 	defaultLimitWindow     = 60 // seconds
@@ -44,16 +47,31 @@ type configFile struct {
 	NestedKeys  bool                   `json:"nested_keys"`
 	RateLimit   *limitFile             `json:"rate_limit"`
 
-	faults []error // found while reading
+	MaxInFlight    *int64 `json:"max_in_flight"`
+	BytesPerSecond *int64 `json:"bytes_per_second"`
+
+	lookupEnv func(string) (string, bool)
+	faults    []error // found while reading
+	clear     bool    // a secret stands in it as it is
 }
 
 type serverFile struct {
-	Host            string    `json:"host"`
-	Port            *int      `json:"port"`
-	IdleTimeout     duration  `json:"idle_timeout"`
-	ShutdownTimeout duration  `json:"shutdown_timeout"`
-	Domain          string    `json:"domain"`
-	CORS            *corsFile `json:"cors"`
+	Host            string     `json:"host"`
+	Port            *int       `json:"port"`
+	TLSCertFile     string     `json:"tls_cert_file"`
+	TLSKeyFile      string     `json:"tls_key_file"`
+	TLSClientCAFile string     `json:"tls_client_ca_file"`
+	MaxConnections  int        `json:"max_connections"`
+	Admin           *adminFile `json:"admin"`
+	IdleTimeout     duration   `json:"idle_timeout"`
+	ShutdownTimeout duration   `json:"shutdown_timeout"`
+	Domain          string     `json:"domain"`
+	CORS            *corsFile  `json:"cors"`
+}
+
+type adminFile struct {
+	Host string `json:"host"`
+	Port *int   `json:"port"`
 }
 
 type corsFile struct {
@@ -70,6 +88,8 @@ type accountFile struct {
 	AccessKeyID           string       `json:"access_key_id"`
 	SecretAccessKey       string       `json:"secret_access_key"`
 	SessionToken          string       `json:"session_token"`
+	Credentials           string       `json:"credentials"`
+	CAFile                string       `json:"ca_file"`
 	Addressing            string       `json:"addressing"`
 	Buckets               []bucketFile `json:"buckets"`
 	TrailingChecksums     string       `json:"trailing_checksums"`
@@ -93,16 +113,19 @@ type userFile struct {
 	Role           string     `json:"role"`
 	AllowedBuckets []string   `json:"allowed_buckets"`
 	RateLimit      *limitFile `json:"rate_limit"`
+	MaxInFlight    *int64     `json:"max_in_flight"`
+	BytesPerSecond *int64     `json:"bytes_per_second"`
 }
 
 type limitFile struct {
-	Requests      *int `json:"requests"`
-	WindowSeconds *int `json:"window_seconds"`
+	Requests      *int   `json:"requests"`
+	WindowSeconds *int   `json:"window_seconds"`
+	RedisURL      string `json:"redis_url"`
 }
 
 // config is a configuration without a fault in it.
 type config struct {
-	listen          string // host:port; port 0 is any free one
+	listeners
 	accounts        []*account
 	buckets         map[string]*account // by the name of the bucket, in front
 	behind          map[string]string   // names behind, of the buckets whose name is another there
@@ -110,11 +133,27 @@ type config struct {
 	cors            *cors               // nil: off
 	users           []*user
 	limits          map[string]limit // by the name of the user
+	redis           *redisServer     // where the windows of all instances are; nil: in this process alone
+	shares          map[string]share // by the name of the user
 	maxFileSize     int64            // bytes
 	nestedKeys      bool
 	idleTimeout     time.Duration
 	shutdownTimeout time.Duration
 	warnings        []string // what starts, but should not stay so
+}
+
+// listeners are what a reload does not change.
+type listeners struct {
+	listen                      string // host:port; port 0 is any free one
+	admin                       string // host:port, or "": none
+	certFile, keyFile, clientCA string // of TLS; "": none
+	maxConnections              int    // 0: no limit
+}
+
+// A share is what a user may take of the gateway at once. 0 is no limit.
+type share struct {
+	inFlight       int64 // requests
+	bytesPerSecond int64 // each way
 }
 
 // An account is one set of credentials at one S3 service.
@@ -124,11 +163,21 @@ type account struct {
 	host                  string // host, and the port if it is not the scheme's own
 	basePath              string // "" or "/path", without a slash at the end
 	region                string
-	credentials           credentials
-	virtualHost           bool // bucket.host/key instead of host/bucket/key
-	forwardTrailers       bool // the service takes trailing checksums
+	credentials           credentials       // as written; empty if the source has them from elsewhere
+	credentialSpec        string            // what the source was made from, or ""
+	source                *credentialSource // never nil
+	roots                 *x509.CertPool    // authorities of its certificate; nil: the system's
+	virtualHost           bool              // bucket.host/key instead of host/bucket/key
+	forwardTrailers       bool              // the service takes trailing checksums
 	connectTimeout        time.Duration
 	responseHeaderTimeout time.Duration
+}
+
+// sameAs reports whether connections and credentials of one account serve another.
+func (a *account) sameAs(other *account) bool {
+	x, y := *a, *other
+	x.source, y.source, x.roots, y.roots = nil, nil, nil, nil
+	return x == y && a.roots.Equal(other.roots)
 }
 
 // loadConfig reads and checks the file at path. The error joins every fault.
@@ -137,7 +186,18 @@ func loadConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseConfig(data, os.LookupEnv)
+	file, err := decodeConfig(data, os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := file.check(false)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 != 0 && file.clear {
+		conf.warnings = append(conf.warnings, path+": holds secrets in the clear, and every user of this machine can read it; chmod o-r, or write ${NAME} or file:PATH in their place")
+	}
+	return conf, nil
 }
 
 // parseConfig is loadConfig on bytes, with the environment as an argument.
@@ -146,22 +206,38 @@ func parseConfig(data []byte, lookupEnv func(string) (string, bool)) (*config, e
 	if err != nil {
 		return nil, err
 	}
-	conf, err := file.check(false)
-	if err != nil {
-		return nil, err
-	}
-	return conf, nil
+	return file.check(false)
 }
 
 // decodeConfig reads a file whose faults, but for one of syntax, are left for
 // check to report with its own.
 func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFile, error) {
-	var file configFile
+	file, written := configFile{lookupEnv: lookupEnv}, configFile{}
 	err := decodeStrict(data, &file, func(s string) (string, error) { return expandValue(s, lookupEnv) })
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		file.faults, err = several.Unwrap(), nil
 	}
+	decodeStrict(data, &written, func(s string) (string, error) { return s, nil })
+	file.clear = written.holdsSecrets()
 	return &file, err
+}
+
+// holdsSecrets reports whether one of the secrets of a file that was not expanded
+// stands there itself.
+func (f *configFile) holdsSecrets() bool {
+	var secrets []string
+	if f.RateLimit != nil && strings.Contains(f.RateLimit.RedisURL, "@") {
+		secrets = append(secrets, f.RateLimit.RedisURL)
+	}
+	for _, a := range f.Accounts {
+		secrets = append(secrets, a.SecretAccessKey, a.SessionToken)
+	}
+	for _, u := range f.Users {
+		secrets = append(append(secrets, u.APIKey), u.APIKeys...)
+	}
+	return slices.ContainsFunc(secrets, func(s string) bool {
+		return s != "" && !strings.HasPrefix(s, "file:") && !strings.Contains(s, "${")
+	})
 }
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
@@ -196,6 +272,7 @@ type checker struct {
 	known       []error // found while reading
 	faults      []error
 	exampleKeys bool // the keys of config.example.json are fine, for -demo
+	lookupEnv   func(string) (string, bool)
 }
 
 // fault adds a fault, if it is not the consequence of one that was found while
@@ -215,19 +292,21 @@ func within(path, outer string) bool {
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// check turns the file into a config. The error joins every fault.
+// check turns the file into a config. The error joins every fault; there is no
+// config with it.
 func (f *configFile) check(exampleKeys bool) (*config, error) {
-	c := &checker{exampleKeys: exampleKeys, known: f.faults}
+	c := &checker{exampleKeys: exampleKeys, known: f.faults, lookupEnv: f.lookupEnv}
 	conf := &config{
 		buckets:         map[string]*account{},
 		behind:          map[string]string{},
 		limits:          map[string]limit{},
+		shares:          map[string]share{},
 		maxFileSize:     defaultMaxFileSize,
 		nestedKeys:      f.NestedKeys,
 		idleTimeout:     orDefault(f.Server.IdleTimeout, defaultIdleTimeout),
 		shutdownTimeout: orDefault(f.Server.ShutdownTimeout, defaultShutdownTimeout),
 	}
-	conf.listen = c.listen(f.Server)
+	conf.listeners = c.listeners(f.Server)
 	conf.domain = c.domain("server.domain", f.Server.Domain)
 	conf.cors = c.cors("server.cors", f.Server.CORS)
 	if f.MaxFileSize != nil {
@@ -237,7 +316,10 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	}
 	c.accounts(f, conf)
 	c.users(f, conf)
-	return conf, errors.Join(append(c.known, c.faults...)...)
+	if err := errors.Join(append(c.known, c.faults...)...); err != nil {
+		return nil, err
+	}
+	return conf, nil
 }
 
 // describe prints what would be served, and no secret.
@@ -263,18 +345,38 @@ func orDefault(d duration, otherwise time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
-func (c *checker) listen(s serverFile) string {
-	host, port := "127.0.0.1", defaultPort
-	if s.Host != "" {
-		host = s.Host
+func (c *checker) listeners(s serverFile) listeners {
+	l := listeners{
+		listen:         c.address("server", s.Host, s.Port, defaultPort),
+		certFile:       s.TLSCertFile,
+		keyFile:        s.TLSKeyFile,
+		clientCA:       s.TLSClientCAFile,
+		maxConnections: s.MaxConnections,
 	}
-	if s.Port != nil {
-		port = *s.Port
+	if s.Admin != nil {
+		l.admin = c.address("server.admin", s.Admin.Host, s.Admin.Port, defaultAdminPort)
 	}
-	if port < 0 || port > 65535 {
-		c.fault("server.port", "want 0 (any free port) to 65535, have %d", port)
+	if (l.certFile == "") != (l.keyFile == "") {
+		c.fault("server.tls_cert_file", "goes with tls_key_file: want both, or neither")
 	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
+	if l.clientCA != "" && l.certFile == "" {
+		c.fault("server.tls_client_ca_file", "goes with tls_cert_file and tls_key_file")
+	}
+	if l.maxConnections < 0 {
+		c.fault("server.max_connections", "want a number of connections, or 0 for no limit, have %d", l.maxConnections)
+	}
+	return l
+}
+
+func (c *checker) address(path, host string, port *int, standard int) string {
+	number := standard
+	if port != nil {
+		number = *port
+	}
+	if number < 0 || number > 65535 {
+		c.fault(path+".port", "want 0 (any free port) to 65535, have %d", number)
+	}
+	return net.JoinHostPort(strings.Trim(cmp.Or(host, "127.0.0.1"), "[]"), strconv.Itoa(number))
 }
 
 // accounts checks in the order of names, so that the same file gives the same
@@ -345,14 +447,12 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 	if !token.MatchString(a.region) {
 		c.fault(path+".region", "%q is not a region name", a.region)
 	}
-	if !token.MatchString(f.AccessKeyID) {
-		c.fault(path+".access_key_id", "want the access key id: printable characters without space, slash or comma")
-	}
-	if f.SecretAccessKey == "" {
-		c.fault(path+".secret_access_key", "want the secret access key")
-	}
-	if !isPrintable(f.SessionToken) {
-		c.fault(path+".session_token", "has characters that can't stand in a header")
+	c.credentials(path, accountName, f, a)
+	if f.CAFile != "" {
+		var err error
+		if a.roots, err = caPool(f.CAFile); err != nil {
+			c.fault(path+".ca_file", "%v", err)
+		}
 	}
 	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
 		c.fault(path+".addressing", `want "path" or "virtual", have %q`, f.Addressing)
@@ -362,6 +462,33 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 	}
 	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
 	return a
+}
+
+// credentials checks those that are written, or makes the source of others. It asks
+// nobody for any yet.
+func (c *checker) credentials(path, accountName string, f accountFile, a *account) {
+	a.source = staticCredentials(a.credentials)
+	if f.Credentials != "" {
+		if a.credentials != (credentials{}) {
+			c.fault(path+".credentials", "goes without access_key_id, secret_access_key and session_token")
+		}
+		source, err := newCredentialSource(f.Credentials, accountName, c.lookupEnv, slog.Default())
+		if err != nil {
+			c.fault(path+".credentials", "%v", err)
+			return
+		}
+		a.credentialSpec, a.source = f.Credentials, source
+		return
+	}
+	if !token.MatchString(f.AccessKeyID) {
+		c.fault(path+".access_key_id", "want the access key id: printable characters without space, slash or comma")
+	}
+	if f.SecretAccessKey == "" {
+		c.fault(path+".secret_access_key", "want the secret access key")
+	}
+	if !isPrintable(f.SessionToken) {
+		c.fault(path+".session_token", "has characters that can't stand in a header")
+	}
 }
 
 var domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
@@ -459,6 +586,14 @@ func (c *checker) users(f *configFile, conf *config) {
 		c.fault("users", "want at least one user")
 	}
 	standard := c.limit("rate_limit", f.RateLimit, limit{defaultLimitRequests, defaultLimitWindow * time.Second})
+	if f.RateLimit != nil && f.RateLimit.RedisURL != "" {
+		server, err := parseRedisURL(f.RateLimit.RedisURL)
+		if err != nil {
+			c.fault("rate_limit.redis_url", "%v", err)
+		}
+		conf.redis = &server
+	}
+	standardShare := c.share("", f.MaxInFlight, f.BytesPerSecond, share{})
 	owner := map[[sha256.Size]byte]string{}
 	for _, userName := range slices.Sorted(maps.Keys(f.Users)) {
 		path, uf := "users."+userName, f.Users[userName]
@@ -476,6 +611,10 @@ func (c *checker) users(f *configFile, conf *config) {
 		u.allBuckets, u.buckets = c.allowedBuckets(path+".allowed_buckets", uf.AllowedBuckets, conf.buckets)
 		conf.users = append(conf.users, u)
 		conf.limits[userName] = c.limit(path+".rate_limit", uf.RateLimit, standard)
+		if uf.RateLimit != nil && uf.RateLimit.RedisURL != "" {
+			c.fault(path+".rate_limit.redis_url", "is one for all users: it belongs into the rate_limit at the top")
+		}
+		conf.shares[userName] = c.share(path+".", uf.MaxInFlight, uf.BytesPerSecond, standardShare)
 	}
 }
 
@@ -570,4 +709,21 @@ func (c *checker) limit(path string, f *limitFile, standard limit) limit {
 		c.fault(path+".requests", "want 1 to %d, or 0 for no limit, have %d", maxLimitRequests, standard.requests)
 	}
 	return standard
+}
+
+// share fills what the file leaves out from the standard. The prefix is that of the
+// path.
+func (c *checker) share(prefix string, inFlight, bytesPerSecond *int64, standard share) share {
+	c.atLeastZero(prefix+"max_in_flight", inFlight, &standard.inFlight)
+	c.atLeastZero(prefix+"bytes_per_second", bytesPerSecond, &standard.bytesPerSecond)
+	return standard
+}
+
+func (c *checker) atLeastZero(path string, value, to *int64) {
+	if value == nil {
+		return
+	}
+	if *to = *value; *value < 0 {
+		c.fault(path, "want a number above 0, or 0 for no limit, have %d", *value)
+	}
 }

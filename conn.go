@@ -38,19 +38,21 @@ type pool struct {
 	connectTimeout time.Duration
 	dialer         func(ctx context.Context, network, addr string) (net.Conn, error)
 	tls            *tls.Config // but for the server's name
+	counts         *accountMetrics
 
 	mu      sync.Mutex // guards the rest
 	idle    map[string][]*backendConn
 	sweeper *time.Timer // set while there are idle connections
 }
 
-func newPool(a *account) *pool {
+func newPool(a *account, counts *accountMetrics) *pool {
 	dialer := &net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}
 	return &pool{
 		scheme:         a.scheme,
 		connectTimeout: a.connectTimeout,
 		dialer:         dialer.DialContext,
-		tls:            &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64)},
+		tls:            &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: a.roots, ClientSessionCache: tls.NewLRUClientSessionCache(64)},
+		counts:         counts,
 		idle:           map[string][]*backendConn{},
 	}
 }
@@ -65,6 +67,7 @@ func (p *pool) get(ctx context.Context, host string) (*backendConn, error) {
 		}
 		if c.quiet() {
 			c.reused = true
+			p.counts.reused.Add(1)
 			return c, nil
 		}
 		c.Close()
@@ -154,6 +157,7 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 		}
 		c.Conn = secure
 	}
+	p.counts.opened.Add(1)
 	c.input = meteredReader{source: c.Conn, token: math.MaxInt, document: math.MaxInt}
 	c.reader = bufio.NewReaderSize(&c.input, 16<<10)
 	return c, nil

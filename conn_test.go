@@ -159,7 +159,7 @@ func TestAppendHead(t *testing.T) {
 func TestAnswerBodyAfterItsEnd(t *testing.T) {
 	here, there := net.Pipe()
 	defer there.Close()
-	p := newPool(&account{scheme: "http"})
+	p := newPool(&account{scheme: "http"}, &accountMetrics{})
 	defer p.closeIdle()
 	c := &backendConn{Conn: here, raw: here, host: "h", reader: bufio.NewReader(here)}
 	body := &answerBody{ReadCloser: http.NoBody, conn: c, pool: p, idle: time.Nanosecond, keep: true, stop: func() bool { return true }}

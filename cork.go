@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"net"
 )
 
@@ -19,16 +20,23 @@ type corkListener struct{ net.Listener }
 // Accept implements net.Listener.
 func (l corkListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		return &corkConn{TCPConn: tcp}, nil
+	if tcp, ok := conn.(tcpConn); ok {
+		return &corkConn{tcpConn: tcp}, nil
 	}
 	return conn, err
 }
 
-// A corkConn is used by one goroutine that writes. Its other methods are TCP's,
-// ReadFrom, with which net/http splices, among them.
+// A tcpConn has what net/http asks a TCP connection for besides: to splice, and to
+// end what it sends.
+type tcpConn interface {
+	net.Conn
+	io.ReaderFrom
+	CloseWrite() error
+}
+
+// A corkConn is used by one goroutine that writes.
 type corkConn struct {
-	*net.TCPConn
+	tcpConn
 	kept []byte // what was written since cork; nil: not corked
 }
 
@@ -38,7 +46,7 @@ func (c *corkConn) cork(buffer []byte) { c.kept = buffer[:0] }
 // Write implements net.Conn.
 func (c *corkConn) Write(p []byte) (int, error) {
 	if c.kept == nil {
-		return c.TCPConn.Write(p)
+		return c.tcpConn.Write(p)
 	}
 	c.kept = append(c.kept, p...)
 	return len(p), nil
@@ -48,7 +56,7 @@ func (c *corkConn) Write(p []byte) (int, error) {
 func (c *corkConn) uncork() error {
 	kept := c.kept
 	c.kept = nil
-	_, err := c.TCPConn.Write(kept)
+	_, err := c.tcpConn.Write(kept)
 	return err
 }
 

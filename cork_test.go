@@ -31,7 +31,7 @@ func TestCork(t *testing.T) {
 	c.cork(make([]byte, 4))
 	io.WriteString(c, "34")
 	io.WriteString(c, "567") // more than the buffer has room for
-	io.WriteString(c.TCPConn, "2")
+	io.WriteString(c.tcpConn, "2")
 	if err := c.uncork(); err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func runDemo(ctx context.Context, dir string, stdout io.Writer, log *slog.Logger
 	server := newServer(backend, log)
 	go server.Serve(listener)
 	defer server.Close()
-	return serve(ctx, conf, log, func(addr net.Addr) { printDemo(stdout, addr.String(), dir) })
+	return serve(ctx, conf, launch{log: log, ready: func(addr net.Addr) { printDemo(stdout, addr.String(), dir) }})
 }
 
 // demoConfig is config.example.json with all its buckets in one account, the

@@ -47,7 +47,7 @@ func startDemo(t testing.TB, dir string, buckets ...string) *demoClient {
 	t.Cleanup(ts.Close)
 	t.Cleanup(demoTransport.CloseIdleConnections) // first: Close waits for them
 	u, _ := url.Parse(ts.URL)
-	return &demoClient{t, dir, u, s, &signer{credentials: demoTestCreds, region: "us-east-1"}}
+	return &demoClient{t, dir, u, s, &signer{source: staticCredentials(demoTestCreds), region: "us-east-1"}}
 }
 
 // request returns a request that is not signed. The path is decoded, the query
@@ -204,7 +204,7 @@ func TestDemoAuthentication(t *testing.T) {
 		return func(req *http.Request) { c.signer.sign(req, emptyPayload, time.Now().Add(-age)) }
 	}
 	with := func(creds credentials, region string) func(*http.Request) {
-		s := &signer{credentials: creds, region: region}
+		s := &signer{source: staticCredentials(creds), region: region}
 		return func(req *http.Request) { s.sign(req, emptyPayload, time.Now()) }
 	}
 	altered := func(alter func(*http.Request)) func(*http.Request) {

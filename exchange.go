@@ -39,6 +39,7 @@ const maxCause = 1024
 type exchange struct {
 	http.ResponseWriter
 	r       *http.Request
+	g       *gateway
 	control *http.ResponseController
 	log     *slog.Logger
 	idle    time.Duration // how long a peer may make no progress
@@ -53,7 +54,9 @@ type exchange struct {
 	op     *operation
 	query  []parameter // as received; once classified, what the backend gets
 	pace   pace        // of the write deadline
+	out    flow        // of the answer's body
 	body   requestBody
+	load   *userLoad // once the request counts there
 
 	status           int // 0: no header was written yet
 	sent             int64
@@ -64,21 +67,33 @@ type exchange struct {
 	cause            error         // what the client was not told
 }
 
-func newExchange(w http.ResponseWriter, r *http.Request, log *slog.Logger, idle time.Duration) *exchange {
+func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
 	x := &exchange{
 		ResponseWriter: w,
 		r:              r,
+		g:              g,
 		control:        http.NewResponseController(w),
-		log:            log,
-		idle:           idle,
-		id:             fmt.Sprintf("%016X", rand.Uint64()),
+		log:            g.log,
+		idle:           g.config.idleTimeout,
+		id:             requestID(),
 		start:          time.Now(),
 	}
+	g.metrics.inFlight.Add(1)
 	x.body = requestBody{x: x, body: r.Body}
 	h := w.Header()
 	hardenHeader(h)
 	h["X-Amz-Request-Id"] = []string{x.id}
 	return x
+}
+
+// requestID returns 16 digits, as S3's request ids have them.
+func requestID() string {
+	const digits = "0123456789ABCDEF"
+	var id [16]byte
+	for i, n := 0, rand.Uint64(); i < len(id); i, n = i+1, n>>4 {
+		id[i] = digits[n&15]
+	}
+	return string(id[:])
 }
 
 // end is deferred around a request: a panic becomes a 500, or if the answer has
@@ -96,6 +111,7 @@ func (x *exchange) end() {
 		}
 	}
 	x.record(aborted)
+	x.count()
 	if aborted {
 		panic(http.ErrAbortHandler)
 	}
@@ -111,6 +127,14 @@ func (x *exchange) abort(cause error) {
 	panic(http.ErrAbortHandler)
 }
 
+// closeAfter has HTTP/1.1 close the connection after the answer. In HTTP/2, where the
+// end of a stream is never in doubt, that would be the end of the others.
+func (x *exchange) closeAfter() {
+	if x.r.ProtoMajor == 1 {
+		x.Header().Set("Connection", "close")
+	}
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
 	x.status = status
@@ -121,14 +145,22 @@ func (x *exchange) WriteHeader(status int) {
 
 // Write implements http.ResponseWriter. It fails when the client takes nothing
 // for the idle time.
-func (x *exchange) Write(p []byte) (int, error) {
+func (x *exchange) Write(p []byte) (written int, err error) {
 	if x.status == 0 {
 		x.status = http.StatusOK
 	}
-	x.progress()
-	n, err := x.ResponseWriter.Write(p)
-	x.sent += int64(n)
-	return n, err
+	for err == nil && written < len(p) {
+		var n int
+		part := p[written:]
+		part = part[:min(len(part), x.out.chunk())]
+		if err = x.out.wait(x.r.Context(), len(part), x.idle/4, x.progress); err == nil {
+			x.progress()
+			n, err = x.ResponseWriter.Write(part)
+		}
+		written += n
+		x.sent += int64(n)
+	}
+	return written, err
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -291,6 +323,30 @@ func (x *exchange) record(aborted bool) {
 	x.log.LogAttrs(x.r.Context(), level, "request", attrs...)
 }
 
+// count adds the request to the metrics, whose labels are names of the configuration
+// and of the operation table only.
+func (x *exchange) count() {
+	if x.load != nil {
+		x.load.inFlight.leave()
+	}
+	s := sample{
+		user:      x.userName(),
+		operation: x.operationName(),
+		code:      x.status,
+		duration:  time.Since(x.start),
+		received:  x.body.received.Load(),
+		sent:      x.sent,
+	}
+	if a := x.g.config.buckets[x.target.bucket]; a != nil {
+		s.bucket, s.account = x.target.bucket, a.name
+	}
+	if x.upstreamStatus != 0 {
+		s.firstByte = x.upstreamDuration
+	}
+	x.g.metrics.observe(s)
+	x.g.metrics.inFlight.Add(-1)
+}
+
 func (x *exchange) userName() string {
 	if x.user == nil {
 		return ""
@@ -315,7 +371,9 @@ func milliseconds(d time.Duration) float64 {
 type requestBody struct {
 	x        *exchange
 	body     io.ReadCloser
+	in       flow
 	pace     pace // of the read deadline
+	stopped  atomic.Bool
 	received atomic.Int64
 	done     atomic.Bool
 	err      atomic.Pointer[error]
@@ -323,10 +381,12 @@ type requestBody struct {
 
 // Read implements io.Reader.
 func (b *requestBody) Read(p []byte) (int, error) {
-	if now, due := b.pace.due(b.x.idle); due {
-		b.x.control.SetReadDeadline(now.Add(b.x.idle + b.x.idle/8))
+	if err := b.in.wait(b.x.r.Context(), 0, b.x.idle/4, b.progress); err != nil {
+		return 0, err
 	}
-	n, err := b.body.Read(p)
+	b.progress()
+	n, err := b.body.Read(p[:min(len(p), b.in.chunk())])
+	b.in.take(n)
 	b.received.Add(int64(n))
 	if err == io.EOF && b.isMalformed() {
 		err = io.ErrUnexpectedEOF
@@ -343,6 +403,17 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// progress moves the read deadline on, unless the body was interrupted: then none
+// may come after the one that does it.
+func (b *requestBody) progress() {
+	if now, due := b.pace.due(b.x.idle); due && !b.stopped.Load() {
+		b.x.control.SetReadDeadline(now.Add(b.x.idle + b.x.idle/8))
+		if b.stopped.Load() {
+			b.x.control.SetReadDeadline(now)
+		}
+	}
+}
+
 // isMalformed reports whether a body that has ended is not as long as its
 // Content-Length: RFC 9113 section 8.1.1. net/http sees to it in HTTP/1.1, but in
 // HTTP/2 not if the request ended with its headers, or the header is no number or
@@ -357,6 +428,7 @@ func (b *requestBody) isMalformed() bool {
 
 // interrupt makes a Read that waits for the client return.
 func (b *requestBody) interrupt() {
+	b.stopped.Store(true)
 	if !b.done.Load() {
 		b.x.control.SetReadDeadline(time.Now())
 	}

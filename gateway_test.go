@@ -102,7 +102,7 @@ func startGateway(t testing.TB, config map[string]any) *testGateway {
 	g := &testGateway{t: t, addr: listener.Addr().String(), log: &syncBuffer{}}
 	g.url = "http://" + g.addr
 	log := slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	g.gw = newGateway(conf, log)
+	g.gw = newGateway(conf, newMetrics(), log)
 	for _, u := range g.gw.upstreams {
 		u.backoff = time.Millisecond
 	}

@@ -23,48 +23,101 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// A gateway is the http.Handler in front of all accounts.
+// A gateway is the http.Handler in front of all accounts of one configuration.
 type gateway struct {
 	config    *config
 	auth      *authenticator
 	limiter   *limiter
+	shared    *sharedLimiter       // nil: the limiter decides alone
+	loads     map[string]*userLoad // by the name of the user
+	accounts  map[string]*upstream // by the name of the account
 	upstreams map[string]*upstream // by the name of the bucket
 	buckets   []string             // sorted
 	cors      *cors
 	mux       *http.ServeMux
+	metrics   *metrics
 	log       *slog.Logger
 	started   time.Time
 }
 
-func newGateway(c *config, log *slog.Logger) *gateway {
-	g := &gateway{
+// A userLoad is what a user takes of the gateway now. All configurations with that
+// user have the same; the limits in it are those of the last.
+type userLoad struct {
+	inFlight    inFlight
+	maxInFlight atomic.Int64 // 0: no limit
+	in, out     bandwidth
+}
+
+// newGateway returns the gateway of a configuration. Before requests come, its
+// accounts have to be started where their credentials are fetched.
+func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
+	g := (&gateway{limiter: newLimiter(nil, time.Now()), metrics: m, log: log, started: time.Now()}).succeed(c)
+	g.applyShares()
+	return g
+}
+
+// applyShares gives what users may take its limits, for those requests too that are
+// under way.
+func (g *gateway) applyShares() {
+	for name, share := range g.config.shares {
+		l := g.loads[name]
+		l.maxInFlight.Store(share.inFlight)
+		l.in.set(share.bytesPerSecond)
+		l.out.set(share.bytesPerSecond)
+	}
+}
+
+// succeed returns the gateway of another configuration, which goes on with what g
+// has of the users and accounts that stay: their windows, what they use,
+// credentials and connections. Whoever lets it serve calls applyShares.
+func (g *gateway) succeed(c *config) *gateway {
+	next := &gateway{
 		config:    c,
 		auth:      newAuthenticator(c.users),
-		limiter:   newLimiter(c.limits, time.Now()),
+		limiter:   g.limiter.succeed(c.limits),
+		loads:     make(map[string]*userLoad, len(c.users)),
+		accounts:  make(map[string]*upstream, len(c.accounts)),
 		upstreams: make(map[string]*upstream, len(c.buckets)),
 		cors:      c.cors,
-		log:       log,
-		started:   time.Now(),
+		metrics:   g.metrics,
+		log:       g.log,
+		started:   g.started,
 	}
-	clients := make(map[*account]*upstream, len(c.accounts))
+	switch {
+	case c.redis == nil:
+	case g.shared != nil && g.shared.store.server == *c.redis:
+		next.shared = g.shared.with(next.limiter, c.limits)
+	default:
+		next.shared = newSharedLimiter(newRedisStore(*c.redis), next.limiter, c.limits, g.log)
+	}
+	for name := range c.shares {
+		if next.loads[name] = g.loads[name]; next.loads[name] == nil {
+			next.loads[name] = &userLoad{}
+		}
+	}
 	for _, a := range c.accounts {
-		clients[a] = newUpstream(a, c.idleTimeout, log)
+		if u := g.accounts[a.name]; u != nil && u.account.sameAs(a) {
+			next.accounts[a.name] = u.succeed(a, c.idleTimeout)
+		} else {
+			next.accounts[a.name] = newUpstream(a, c.idleTimeout, g.metrics.account(a.name), g.log)
+		}
 	}
 	for bucket, a := range c.buckets {
-		g.upstreams[bucket] = clients[a]
-		g.buckets = append(g.buckets, bucket)
+		next.upstreams[bucket] = next.accounts[a.name]
+		next.buckets = append(next.buckets, bucket)
 	}
-	slices.Sort(g.buckets)
-	g.mux = newMux(g)
-	return g
+	slices.Sort(next.buckets)
+	next.mux = newMux(next)
+	return next
 }
 
 // ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(w, r, g.log, g.config.idleTimeout)
+	x := newExchange(w, r, g)
 	defer x.end()
 	if g.cors.answer(x) {
 		return
@@ -96,6 +149,18 @@ func (g *gateway) admit(x *exchange) *apiError {
 		return err
 	}
 	return g.limit(x)
+}
+
+// enter counts a request among those of its user that are under way.
+func (g *gateway) enter(x *exchange) *apiError {
+	u := g.loads[x.user.name]
+	if !u.inFlight.enter(u.maxInFlight.Load()) {
+		x.Header()["Retry-After"] = []string{"1"}
+		return newError("SlowDown", fmt.Sprintf("more than %d requests at once; try again when one of them has ended", u.maxInFlight.Load()))
+	}
+	x.load = u
+	x.body.in.bandwidth, x.out.bandwidth = &u.in, &u.out
+	return nil
 }
 
 // parse is the only place where a path or a query is read.
@@ -140,7 +205,10 @@ func (x *exchange) oddlyChunked() bool {
 }
 
 func (g *gateway) limit(x *exchange) *apiError {
-	d := g.limiter.allow(x.user.name, time.Now())
+	if err := g.enter(x); err != nil {
+		return err
+	}
+	d := g.allow(x.user.name, time.Now())
 	if d.limit == 0 {
 		return nil
 	}
@@ -151,6 +219,7 @@ func (g *gateway) limit(x *exchange) *apiError {
 	if d.admitted {
 		return nil
 	}
+	g.metrics.refused(x.user.name)
 	seconds := int(math.Ceil(d.retryAfter.Seconds()))
 	h["Retry-After"] = []string{strconv.Itoa(seconds)}
 	message := fmt.Sprintf("more than %d requests in the window; try again in %d s", d.limit, seconds)
@@ -158,6 +227,13 @@ func (g *gateway) limit(x *exchange) *apiError {
 		return newError("SlowDown", message)
 	}
 	return newError("TooManyRequests", message)
+}
+
+func (g *gateway) allow(name string, now time.Time) decision {
+	if g.shared != nil {
+		return g.shared.allow(name, now)
+	}
+	return g.limiter.allow(name, now)
 }
 
 // roundUp returns the first full Unix second that is not before t.
@@ -434,7 +510,11 @@ func (x *exchange) respond(resp *http.Response) {
 		}
 		return
 	}
-	if _, err := io.CopyBuffer(onlyWriter{x}, onlyReader{body}, buffer[:]); err != nil {
+	var to io.Writer = onlyWriter{x}
+	if resp.ContentLength < 0 { // events, perhaps, or a backend's way of saying that it is still there
+		to = flushWriter{x}
+	}
+	if _, err := io.CopyBuffer(to, onlyReader{body}, buffer[:]); err != nil {
 		x.abort(err)
 	}
 }
@@ -445,6 +525,18 @@ type (
 	onlyWriter struct{ io.Writer }
 	onlyReader struct{ io.Reader }
 )
+
+// A flushWriter sends on at once what it is given.
+type flushWriter struct{ x *exchange }
+
+// Write implements io.Writer.
+func (w flushWriter) Write(p []byte) (int, error) {
+	n, err := w.x.Write(p)
+	if err == nil {
+		err = w.x.control.Flush()
+	}
+	return n, err
+}
 
 // isHeaderText reports whether a value can be sent as a header's: RFC 9110
 // section 5.5.

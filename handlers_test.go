@@ -29,7 +29,7 @@ func signed(name, secret, method, path, query string, header ...string) []string
 	if value := req.Header.Get("X-Amz-Content-Sha256"); value != "" {
 		payload = value
 	}
-	s := signer{credentials: credentials{AccessKeyID: name, SecretAccessKey: secret}, region: "any-region-1"}
+	s := signer{source: staticCredentials(credentials{AccessKeyID: name, SecretAccessKey: secret}), region: "any-region-1"}
 	s.sign(req, payload, time.Now())
 	var lines []string
 	for key, values := range req.Header {

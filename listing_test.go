@@ -28,7 +28,7 @@ func askBackend(t *testing.T, backend *httptest.Server, method, path, query stri
 		return "", err
 	}
 	req.URL.Path, req.URL.RawPath, req.URL.RawQuery = path, uriEncode(path, false), canonicalQuery(params)
-	s := signer{credentials: testCredentials, region: "us-east-1"}
+	s := signer{source: staticCredentials(testCredentials), region: "us-east-1"}
 	s.sign(req, emptyPayload, time.Now())
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {

@@ -142,7 +142,7 @@ func (x *exchange) contentLength(maxSize int64) (int64, *apiError) {
 	_, declared := x.r.Header["Content-Length"]
 	switch size := x.r.ContentLength; {
 	case !declared || size < 0:
-		x.Header().Set("Connection", "close")
+		x.closeAfter()
 		return 0, newError("MissingContentLength", "")
 	case size > maxSize:
 		return 0, tooLarge(size, maxSize)
@@ -159,7 +159,7 @@ func tooLarge(size, maxSize int64) *apiError {
 func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *apiError) {
 	lengths := x.r.Header["X-Amz-Decoded-Content-Length"]
 	if _, framed := x.r.Header["Content-Length"]; len(lengths) == 0 || !framed && x.r.ContentLength == 0 {
-		x.Header().Set("Connection", "close")
+		x.closeAfter()
 		return nil, newError("MissingContentLength", "an aws-chunked body needs x-amz-decoded-content-length, and a Content-Length or chunks around it")
 	}
 	size, err := strconv.ParseUint(lengths[0], 10, 63)

@@ -56,8 +56,8 @@ type credentials struct {
 // A signer signs requests for one account and region. It may be used by
 // several goroutines at once.
 type signer struct {
-	credentials credentials
-	region      string
+	source *credentialSource
+	region string
 
 	// key is that of the day that was last signed for: it changes once a day, and
 	// deriving it costs four HMACs.
@@ -66,9 +66,10 @@ type signer struct {
 
 // A dayKey is a signing key, and what else is the same for all requests of a day.
 type dayKey struct {
-	date  string // yyyymmdd, UTC
-	scope string
-	macs  sync.Pool // of *mac, with the key worked in
+	credentials *credentials // that it was made from
+	date        string       // yyyymmdd, UTC
+	scope       string
+	macs        sync.Pool // of *mac, with the key worked in
 }
 
 // A mac makes one signature at a time. Its buffers are here because what is
@@ -88,11 +89,13 @@ type mac struct {
 // Then what is signed and what is sent are the same bytes.
 func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
 	amzDate := now.UTC().Format(amzDateFormat)
-	key := s.dayKey(amzDate[:8])
-	values := [...]string{amzDate, payloadHash, s.credentials.SessionToken, ""}
+	creds := s.source.get()
+	key := s.dayKey(creds, amzDate[:8])
+	values := [...]string{amzDate, payloadHash, creds.SessionToken, ""}
 	req.Header["X-Amz-Date"] = values[0:1:1]
 	req.Header["X-Amz-Content-Sha256"] = values[1:2:2]
-	if s.credentials.SessionToken != "" {
+	delete(req.Header, "X-Amz-Security-Token") // of an attempt before, with other credentials
+	if creds.SessionToken != "" {
 		req.Header["X-Amz-Security-Token"] = values[2:3:3]
 	}
 
@@ -112,7 +115,7 @@ func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
 	m.Write(appendStringToSign(m.text[:0], amzDate, key.scope, canonical))
 	digest := m.Sum(m.sum[:0])
 	auth := append(buf[:0], signatureAlgorithm+" Credential="...) // the canonical request is done with
-	auth = append(auth, s.credentials.AccessKeyID...)
+	auth = append(auth, creds.AccessKeyID...)
 	auth = append(auth, '/')
 	auth = append(auth, key.scope...)
 	auth = append(auth, ",SignedHeaders="...)
@@ -126,12 +129,12 @@ func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
 }
 
 // dayKey returns the key for a day (yyyymmdd), the last one if it is that.
-func (s *signer) dayKey(date string) *dayKey {
-	if k := s.key.Load(); k != nil && k.date == date {
+func (s *signer) dayKey(creds *credentials, date string) *dayKey {
+	if k := s.key.Load(); k != nil && k.date == date && k.credentials == creds {
 		return k
 	}
-	key := signingKey(s.credentials.SecretAccessKey, date, s.region, "s3")
-	k := &dayKey{date: date, scope: credentialScope(date, s.region, "s3")}
+	key := signingKey(creds.SecretAccessKey, date, s.region, "s3")
+	k := &dayKey{credentials: creds, date: date, scope: credentialScope(date, s.region, "s3")}
 	k.macs.New = func() any { return &mac{Hash: hmac.New(sha256.New, key)} }
 	s.key.Store(k)
 	return k

@@ -30,10 +30,14 @@ func (x *exchange) splice(body *answerBody) error {
 		return err
 	}
 	for slice := int64(minSplice); body.left > 0; {
+		piece := min(slice, body.left, int64(x.out.chunk()))
+		if err := x.out.wait(x.r.Context(), int(piece), x.idle/4, x.progress); err != nil {
+			return err
+		}
 		x.progress()
 		body.progress()
 		started := time.Now()
-		part := &io.LimitedReader{R: from, N: min(slice, body.left)}
+		part := &io.LimitedReader{R: from, N: piece}
 		n, err := to.ReadFrom(part)
 		body.left -= n
 		x.sent += n

@@ -34,22 +34,48 @@ var errNoProgress = errors.New("the backend made no progress in time")
 // goroutines at once.
 type upstream struct {
 	account *account
-	signer  signer
+	signer  *signer
 	pool    *pool
+	counts  *accountMetrics
 	idle    time.Duration // how long the backend may make no progress
 	backoff time.Duration
 	log     *slog.Logger
+	stop    context.CancelFunc // ends the refreshing of the credentials
 }
 
-func newUpstream(a *account, idle time.Duration, log *slog.Logger) *upstream {
+func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *slog.Logger) *upstream {
 	return &upstream{
 		account: a,
-		signer:  signer{credentials: a.credentials, region: a.region},
-		pool:    newPool(a),
+		signer:  &signer{source: a.source, region: a.region},
+		pool:    newPool(a, counts),
+		counts:  counts,
 		idle:    idle,
 		backoff: firstBackoff,
 		log:     log,
+		stop:    func() {},
 	}
+}
+
+// start fetches the first credentials, and has them refreshed until retire.
+func (u *upstream) start() error {
+	ctx, stop := context.WithCancel(context.Background())
+	u.stop = stop
+	return u.account.source.start(ctx)
+}
+
+// succeed returns an upstream for the same account, as another configuration has it:
+// with the same credentials and connections.
+func (u *upstream) succeed(a *account, idle time.Duration) *upstream {
+	next := *u
+	a.source = u.account.source
+	next.account, next.idle = a, idle
+	return &next
+}
+
+// retire lets go of what an upstream has without requests.
+func (u *upstream) retire() {
+	u.stop()
+	u.pool.closeIdle()
 }
 
 // An outgoing request, before it has an address and a signature. A nil body is
@@ -88,6 +114,7 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 		if !ok {
 			return resp, err
 		}
+		u.counts.retried(retryReasonOf(statusOf(resp), err))
 		u.log.Debug("retry", "account", u.account.name, "attempt", attempt, "wait", wait, "status", statusOf(resp), "cause", shortened(fmt.Sprint(err), maxCause))
 		if resp != nil {
 			io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
@@ -183,6 +210,7 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, 
 		if !c.reused || !read || err == errNoProgress || ctx.Err() != nil {
 			return nil, err
 		}
+		u.counts.retried(retryStale)
 	}
 }
 

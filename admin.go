@@ -1,0 +1,122 @@
+package main
+
+// The operator's own listener: is it alive, is it ready, what does it count, read
+// the configuration again. It asks for no key, so it is off unless configured, and
+// belongs on an address that only operators reach. No secret is on any page.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// deepTimeout bounds /-/ready?deep=1, which waits for backends.
+const deepTimeout = 5 * time.Second
+
+// newAdmin returns the pages of the operator's listener. reload is what SIGHUP does.
+func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, r *http.Request) {
+		answerText(w, http.StatusOK, "healthy")
+	})
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case draining.Load():
+			answerText(w, http.StatusServiceUnavailable, "draining")
+		case r.URL.Query().Get("deep") != "":
+			s.current.Load().answerDeep(w, r)
+		default:
+			answerText(w, http.StatusOK, "ready")
+		}
+	})
+	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) {
+		// A page in somebody's browser may send a POST anywhere; a browser says so.
+		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" || r.Header.Get("Origin") != "" {
+			answerText(w, http.StatusForbidden, "not for pages of other sites")
+			return
+		}
+		if err := reload(); err != nil {
+			answerText(w, http.StatusInternalServerError, "the configuration of before stays:\n"+err.Error())
+			return
+		}
+		answerText(w, http.StatusOK, "taken")
+	})
+	mux.Handle("GET /metrics", s.metrics)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hardenHeader(w.Header())
+		w.Header()["Cache-Control"] = []string{"no-store"}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func answerText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write([]byte(strings.TrimSpace(text) + "\n"))
+}
+
+// answerDeep asks each account for its first bucket, all at once, and says who
+// answered as it should: 200 if all did, else 503.
+func (g *gateway) answerDeep(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), deepTimeout)
+	defer cancel()
+	var mu sync.Mutex // guards answers
+	answers := map[string]string{}
+	var asked sync.WaitGroup
+	for name, u := range g.accounts {
+		asked.Go(func() {
+			answer := g.probe(ctx, u)
+			mu.Lock()
+			defer mu.Unlock()
+			answers[name] = answer
+		})
+	}
+	asked.Wait()
+	status := http.StatusOK
+	if slices.ContainsFunc(slices.Collect(maps.Values(answers)), func(answer string) bool { return answer != "ok" }) {
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]any{"ready": status == http.StatusOK, "accounts": answers})
+}
+
+// probe is "ok" if an account's backend takes our credentials for one of its
+// buckets, or what it did instead.
+func (g *gateway) probe(ctx context.Context, u *upstream) string {
+	var bucket string
+	for _, name := range g.buckets {
+		if g.upstreams[name] == u {
+			bucket = name
+			break
+		}
+	}
+	if behind, ok := g.config.behind[bucket]; ok {
+		bucket = behind
+	}
+	resp, err := u.roundTrip(ctx, &outgoing{method: http.MethodHead, target: target{bucket: bucket}, header: http.Header{"User-Agent": {""}}, payloadHash: emptyPayload, patience: deepTimeout})
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoProgress):
+		return "no answer in time"
+	case err != nil:
+		g.log.Warn("an account is not ready", "account", u.account.name, "cause", shortened(err.Error(), maxCause))
+		return "no answer; the log has the details"
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return http.StatusText(resp.StatusCode)
+	}
+	return "ok"
+}

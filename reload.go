@@ -1,0 +1,286 @@
+package main
+
+// A new configuration without a restart. The file is read and checked whole, the
+// gateway of it is made ready beside the one that serves, and takes its place in one
+// store of a pointer: a request sees one configuration from its beginning to its
+// end. A file with a fault changes nothing.
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"net/http"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A service is the gateway that serves now, and how another takes its place.
+type service struct {
+	path    string // of the configuration; "": there is none to read again
+	log     *slog.Logger
+	metrics *metrics
+	current atomic.Pointer[gateway]
+
+	mu   sync.Mutex        // held while a configuration is read; guards seen
+	seen [sha256.Size]byte // fingerprint of what was read last, good or bad
+}
+
+// newService returns a service that serves a configuration, once it has the
+// credentials of all accounts.
+func newService(path string, conf *config, m *metrics, log *slog.Logger) (*service, error) {
+	s := &service{path: path, log: log, metrics: m, seen: fingerprint(path)}
+	g := newGateway(conf, m, log)
+	if err := g.startAccounts(nil); err != nil {
+		g.retire(nil)
+		return nil, err
+	}
+	s.current.Store(g)
+	m.reloaded(true, time.Now())
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.current.Load().ServeHTTP(w, r)
+}
+
+// reload reads the configuration again. The error says why all is as it was; it has
+// been logged.
+func (s *service) reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reloadLocked(fingerprint(s.path))
+}
+
+// watch reloads whenever the file, or one that it names, has another content; until
+// ctx is done. It reads them, for neither a file that is renamed over the old one nor
+// a symbolic link that is turned has to have a new time.
+func (s *service) watch(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		s.mu.Lock()
+		if now := fingerprint(s.path); now != s.seen {
+			s.reloadLocked(now)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// reloadLocked requires that mu is held.
+func (s *service) reloadLocked(seen [sha256.Size]byte) error {
+	s.seen = seen
+	before := s.current.Load()
+	next, err := s.next(before)
+	if err != nil {
+		s.metrics.reloaded(false, time.Now())
+		s.log.Error("the new configuration is not taken; the one of before stays", "file", s.path, "cause", err.Error())
+		return err
+	}
+	next.applyShares()
+	s.current.Store(next)
+	before.retire(next)
+	s.metrics.reloaded(true, time.Now())
+	for _, warning := range next.config.warnings {
+		s.log.Warn(warning)
+	}
+	if next.config.listeners != before.config.listeners {
+		s.log.Warn("server.host, port, tls_*_file, max_connections and admin change with a restart only")
+	}
+	s.log.Info("configuration taken", "file", s.path, "changes", changes(before.config, next.config))
+	return nil
+}
+
+// next makes a gateway of the file as it is now.
+func (s *service) next(before *gateway) (*gateway, error) {
+	if s.path == "" {
+		return nil, errors.New("there is no configuration file to read again")
+	}
+	conf, err := loadConfig(s.path)
+	if err != nil {
+		return nil, err
+	}
+	next := before.succeed(conf)
+	if err := next.startAccounts(before); err != nil {
+		next.retire(before)
+		return nil, err
+	}
+	return next, nil
+}
+
+// startAccounts fetches the credentials of the accounts that were not started for
+// the gateway before, which may be nil: all at once, for each may take its time.
+func (g *gateway) startAccounts(before *gateway) error {
+	var mu sync.Mutex // guards faults
+	var faults []error
+	var started sync.WaitGroup
+	for _, u := range g.accounts {
+		if !before.has(u) {
+			started.Go(func() {
+				if err := u.start(); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					faults = append(faults, err)
+				}
+			})
+		}
+	}
+	started.Wait()
+	return errors.Join(faults...)
+}
+
+// retire lets go of what a gateway has and the other, which may be nil, has not.
+// Requests under way end on it all the same.
+func (g *gateway) retire(other *gateway) {
+	for _, u := range g.accounts {
+		if !other.has(u) {
+			u.retire()
+		}
+	}
+	if g.shared != nil && (other == nil || other.shared == nil || other.shared.store != g.shared.store) {
+		g.shared.store.close()
+	}
+}
+
+// has reports whether a gateway, which may be nil, has the connections of u.
+func (g *gateway) has(u *upstream) bool {
+	return g != nil && g.accounts[u.account.name] != nil && g.accounts[u.account.name].pool == u.pool
+}
+
+// namedFile finds the values by which a configuration names files that are read with
+// it.
+var namedFile = regexp.MustCompile(`"file:(?:[^"\\]|\\.)*"|"ca_file"\s*:\s*("(?:[^"\\]|\\.)*")`)
+
+// fingerprint is a digest of a configuration and of the files it names; of those that
+// can't be read, it is the error's.
+func fingerprint(path string) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	add := func(path string) []byte {
+		data, err := os.ReadFile(path)
+		fmt.Fprintf(h, "%s %d %v\n", path, len(data), err)
+		h.Write(data)
+		return data
+	}
+	for _, match := range namedFile.FindAllSubmatch(add(path), -1) {
+		var name string
+		value := match[0]
+		if match[1] != nil {
+			value = match[1]
+		}
+		if json.Unmarshal(value, &name) == nil {
+			add(strings.TrimPrefix(name, "file:"))
+		}
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+// changes says what one configuration has other than another, by the path of the
+// setting, and no value: it may be a secret.
+func changes(before, now *config) []string {
+	var paths []string
+	note := func(path string, same bool) {
+		if !same {
+			paths = append(paths, path)
+		}
+	}
+	note("server.idle_timeout", before.idleTimeout == now.idleTimeout)
+	note("server.shutdown_timeout", before.shutdownTimeout == now.shutdownTimeout)
+	note("server.domain", before.domain == now.domain)
+	note("server.cors", reflect.DeepEqual(before.cors, now.cors))
+	note("max_file_size", before.maxFileSize == now.maxFileSize)
+	note("nested_keys", before.nestedKeys == now.nestedKeys)
+	note("rate_limit.redis_url", reflect.DeepEqual(before.redis, now.redis))
+	accounts := func(c *config) map[string]account {
+		m := map[string]account{}
+		for _, a := range c.accounts {
+			m[a.name] = *a
+		}
+		return m
+	}
+	users := func(c *config) map[string]any {
+		m := map[string]any{}
+		for _, u := range c.users {
+			m[u.name] = []any{*u, c.limits[u.name], c.shares[u.name]}
+		}
+		return m
+	}
+	places := func(c *config) map[string][2]string {
+		m := map[string][2]string{}
+		for bucket, a := range c.buckets {
+			m[bucket] = [2]string{a.name, c.behind[bucket]}
+		}
+		return m
+	}
+	paths = appendChanges(paths, "accounts.", accounts(before), accounts(now), func(a, b account) bool { return a.sameAs(&b) })
+	paths = appendChanges(paths, "bucket ", places(before), places(now), func(a, b [2]string) bool { return a == b })
+	return appendChanges(paths, "users.", users(before), users(now), func(a, b any) bool { return reflect.DeepEqual(a, b) })
+}
+
+func appendChanges[V any](paths []string, prefix string, before, now map[string]V, same func(a, b V) bool) []string {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if value, stays := now[name]; !stays {
+			paths = append(paths, prefix+name+" removed")
+		} else if !same(before[name], value) {
+			paths = append(paths, prefix+name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if _, was := before[name]; !was {
+			paths = append(paths, prefix+name+" added")
+		}
+	}
+	return paths
+}
+
+// register gives the metrics what is counted elsewhere. It is for the start, once.
+func (s *service) register(m *metrics) {
+	m.setFunc("s3proxy_ratelimit_store_up", func() float64 {
+		switch shared := s.current.Load().shared; {
+		case shared == nil:
+			return math.NaN()
+		case shared.healthy():
+			return 1
+		}
+		return 0
+	})
+	byAccount := func(value func(*credentialSource) float64) func() map[string]float64 {
+		return func() map[string]float64 {
+			values := map[string]float64{}
+			for name, u := range s.current.Load().accounts {
+				if v := value(u.account.source); !math.IsNaN(v) {
+					values[name] = v
+				}
+			}
+			return values
+		}
+	}
+	m.setAccountFunc("s3proxy_credentials_expiry_timestamp_seconds", byAccount(func(source *credentialSource) float64 {
+		if source.expires() == 0 {
+			return math.NaN()
+		}
+		return float64(source.expires())
+	}))
+	m.setAccountFunc("s3proxy_credentials_refresh_failures_total", byAccount(func(source *credentialSource) float64 {
+		if source.fetch == nil {
+			return math.NaN()
+		}
+		return float64(source.failures.Load())
+	}))
+}
