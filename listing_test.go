@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/xml"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -453,4 +455,133 @@ func TestWithParameter(t *testing.T) {
 	if !slices.Equal(query, []parameter{{"a", "1"}, {"b", "2"}}) {
 		t.Errorf("withParameter changed its argument to %v", query)
 	}
+}
+
+// A page is passed on if its answer is a list to the last byte, or not at all.
+func TestListPageIsWhole(t *testing.T) {
+	const list = `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key></Contents></ListBucketResult>`
+	for _, test := range []struct {
+		name, body string
+		length     int // announced
+		status     int
+	}{
+		{"whole", list, len(list), 200},
+		{"white space after", list + " \n", len(list) + 2, 200},
+		{"cut in the list", list[:50], len(list), 502},
+		{"cut after the list", list, len(list) + 1, 502},
+		{"two lists", list + list, 2 * len(list), 502},
+		{"text after", list + "x", len(list) + 1, 502},
+	} {
+		endpoint := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
+			if _, _, err := readHead(r); err == nil {
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", test.length, test.body)
+			}
+		})
+		g := startGateway(t, testConfig(endpoint))
+		for _, query := range []string{"", "?list-type=2"} {
+			if resp, body := g.do("GET", "/photos"+query, userKey, ""); resp.StatusCode != test.status {
+				t.Errorf("%s: GET /photos%s = %d %s, want %d", test.name, query, resp.StatusCode, body, test.status)
+			}
+		}
+	}
+}
+
+// Lists that are read at once, and one after another in the same memory, do not
+// mix, also when some of them break off.
+func TestListPagesDoNotMix(t *testing.T) {
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		prefix := r.URL.Query().Get("prefix")
+		fmt.Fprintf(w, `<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>`)
+		for i := range 100 {
+			fmt.Fprintf(w, `<Contents><Key>%s%%20%d</Key><ETag>&quot;%s&quot;</ETag></Contents>`, prefix, i, prefix)
+		}
+		if !strings.HasPrefix(prefix, "cut") {
+			io.WriteString(w, `</ListBucketResult>`)
+		}
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	var clients sync.WaitGroup
+	for client := range 8 {
+		clients.Go(func() {
+			for i := range 20 {
+				prefix := fmt.Sprintf("client%d-%d", client, i)
+				if i%5 == 4 {
+					g.do("GET", "/photos?list-type=2&prefix=cut"+prefix, userKey, "")
+				}
+				_, body := g.do("GET", "/photos?"+[]string{"list-type=2&", ""}[i%2]+"prefix="+prefix, userKey, "")
+				keys := strings.Count(body, "<Key>"+prefix+" ")
+				if tags := strings.Count(body, "<ETag>&#34;"+prefix+"&#34;"); keys != 100 || tags != 100 || strings.Count(body, "<Key>") != 100 {
+					t.Errorf("the list of %s has %d keys and %d ETags of its own, want 100: %.300s", prefix, keys, tags, body)
+				}
+			}
+		})
+	}
+	clients.Wait()
+}
+
+// aPage is a page of 1,000 keys, as S3 sends it.
+func aPage() string {
+	var b strings.Builder
+	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">` +
+		`<Name>photos</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>`)
+	for i := range 1000 {
+		fmt.Fprintf(&b, `<Contents><Key>2026/%02d/photo-%06d.jpg</Key><LastModified>2026-11-23T12:00:00.000Z</LastModified>`+
+			`<ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>`, i%12+1, i, i*1000)
+	}
+	return b.String() + `</ListBucketResult>`
+}
+
+// What a page costs: to read it and write it anew, and as a request to the
+// gateway, with what client and backend have to do.
+func BenchmarkListPage(b *testing.B) {
+	doc := aPage()
+	b.Run("part=rewrite", func(b *testing.B) {
+		b.SetBytes(int64(len(doc)))
+		b.ReportAllocs()
+		for b.Loop() {
+			p := pages.Get().(*page)
+			if err := p.read(strings.NewReader(doc), int64(len(doc)), "ListBucketResult"); err != nil {
+				b.Fatal(err)
+			}
+			buffer := listBuffers.Get().(*[]byte)
+			if *buffer = appendTree((*buffer)[:0], p.element, true); len(*buffer) < len(doc)*9/10 {
+				b.Fatalf("%d bytes are written of %d", len(*buffer), len(doc))
+			}
+			p.free()
+			freeListBuffer(buffer)
+		}
+	})
+	b.Run("part=request", func(b *testing.B) {
+		answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%s", len(doc), doc)
+		endpoint := startRawBackend(b, func(n int, conn net.Conn, r *bufio.Reader) {
+			for {
+				if _, _, err := readHead(r); err != nil {
+					return
+				}
+				if _, err := io.WriteString(conn, answer); err != nil {
+					return
+				}
+			}
+		})
+		g := startGateway(b, testConfig(endpoint, with("rate_limit.requests", 1000000), with("rate_limit.window_seconds", 1)))
+		conn := g.dial()
+		defer conn.Close()
+		conn.SetDeadline(time.Time{})
+		request := []byte("GET /photos?list-type=2&encoding-type=url HTTP/1.1\r\nHost: g\r\nX-Api-Key: " + userKey + "\r\n\r\n")
+		reader := bufio.NewReader(conn)
+		b.SetBytes(int64(len(doc)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := conn.Write(request); err != nil {
+				b.Fatal(err)
+			}
+			resp, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if n, err := io.Copy(io.Discard, resp.Body); n < int64(len(doc))*9/10 || resp.StatusCode != 200 || err != nil {
+				b.Fatal(n, resp.Status, err)
+			}
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -251,19 +252,35 @@ func (e *element) decodeKeys() error {
 // appendTree appends an element with all below it. With encodeURL, keys are
 // written as encoding-type=url asks.
 func appendTree(b []byte, e element, encodeURL bool) []byte {
+	b = append(append(append(b, '<'), e.name...), '>')
 	switch {
 	case len(e.children) > 0:
-		b = append(append(append(b, '<'), e.name...), '>')
-		for _, c := range e.children {
-			b = appendTree(b, c, encodeURL)
+		for i := range e.children {
+			b = appendTree(b, e.children[i], encodeURL)
 		}
-		return append(append(append(b, "</"...), e.name...), '>')
 	case encodeURL && urlEncoded(e.name):
-		return appendElement(b, e.name, uriEncode(string(e.text), false))
+		b = appendEncoded(b, e.text)
 	case e.name == "LastModified" && !hasMilliseconds(e.text):
-		return appendElement(b, e.name, s3Time(string(e.text)))
+		b = appendText(b, s3Time(string(e.text)))
+	default:
+		b = appendText(b, e.text)
 	}
-	return appendElement(b, e.name, e.text)
+	return append(append(append(b, "</"...), e.name...), '>')
+}
+
+// appendEncoded appends text as encoding-type=url asks: as uriEncode has it.
+func appendEncoded(b, text []byte) []byte {
+	for i := 0; i < len(text); {
+		start := i
+		for i < len(text) && unreserved(text[i], false) {
+			i++
+		}
+		if b = append(b, text[start:i]...); i < len(text) {
+			b = fmt.Appendf(b, "%%%02X", text[i])
+			i++
+		}
+	}
+	return b
 }
 
 // s3Time gives an instant the form S3 gives it, with three decimals, always:
@@ -288,38 +305,44 @@ func appendElement[T string | []byte](b []byte, name string, text T) []byte {
 	return append(append(append(b, "</"...), name...), '>')
 }
 
-// written are the references that ASCII characters are written as, if they are
-// not written as they are.
-var written = func() (w [utf8.RuneSelf]string) {
-	for c := range ' ' {
-		w[c] = fmt.Sprintf("&#x%x;", c)
-	}
-	w['&'], w['<'], w['>'], w['"'], w['\''], w[0x7f] = "&amp;", "&lt;", "&gt;", "&#34;", "&#39;", "&#x7f;"
-	return w
-}()
-
 // appendText appends text as character data. Characters that XML 1.0 has no way
 // to write (section 2.2: the control characters but tab and line breaks,
 // U+FFFE, U+FFFF) become the numeric reference that S3 itself sends: exact,
 // though a strict parser refuses it, which is why encoding-type=url exists.
 func appendText[T string | []byte](b []byte, text T) []byte {
-	start := 0 // of what is still to be appended
 	for i := 0; i < len(text); {
-		reference, size := "", 1
-		if c := text[i]; c < utf8.RuneSelf {
-			reference = written[c]
-		} else {
-			var r rune
-			r, size = utf8.DecodeRuneInString(string(text[i:min(i+utf8.UTFMax, len(text))]))
-			if r == 0x85 || r == 0x2028 || r == 0xfffe || r == 0xffff {
-				reference = fmt.Sprintf("&#x%x;", r)
+		start := i
+		for i < len(text) && bytesAre[text[i]]&plain != 0 {
+			i++
+		}
+		b = append(b, text[start:i]...)
+		if i < len(text) {
+			r, size := rune(text[i]), 1
+			if r >= utf8.RuneSelf {
+				r, size = utf8.DecodeRuneInString(string(text[i:min(i+utf8.UTFMax, len(text))]))
 			}
+			b = appendCharacter(b, r, text[i:i+size])
+			i += size
 		}
-		if reference != "" {
-			b = append(append(b, text[start:i]...), reference...)
-			start = i + size
-		}
-		i += size
 	}
-	return append(b, text[start:]...)
+	return b
+}
+
+// appendCharacter appends a character as a reference, or as it is written.
+func appendCharacter[T string | []byte](b []byte, r rune, text T) []byte {
+	switch {
+	case r == '&':
+		return append(b, "&amp;"...)
+	case r == '<':
+		return append(b, "&lt;"...)
+	case r == '>':
+		return append(b, "&gt;"...)
+	case r == '"':
+		return append(b, "&#34;"...)
+	case r == '\'':
+		return append(b, "&#39;"...)
+	case r < ' ', r == 0x7f, r == 0x85, r == 0x2028, r == 0xfffe, r == 0xffff:
+		return append(strconv.AppendInt(append(b, "&#x"...), int64(r), 16), ';')
+	}
+	return append(b, text...)
 }

@@ -1,0 +1,390 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"unicode/utf8"
+)
+
+// A reference reads documents with encoding/xml: what a scanner has to agree with.
+type reference struct {
+	*xml.Decoder
+	namespaces []string
+	members    int
+	stricter   bool // a scanner may refuse the document, by what its comment says
+}
+
+// surrogates match references for which encoding/xml puts U+FFFD.
+var surrogates = regexp.MustCompile(`(?i)&#(x0*d[89a-f][0-9a-f]{2}|0*(5529[6-9]|55[3-9][0-9]{2}|56[0-9]{3}|57[0-2][0-9]{2}|573[0-3][0-9]|5734[0-3]));`)
+
+func readReference(data []byte, namespaces []string) (e element, stricter bool, err error) {
+	r := &reference{Decoder: xml.NewDecoder(bytes.NewReader(data)), namespaces: namespaces}
+	r.stricter = surrogates.Match(data)
+	e, err = r.document()
+	return e, r.stricter, err
+}
+
+func (r *reference) document() (element, error) {
+	for start := true; ; start = false {
+		t, err := r.next()
+		if err != nil {
+			return element{}, err
+		}
+		switch t := t.(type) {
+		case xml.StartElement:
+			return r.element(t.Name, 1)
+		case xml.CharData:
+			if start {
+				t = bytes.TrimPrefix(t, []byte("\ufeff"))
+			}
+			if strings.Trim(string(t), " \t\r\n") != "" {
+				r.stricter = true
+			}
+		}
+	}
+}
+
+// next returns the next token, and notes what a scanner may refuse.
+func (r *reference) next() (xml.Token, error) {
+	t, err := r.Token()
+	ascii := func(s string) {
+		for i := range len(s) {
+			if s[i] >= utf8.RuneSelf {
+				r.stricter = true
+			}
+		}
+	}
+	switch t := t.(type) {
+	case xml.StartElement:
+		ascii(t.Name.Local)
+		ascii(t.Name.Space)
+		for _, a := range t.Attr {
+			ascii(a.Name.Local)
+			ascii(a.Name.Space)
+		}
+		if len(t.Attr) > maxNamespaces/maxListDepth && r.namespaces != nil {
+			r.stricter = true
+		}
+	case xml.ProcInst:
+		ascii(t.Target)
+		if t.Target == "xml" && !xmlDeclaration.MatchString("<?xml "+string(t.Inst)+"?>") || strings.Count(t.Target, ":") > 1 {
+			r.stricter = true
+		}
+	case xml.Directive:
+		return nil, errors.New("a document type")
+	}
+	return t, err
+}
+
+func (r *reference) element(name xml.Name, depth int) (element, error) {
+	e := element{name: name.Local}
+	if r.members++; depth > maxListDepth || r.members > maxListMembers*16 {
+		return e, errors.New("too deep or long")
+	}
+	if r.namespaces != nil && !slices.Contains(r.namespaces, name.Space) {
+		return e, errors.New("another namespace")
+	}
+	for {
+		t, err := r.next()
+		if err != nil {
+			return e, err
+		}
+		switch t := t.(type) {
+		case xml.StartElement:
+			child, err := r.element(t.Name, depth+1)
+			if err != nil {
+				return e, err
+			}
+			e.children = append(e.children, child)
+		case xml.CharData:
+			e.text = append(e.text, t...)
+		case xml.EndElement:
+			if len(e.children) > 0 {
+				e.text = nil
+			}
+			return e, nil
+		}
+	}
+}
+
+// outline is an element in one line, for comparing and to be read.
+func outline(e element) string {
+	if len(e.children) == 0 {
+		return fmt.Sprintf("%s=%q", e.name, e.text)
+	}
+	var b strings.Builder
+	for _, c := range e.children {
+		b.WriteString(" " + outline(c))
+	}
+	return e.name + "{" + b.String() + " }"
+}
+
+// Documents that are read, of which some are nasty: seeds, too.
+var wellFormed = []struct{ in, want string }{
+	{`<a/>`, `a=""`},
+	{"<a\t\r\n/>", `a=""`},
+	{`<a></a >`, `a=""`},
+	{`<a>x</a>`, `a="x"`},
+	{"\ufeff<a>x</a>", `a="x"`},
+	{`<a>x<b>y</b>z</a>`, `a{ b="y" }`},
+	{"<a>\n <b>y</b>\n <b/>\n</a>\n", `a{ b="y" b="" }`},
+	{`<s3:Key xmlns:s3="urn:x">k</s3:Key>`, `Key="k"`},
+	{`<s3:Key>k</s3:Key>`, `Key="k"`},
+	{`<:a>k</:a>`, `:a="k"`},
+	{`<a:>k</a:>`, `a:="k"`},
+	{`<a b="1" c='2'>k</a>`, `a="k"`},
+	{`<a b="1"c='"'d="'">k</a>`, `a="k"`},
+	{`<a b = "1" b="2" >k</a>`, `a="k"`},
+	{`<a b="> ]]> /> &lt;&#65;">k</a>`, `a="k"`},
+	{"<a b=\"\r\n\t\">k</a>", `a="k"`},
+	{"<a>1\r\n2\r3\n4\r\r\n5\r&#10;&#13;\n</a>", `a="1\n2\n3\n4\n\n5\n\n\r\n"`},
+	{"<a><![CDATA[1\r\n2]]>\n</a>", `a="1\n2\n"`},
+	{`<a>&lt;&gt;&amp;&quot;&apos;</a>`, `a="<>&\"'"`},
+	{`<a>&#65;&#x41;&#x00000000041;&#x1F600;&#xa9;&#xfffd;&#9;</a>`, `a="AAA😀©�\t"`},
+	{`<a>é日本😀` + "\x7f\u0085\u2028" + `</a>`, `a="é日本😀\x7f\u0085\u2028"`},
+	{`<a>]] ]> ]]&gt; &#93;]> ></a>`, `a="]] ]> ]]> ]]> >"`},
+	{`<a><![CDATA[<b>&lt;]]]]><![CDATA[>]]>c</a>`, `a="<b>&lt;]]>c"`},
+	{`<a>x<!-- - <b> & ]]> -->y<?z <b> ?>z</a>`, `a="xyz"`},
+	{`<a><!----><!--->--></a>`, `a=""`},
+	{`<?xml version="1.0"?><a/>`, `a=""`},
+	{`<?xml version='1.0' encoding='utf-8' standalone='yes' ?><a/>`, `a=""`},
+	{` <?xml version="1.0" encoding="UTF-8"?> <!-- c --> <?p?> <a/>`, `a=""`},
+	{"<a>\x09\x0a</a>", `a="\t\n"`},
+	{`<_.-0>x</_.-0>`, `_.-0="x"`},
+}
+
+// Documents that are refused, by encoding/xml too.
+var malformed = []string{
+	"", " ", "<", "<a", "<a ", "<a/", "<a>", "<a>x", "<a></", "<a></a", "<a></a ", "x", "<a b='1", "<a b=", "<a b",
+	"< a/>", "<1a/>", "<-a/>", "<.a/>", "</a>", "<a></b>", "<a:b></b>", "<a:b></c:b>", "<a:b:c/>", "<a><b></a></b>", "<a><b></a>",
+	"<a b/>", "<a b=1/>", "<a b='<'/>", "<a b='&'/>", "<a b='&nosuch;'/>", "<a b='\x01'/>", "<a 1='1'/>", "<a / >", "<a/ >", "<a></a b='1'>",
+	"<a>]]></a>", "<a>x]]>y</a>", "<a>]]]]></a>", "<a>\r\n]]></a>", "<a>&lt;]]></a>", "<a>&</a>", "<a>&;</a>", "<a>& lt;</a>", "<a>&lt</a>", "<a>&LT;</a>",
+	"<a>&#;</a>", "<a>&#x;</a>", "<a>&#X41;</a>", "<a>&#4a;</a>", "<a>&#x:;</a>", "<a>&#-1;</a>", "<a>&#0;</a>", "<a>&#1;</a>", "<a>&#x1f;</a>", "<a>&#xfffe;</a>", "<a>&#xffff;</a>",
+	"<a>&#x110000;</a>", "<a>&#99999999999999999999;</a>", "<a>&#x100000041;</a>", "<a>&nbsp;</a>",
+	"<a>\x00</a>", "<a>\x01</a>", "<a>\x1f</a>", "<a>\ufffe</a>", "<a>\uffff</a>",
+	"<a>\xff</a>", "<a>\xc3</a>", "<a>\xc3\x28</a>", "<a>\xed\xa0\x80</a>", "<a>\xc0\x80</a>", "<a>\xf4\x90\x80\x80</a>", "<a>\xe6\x97</a>",
+	"<a><![CDATA[\xc3]]></a>", "<a><![CDATA[\x01]]></a>", "<a><![CDATA[x]]</a>", "<a><![cdata[x]]></a>", "<a><![CDATA[", "<![", "<!-", "<!",
+	"<a><!-- -- --></a>", "<a><!-- --->", "<a><!-x--></a>", "<a><!-- </a>", "<!DOCTYPE a><a/>", "<a><!ELEMENT></a>",
+	"<?", "<?x\xae?><a/>", "<? x?><a/>", "<?x", "<?x?", "<?1?><a/>",
+	`<?xml version="1.1"?><a/>`, `<?xml version="1.0" encoding="utf-16"?><a/>`, `<a><?xml version="1.0" encoding="latin1"?></a>`,
+	"\xff\xfe<\x00a\x00/\x00>\x00", "<a><b><c><d><e><f/></e></d></c></b></a>",
+}
+
+// Documents that encoding/xml reads and a scanner does not.
+var stricter = []string{
+	"x<a/>", "&lt;<a/>", "\ufeff\ufeff<a/>", " \ufeff<a/>", "<![CDATA[x]]><a/>", "<!-- --> x <a/>",
+	"<a>&#xd800;</a>", "<a>&#55357;&#56832;</a>", "<a b='&#xDFFF;'/>", "<é/>", "<a é='1'/>", "<a><?é?></a>",
+	"<?xml?><a/>", `<?xml encoding="utf-8"?><a/>`, `<?xml version="1.0" standalone="maybe"?><a/>`,
+}
+
+func TestScan(t *testing.T) {
+	for _, test := range wellFormed {
+		want, _, err := readReference([]byte(test.in), nil)
+		if err != nil || outline(want) != test.want {
+			t.Errorf("encoding/xml of %q = %s, %v, want %s", test.in, outline(want), err, test.want)
+		}
+		got, err := parseDocument(strings.NewReader(test.in), "")
+		if err != nil || outline(got) != test.want {
+			t.Errorf("parseDocument(%q) = %s, %v, want %s", test.in, outline(got), err, test.want)
+		}
+		got, err = parseDocument(iotest.OneByteReader(strings.NewReader(test.in)), "")
+		if err != nil || outline(got) != test.want {
+			t.Errorf("parseDocument(%q), byte by byte = %s, %v, want %s", test.in, outline(got), err, test.want)
+		}
+	}
+	for _, in := range malformed {
+		if got, _, err := readReference([]byte(in), nil); err == nil {
+			t.Errorf("encoding/xml of %q = %s, want an error", in, outline(got))
+		}
+	}
+	for _, in := range stricter {
+		if _, stricter, err := readReference([]byte(in), nil); err != nil || !stricter {
+			t.Errorf("encoding/xml of %q: %v, stricter %t, want none, true", in, err, stricter)
+		}
+	}
+	for _, in := range append(stricter, malformed...) {
+		for _, r := range []io.Reader{strings.NewReader(in), iotest.OneByteReader(strings.NewReader(in))} {
+			if got, err := parseDocument(r, ""); err == nil || errors.Is(err, io.EOF) {
+				t.Errorf("parseDocument(%q) = %s, %v, want an error other than io.EOF", in, outline(got), err)
+			}
+		}
+	}
+}
+
+// What follows a document.
+func TestScanEnds(t *testing.T) {
+	for _, test := range []struct {
+		after string
+		ok    bool
+	}{
+		{"", true}, {"\n", true}, {" \t\r\n ", true}, {"<!-- c -->\n<!-- d -->", true},
+		{"x", false}, {"\n x", false}, {"\u00a0", false}, {"\x00", false}, {"<a/>", false}, {"</a>", false}, {"<?p?>", false}, {"<!DOCTYPE a>", false},
+		{"<![CDATA[x]]>", false}, {"<", false}, {"<!-", false}, {"<!-- ", false}, {"<b", false}, {"&lt;", false},
+	} {
+		for _, r := range []io.Reader{strings.NewReader("<a/>" + test.after), iotest.OneByteReader(strings.NewReader("<a/>" + test.after))} {
+			s := newScanner(r)
+			if _, err := s.document("a"); err != nil {
+				t.Fatalf("<a/>%s: %v", test.after, err)
+			}
+			if err := s.ends(); (err == nil) != test.ok {
+				t.Errorf("<a/>%q: ends() = %v, want none: %t", test.after, err, test.ok)
+			}
+		}
+	}
+	// An answer that breaks off behind its document was cut, whatever is in it.
+	broken := errors.New("broken")
+	s := newScanner(io.MultiReader(strings.NewReader("<a/>\n"), iotest.ErrReader(broken)))
+	if _, err := s.document("a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ends(); err != broken {
+		t.Errorf("ends() = %v, want the error of the reader", err)
+	}
+}
+
+// Namespaces come into scope with the tag that declares them, for it and what is
+// in it, and go with its end.
+func TestScanNamespaces(t *testing.T) {
+	const s3 = ` xmlns="` + s3Namespace + `"`
+	for _, test := range []struct {
+		in string
+		ok bool
+	}{
+		{`<a/>`, true},
+		{`<a` + s3 + `><b/></a>`, true},
+		{`<a xmlns="http://&#115;3.amazonaws.com/doc/2006-03-01/"/>`, true},
+		{`<x:a xmlns:x="` + s3Namespace + `"><x:b/><b/></x:a>`, true},
+		{`<a><b` + s3 + `/><c/></a>`, true},
+		{`<a xmlns="urn:x"/>`, false},
+		{`<a><b xmlns="urn:x"/></a>`, false},
+		{`<a xmlns:x="urn:x"><x:b/></a>`, false},
+		{`<a xmlns:x="urn:x"><b y="1" x:y="1"/></a>`, true},
+		{`<a><b xmlns:x="` + s3Namespace + `"/><x:c/></a>`, false},
+		{`<a><b xmlns:x="` + s3Namespace + `"></b><x:c/></a>`, false},
+		{`<a xmlns:x="` + s3Namespace + `"><b xmlns:x="urn:x"></b><x:c/></a>`, true},
+		{`<a xmlns:x="` + s3Namespace + `" xmlns:x="urn:x"><x:c/></a>`, false},
+		{`<x:a/>`, false},
+		{`<xml:a/>`, false},
+		{`<xmlns:a/>`, false},
+		{`<a xmlns:xml="` + s3Namespace + `"><xml:b/></a>`, false},
+		{`<a` + strings.Repeat(` xmlns:x="urn:x"`, maxNamespaces) + `/>`, true},
+	} {
+		for _, r := range []io.Reader{strings.NewReader(test.in), iotest.OneByteReader(strings.NewReader(test.in))} {
+			s := newScanner(r)
+			s.namespaces = []string{"", s3Namespace}
+			got, err := s.document("a")
+			if _, _, want := readReference([]byte(test.in), s.namespaces); (err == nil) != test.ok || (want == nil) != test.ok {
+				t.Errorf("%s = %s, %v, of encoding/xml %v, want none: %t", test.in, outline(got), err, want, test.ok)
+			}
+		}
+	}
+	s := newScanner(strings.NewReader(`<a` + strings.Repeat(` xmlns:x="urn:x"`, maxNamespaces+1) + `/>`))
+	s.namespaces = []string{""}
+	if _, err := s.document("a"); err == nil {
+		t.Errorf("%d namespaces, want an error", maxNamespaces+1)
+	}
+}
+
+// Bounds hold wherever a document is cut into pieces, and to the byte.
+func TestScanBounds(t *testing.T) {
+	text := func(n int) string { return "<a>" + strings.Repeat("x", n) + "</a>" }
+	attribute := func(n int) string { return `<a b="` + strings.Repeat("x", n-len(`<a b=""/>`)) + `"/>` }
+	comment := func(n int) string { return "<a><!--" + strings.Repeat("x", n-len("<!---->")) + "--></a>" }
+	for name, token := range map[string]func(n int) string{"text": text, "attribute": attribute, "comment": comment} {
+		for _, reader := range []func(io.Reader) io.Reader{
+			func(r io.Reader) io.Reader { return r }, iotest.OneByteReader, iotest.HalfReader,
+		} {
+			if _, err := parseDocument(reader(strings.NewReader(token(maxToken))), "a"); err != nil {
+				t.Errorf("a %s of %d bytes: %v", name, maxToken, err)
+			}
+			if _, err := parseDocument(reader(strings.NewReader(token(maxToken+1))), "a"); err == nil {
+				t.Errorf("a %s of %d bytes, want an error", name, maxToken+1)
+			}
+		}
+	}
+}
+
+// A scanner that is used again reads a document as a new one does, whatever the
+// one before was, and how it ended.
+func TestScanReset(t *testing.T) {
+	var s scanner
+	for range 2 {
+		for _, test := range wellFormed {
+			for _, size := range []int64{-1, 0, int64(len(test.in)), 1 << 40} {
+				s.reset(strings.NewReader(test.in), size)
+				if got, err := s.document(""); err != nil || outline(got) != test.want {
+					t.Errorf("%q = %s, %v, want %s", test.in, outline(got), err, test.want)
+				}
+			}
+			s.reset(strings.NewReader(malformed[len(test.in)%len(malformed)]), -1)
+			s.document("")
+		}
+	}
+	if cap(s.data) > 2*maxBlock {
+		t.Errorf("%d bytes for a size that was announced, want at most %d", cap(s.data), 2*maxBlock)
+	}
+}
+
+// A page costs few allocations, and none per key.
+func TestScanAllocations(t *testing.T) {
+	doc := aPage()
+	reader := strings.NewReader(doc)
+	p := new(page)
+	got := testing.AllocsPerRun(10, func() {
+		reader.Reset(doc)
+		if err := p.read(reader, int64(len(doc)), "ListBucketResult"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got > 20 {
+		t.Errorf("a page of 1,000 keys costs %.0f allocations, want at most 20", got)
+	}
+}
+
+// What a scanner reads, encoding/xml reads, and both read it alike; what it
+// refuses, encoding/xml refuses, but for what the scanner's comment names. How it
+// comes in pieces makes no difference.
+func FuzzScan(f *testing.F) {
+	for _, test := range wellFormed {
+		f.Add([]byte(test.in), false)
+	}
+	for _, in := range append(stricter, malformed...) {
+		f.Add([]byte(in), false)
+	}
+	f.Add([]byte(`<a xmlns="`+s3Namespace+`" xmlns:x="urn:x"><b xmlns=""><x:c xmlns:x=''/></b></a>`), true)
+	f.Fuzz(func(t *testing.T, data []byte, strict bool) {
+		if len(data) > maxToken {
+			return
+		}
+		var namespaces []string
+		if strict {
+			namespaces = []string{"", s3Namespace}
+		}
+		want, stricter, wantErr := readReference(data, namespaces)
+		var last error
+		for i, r := range []io.Reader{bytes.NewReader(data), iotest.OneByteReader(bytes.NewReader(data))} {
+			s := newScanner(r)
+			s.namespaces = namespaces
+			got, err := s.document("")
+			switch {
+			case err == nil && wantErr != nil:
+				t.Fatalf("%q = %s, want an error as of encoding/xml: %v", data, outline(got), wantErr)
+			case err != nil && wantErr == nil && !stricter:
+				t.Fatalf("%q: %v, want %s", data, err, outline(want))
+			case err == nil && outline(got) != outline(want):
+				t.Fatalf("%q = %s, want %s", data, outline(got), outline(want))
+			case i > 0 && (err == nil) != (last == nil):
+				t.Fatalf("%q in pieces: %v, whole: %v", data, err, last)
+			}
+			last = err
+		}
+	})
+}
