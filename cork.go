@@ -71,22 +71,25 @@ func withCork(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
-// writeWhole writes the rest of an answer, body, and sends all of it.
+// writeWhole writes an answer's body, of which nothing was written yet, to be sent
+// when the request ends: the log has it by then.
 func (x *exchange) writeWhole(body []byte) error {
-	c, ok := x.r.Context().Value(corkKey{}).(*corkConn)
-	if !ok || len(body) > maxCorked {
-		_, err := x.Write(body)
-		return err
+	if c, ok := x.r.Context().Value(corkKey{}).(*corkConn); ok && len(body) <= maxCorked {
+		x.corked = c
+		x.corkBuffer = copyBuffers.Get().(*[64 << 10]byte)
+		c.cork(x.corkBuffer[:])
 	}
-	buffer := copyBuffers.Get().(*[64 << 10]byte)
-	defer copyBuffers.Put(buffer)
-	c.cork(buffer[:])
 	_, err := x.Write(body)
-	if err == nil {
-		err = x.control.Flush()
-	}
-	if failed := c.uncork(); err == nil {
-		err = failed
-	}
 	return err
+}
+
+// uncork sends what writeWhole kept, if it did. Whether it arrives is no longer of
+// interest to anybody here.
+func (x *exchange) uncork() {
+	if x.corked != nil {
+		x.control.Flush()
+		x.corked.uncork()
+		copyBuffers.Put(x.corkBuffer)
+		x.corked, x.corkBuffer = nil, nil
+	}
 }

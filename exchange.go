@@ -46,17 +46,19 @@ type exchange struct {
 	id      string        // request id
 	start   time.Time
 
-	target target
-	parsed bool   // target is known
-	path   string // as received, escaped
-	user   *user
-	claim  *claim // of a client that signs, verified; nil for one with x-api-key
-	op     *operation
-	query  []parameter // as received; once classified, what the backend gets
-	pace   pace        // of the write deadline
-	out    flow        // of the answer's body
-	body   requestBody
-	load   *userLoad // once the request counts there
+	target     target
+	parsed     bool   // target is known
+	path       string // as received, escaped
+	user       *user
+	claim      *claim // of a client that signs, verified; nil for one with x-api-key
+	op         *operation
+	query      []parameter // as received; once classified, what the backend gets
+	pace       pace        // of the write deadline
+	out        flow        // of the answer's body
+	corked     *corkConn   // not nil: the answer is kept until the end, in corkBuffer
+	corkBuffer *[64 << 10]byte
+	body       requestBody
+	load       *userLoad // once the request counts there
 
 	status           int // 0: no header was written yet
 	sent             int64
@@ -112,6 +114,7 @@ func (x *exchange) end() {
 	}
 	x.record(aborted)
 	x.count()
+	x.uncork()
 	if aborted {
 		panic(http.ErrAbortHandler)
 	}

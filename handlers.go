@@ -484,39 +484,37 @@ var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 // respond streams a backend's answer to the client. If either of them breaks
 // off, so does the answer.
 func (x *exchange) respond(resp *http.Response) {
-	h := x.Header()
-	returnHeader(h, resp.Header)
+	returnHeader(x.Header(), resp.Header)
 	x.WriteHeader(resp.StatusCode)
 	if x.r.Method == http.MethodHead {
 		return
 	}
-	body := resp.Body.(*answerBody)
-	if err := x.splice(body); err != nil {
-		x.abort(err)
-	}
-	if body.ended {
-		return
-	}
 	buffer := copyBuffers.Get().(*[64 << 10]byte)
-	defer copyBuffers.Put(buffer)
+	if err := x.copy(resp.Body.(*answerBody), buffer[:]); err != nil {
+		x.abort(err) // and the buffer is not used again: HTTP/2 may still be about to send it
+	}
+	copyBuffers.Put(buffer)
+}
+
+// copy streams a body as it comes, or sends one that is small when it is here.
+func (x *exchange) copy(body *answerBody, buffer []byte) error {
 	if 0 < body.left && body.left <= maxCorked {
 		n, err := io.ReadFull(onlyReader{body}, buffer[:body.left])
-		if err == nil {
-			body.Read(buffer[n:]) // its end: the connection goes back
-			err = x.writeWhole(buffer[:n])
-		}
 		if err != nil {
-			x.abort(err)
+			return noEOF(err)
 		}
-		return
+		body.Read(buffer[n:]) // its end: the connection goes back
+		return x.writeWhole(buffer[:n])
+	}
+	if err := x.splice(body); err != nil || body.ended {
+		return err
 	}
 	var to io.Writer = onlyWriter{x}
-	if resp.ContentLength < 0 { // events, perhaps, or a backend's way of saying that it is still there
+	if body.left < 0 { // events, perhaps, or a backend's way of saying that it is still there
 		to = flushWriter{x}
 	}
-	if _, err := io.CopyBuffer(to, onlyReader{body}, buffer[:]); err != nil {
-		x.abort(err)
-	}
+	_, err := io.CopyBuffer(to, onlyReader{body}, buffer)
+	return err
 }
 
 // onlyWriter and onlyReader hide the methods with which io.CopyBuffer would go
