@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -701,10 +702,18 @@ func TestSharedLimiterOutage(t *testing.T) {
 
 		fake.set(always(""))
 		var calls sync.WaitGroup
+		var admitted atomic.Int64
 		for range 10 { // they fail together; two of the three places are taken here, too
-			calls.Go(func() { s.allow("u", time.Now()) })
+			calls.Go(func() {
+				if s.allow("u", time.Now()).admitted {
+					admitted.Add(1)
+				}
+			})
 		}
 		calls.Wait()
+		if n := admitted.Load(); n != 1 {
+			t.Errorf("%d admitted when the store goes, want the one that it left over", n)
+		}
 		for range 100 {
 			want("the store is gone", false, false, 0, 1)
 		}

@@ -32,12 +32,12 @@ const (
 //
 // A list takes 11 bytes for an instant where a sorted set takes a hundred, and
 // has room for two in one microsecond. It is in order, as a clock that steps back
-// stands still; instants more than a window ahead are of a clock that was wrong,
+// stands still at the newest; instants more than a window ahead are of a clock that was wrong,
 // and would lock the user out until then, so they are dropped. What has left is
 // found by doubling and halving: a million instants that leave at once must not
-// hold up the server. Numbers are written with %.0f, as Lua's own way has only 14
-// digits. A limit that was lowered leaves more instants than it admits: the next
-// request waits for all that are too many.
+// hold up the server. An instant has 16 digits and is written with %.0f, as Lua's
+// own way keeps 14. A limit that was lowered leaves more instants than it admits:
+// the next request waits for all that are too many.
 var windowScript = newRedisScript(`
 local key, limit, window = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -179,7 +179,7 @@ func (w *sharedWindows) failed(name string, err error) {
 		return
 	}
 	w.store.forget()
-	w.log.Warn("the shared limiter does not answer: each gateway limits by itself", "store", w.store.server.addr, "cause", err.Error())
+	w.log.Warn("the shared limiter does not answer: each gateway limits by itself", "store", w.store.server.addr, "cause", shortened(err.Error(), maxCause))
 	wait := firstProbe
 	if !w.back.IsZero() && time.Since(w.back) < steady {
 		wait = min(2*w.wait, maxProbe)
