@@ -30,14 +30,14 @@ const (
 //	the microseconds until the oldest instant leaves
 //	the microseconds until the next request would be admitted; 0 if admitted
 //
-// A list takes 11 bytes for an instant where a sorted set takes a hundred, and
+// A list takes 10 bytes for an instant where a sorted set takes 120, and
 // has room for two in one microsecond. It is in order, as a clock that steps back
-// stands still at the newest; instants more than a window ahead are of a clock that was wrong,
-// and would lock the user out until then, so they are dropped. What has left is
-// found by doubling and halving: a million instants that leave at once must not
-// hold up the server. An instant has 16 digits and is written with %.0f, as Lua's
-// own way keeps 14. A limit that was lowered leaves more instants than it admits:
-// the next request waits for all that are too many.
+// stands still at the newest; instants more than a window ahead are of a clock that
+// was wrong, and would lock the user out until then, so they are dropped. What has
+// left is found by doubling and halving: a million instants that leave at once must
+// not hold up the server. An instant has 16 digits and is written with %.0f, as
+// Lua's own way keeps 14. A limit that was lowered leaves more instants than it
+// admits: the next request waits for all that are too many.
 var windowScript = newRedisScript(`
 local key, limit, window = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
