@@ -54,7 +54,7 @@ func (g *gateway) deleteObjects(x *exchange) *apiError {
 	if refusal != nil {
 		return refusal
 	}
-	document := appendTree([]byte(xmlHeader), doc, false)
+	document := appendTree([]byte(xmlHeader), &doc, false)
 	out.setDocument(document)
 	for name := range out.header { // they were of the document that came
 		if strings.HasPrefix(name, "X-Amz-Checksum-") || name == "X-Amz-Sdk-Checksum-Algorithm" {

@@ -143,7 +143,8 @@ func (g *gateway) listPage(x *exchange, query []parameter, root string) *apiErro
 	encodeURL := has(x.query, "encoding-type")
 	b := appendListStart((*buffer)[:0], root)
 	count := 0
-	for _, e := range page.children {
+	for i := range page.children {
+		e := &page.children[i]
 		switch e.name {
 		case "EncodingType":
 			continue
@@ -188,7 +189,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	b = appendElement(b, "Name", x.target.bucket)
 	for _, name := range []string{"Prefix", "Marker", "Delimiter"} {
 		if value := get(x.query, strings.ToLower(name)); value != "" || name != "Delimiter" {
-			b = appendTree(b, element{name: name, text: []byte(value)}, encodeURL)
+			b = appendTree(b, &element{name: name, text: []byte(value)}, encodeURL)
 		}
 	}
 	if encodeURL {
@@ -196,7 +197,8 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	}
 	b = appendElement(b, "IsTruncated", "false")
 	for number, seen := 1, ""; ; number++ {
-		for _, e := range page.children {
+		for i := range page.children {
+			e := &page.children[i]
 			if e.name == "Contents" || e.name == "CommonPrefixes" {
 				b = appendTree(b, e, encodeURL)
 			}

@@ -544,7 +544,7 @@ func BenchmarkListPage(b *testing.B) {
 				b.Fatal(err)
 			}
 			buffer := listBuffers.Get().(*[]byte)
-			if *buffer = appendTree((*buffer)[:0], p.element, true); len(*buffer) < len(doc)*9/10 {
+			if *buffer = appendTree((*buffer)[:0], &p.element, true); len(*buffer) < len(doc)*9/10 {
 				b.Fatalf("%d bytes are written of %d", len(*buffer), len(doc))
 			}
 			p.free()

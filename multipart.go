@@ -125,7 +125,7 @@ func (x *exchange) relayProlog(body *bufio.Reader) error {
 // Error it writes what is safe to know.
 func (x *exchange) rewritten(doc element) []byte {
 	if doc.name == "Error" {
-		e := upstreamError(http.StatusInternalServerError, nil, bytes.NewReader(appendTree(nil, doc, false)))
+		e := upstreamError(http.StatusInternalServerError, nil, bytes.NewReader(appendTree(nil, &doc, false)))
 		return appendErrorXML(nil, e, x.resource(), x.id)
 	}
 	for i, e := range doc.children {
@@ -139,7 +139,7 @@ func (x *exchange) rewritten(doc element) []byte {
 	b := append([]byte(xmlHeader+"<"), doc.name...)
 	b = append(b, ` xmlns="`+s3Namespace+`">`...)
 	for _, e := range doc.children {
-		b = appendTree(b, e, false)
+		b = appendTree(b, &e, false)
 	}
 	return append(append(append(b, "</"...), doc.name...), '>')
 }

@@ -571,8 +571,12 @@ func decode(t []byte, references bool) []byte {
 				i++
 			}
 		default:
-			t[n] = c
-			n++
+			run := 1
+			for i+run < len(t) && t[i+run] != '&' && t[i+run] != '\r' {
+				run++
+			}
+			n += copy(t[n:], t[i:i+run])
+			i += run - 1
 		}
 	}
 	return t[:n:n]

@@ -251,12 +251,12 @@ func (e *element) decodeKeys() error {
 
 // appendTree appends an element with all below it. With encodeURL, keys are
 // written as encoding-type=url asks.
-func appendTree(b []byte, e element, encodeURL bool) []byte {
+func appendTree(b []byte, e *element, encodeURL bool) []byte {
 	b = append(append(append(b, '<'), e.name...), '>')
 	switch {
 	case len(e.children) > 0:
 		for i := range e.children {
-			b = appendTree(b, e.children[i], encodeURL)
+			b = appendTree(b, &e.children[i], encodeURL)
 		}
 	case encodeURL && urlEncoded(e.name):
 		b = appendEncoded(b, e.text)

@@ -175,7 +175,7 @@ func TestAppendTree(t *testing.T) {
 		{leaf("NextContinuationToken", "a b+"), true, "<NextContinuationToken>a b+</NextContinuationToken>"},
 		{branch("CommonPrefixes", leaf("Prefix", "é/")), true, "<CommonPrefixes><Prefix>%C3%A9/</Prefix></CommonPrefixes>"},
 	} {
-		if got := string(appendTree(nil, test.in, test.encodeURL)); got != test.want {
+		if got := string(appendTree(nil, &test.in, test.encodeURL)); got != test.want {
 			t.Errorf("appendTree(%+v, %t) = %s, want %s", test.in, test.encodeURL, got, test.want)
 		}
 	}
@@ -331,7 +331,7 @@ func FuzzListRoundTrip(f *testing.F) {
 		}
 		list := branch("ListBucketResult", leaf("Prefix", key),
 			branch("Contents", leaf("Key", key), leaf("Size", "1")), branch("CommonPrefixes", leaf("Prefix", key)))
-		encoded := appendTree([]byte(xmlHeader), list, true)
+		encoded := appendTree([]byte(xmlHeader), &list, true)
 		got, err := parseDocument(strings.NewReader(string(encoded)), "ListBucketResult")
 		if err == nil {
 			err = got.decodeKeys()
@@ -339,7 +339,7 @@ func FuzzListRoundTrip(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(got, list) {
 			t.Errorf("key %q, encoded: %s\nparses to %+v, %v", key, encoded, got, err)
 		}
-		plain := appendTree([]byte(xmlHeader), list, false)
+		plain := appendTree([]byte(xmlHeader), &list, false)
 		got, err = parseDocument(strings.NewReader(string(plain)), "ListBucketResult")
 		switch {
 		case validXML(key) && (err != nil || !reflect.DeepEqual(got, list)):
@@ -378,7 +378,7 @@ func FuzzParseDocument(f *testing.F) {
 			return
 		}
 		// What was read can be written, and read again.
-		again, err := parseDocument(strings.NewReader(string(appendTree(nil, doc, true))), "ListBucketResult")
+		again, err := parseDocument(strings.NewReader(string(appendTree(nil, &doc, true))), "ListBucketResult")
 		if err != nil {
 			t.Fatalf("%q: written and read again: %v", data, err)
 		}
