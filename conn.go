@@ -87,9 +87,9 @@ func (p *pool) pop(host string) *backendConn {
 	return c
 }
 
-// put keeps a connection whose answer was read to its end.
+// put keeps a connection whose answer was read to its end. Its deadlines may stay:
+// whoever uses it next sets them.
 func (p *pool) put(c *backendConn) {
-	c.SetDeadline(time.Time{})
 	c.since = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,8 +170,9 @@ type backendConn struct {
 	host     string
 	input    meteredReader
 	reader   *bufio.Reader
-	reused   bool      // it has carried an answer before
-	since    time.Time // idle since
+	unwatch  func() bool // see watch; nil: not watched
+	reused   bool        // it has carried an answer before
+	since    time.Time   // idle since
 }
 
 // abort resets the connection. Closing it would tell some servers that the object
@@ -182,6 +183,29 @@ func (c *backendConn) abort() {
 		tcp.SetLinger(0)
 	}
 	c.raw.Close()
+}
+
+// watch has the connection reset when ctx is done, which is when the client leaves,
+// until end.
+func (c *backendConn) watch(ctx context.Context) {
+	if c.unwatch == nil {
+		c.unwatch = context.AfterFunc(ctx, c.abort)
+	}
+}
+
+// end ends watch, and reports whether the connection was left alone.
+func (c *backendConn) end() bool {
+	unwatch := c.unwatch
+	c.unwatch = nil
+	return unwatch == nil || unwatch()
+}
+
+// hears reports whether the answer begins within d. What else there is to know of it,
+// readHead will find out again.
+func (c *backendConn) hears(d time.Duration) bool {
+	c.SetReadDeadline(time.Now().Add(d))
+	_, err := c.reader.Peek(1)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // quiet reports whether nothing was heard from the backend since its last answer:
@@ -270,6 +294,7 @@ const lastWord = time.Second
 // made up its mind, and neither it nor the client is waited for any more.
 func (c *backendConn) listen(interrupt func()) *listener {
 	l := &listener{done: make(chan struct{})}
+	c.SetReadDeadline(time.Time{}) // of the answer before
 	go func() {
 		defer close(l.done)
 		_, err := c.reader.Peek(1)
@@ -303,7 +328,6 @@ type answerBody struct {
 	pace          pace          // of the read deadline
 	keep          bool          // the connection may be used again
 	left          int64         // bytes that can be had from the connection directly; -1: none can
-	stop          func() bool   // ends the watch for the client's leaving
 	ended         bool
 }
 
@@ -312,7 +336,9 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if b.ended { // the connection is somebody else's
 		return 0, io.EOF
 	}
-	b.progress()
+	if b.conn.reader.Buffered() == 0 {
+		b.progress()
+	}
 	n, err := b.ReadCloser.Read(p)
 	if b.left > 0 {
 		b.left -= int64(n)
@@ -342,7 +368,7 @@ func (b *answerBody) release(whole bool) {
 		return
 	}
 	b.ended = true
-	if b.stop() && whole && b.keep && b.conn.reader.Buffered() == 0 {
+	if b.conn.end() && whole && b.keep && b.conn.reader.Buffered() == 0 {
 		b.pool.put(b.conn)
 	} else {
 		b.conn.Close()

@@ -162,7 +162,7 @@ func TestAnswerBodyAfterItsEnd(t *testing.T) {
 	p := newPool(&account{scheme: "http"}, &accountMetrics{})
 	defer p.closeIdle()
 	c := &backendConn{Conn: here, raw: here, host: "h", reader: bufio.NewReader(here)}
-	body := &answerBody{ReadCloser: http.NoBody, conn: c, pool: p, idle: time.Nanosecond, keep: true, stop: func() bool { return true }}
+	body := &answerBody{ReadCloser: http.NoBody, conn: c, pool: p, idle: time.Nanosecond, keep: true}
 	body.release(true)
 	if again, err := p.get(t.Context(), "h"); err != nil || again != c {
 		t.Fatalf("get = %p, %v, want the connection that was put", again, err)

@@ -8,8 +8,8 @@ import (
 )
 
 // silent reports whether a read from the connection would wait: that the other
-// side has neither closed it nor sent anything. A read with a deadline in the
-// past would not look, and one in the future would take the byte.
+// side has neither closed it nor sent anything. A read of our own would take the
+// byte, or not look at all when a deadline has passed.
 func silent(conn net.Conn) bool {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -20,10 +20,9 @@ func silent(conn net.Conn) bool {
 		return false
 	}
 	waiting := false
-	err = raw.Read(func(fd uintptr) bool {
+	err = raw.Control(func(fd uintptr) {
 		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		waiting = err == syscall.EAGAIN
-		return true
 	})
 	return err == nil && waiting
 }

@@ -323,7 +323,12 @@ func (x *exchange) record(aborted bool) {
 	if x.cause != nil {
 		attrs = append(attrs, slog.String("cause", shortened(x.cause.Error(), maxCause)))
 	}
-	x.log.LogAttrs(x.r.Context(), level, "request", attrs...)
+	// As LogAttrs does it, but for the search of the caller.
+	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {
+		r := slog.NewRecord(time.Now(), level, "request", 0)
+		r.AddAttrs(attrs...)
+		h.Handle(x.r.Context(), r)
+	}
 }
 
 // count adds the request to the metrics, whose labels are names of the configuration

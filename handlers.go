@@ -213,9 +213,8 @@ func (g *gateway) limit(x *exchange) *apiError {
 		return nil
 	}
 	h := x.Header()
-	h["X-Ratelimit-Limit"] = []string{strconv.Itoa(d.limit)}
-	h["X-Ratelimit-Remaining"] = []string{strconv.Itoa(d.remaining)}
-	h["X-Ratelimit-Reset"] = []string{strconv.FormatInt(roundUp(d.reset), 10)}
+	values := [...]string{strconv.Itoa(d.limit), strconv.Itoa(d.remaining), strconv.FormatInt(roundUp(d.reset), 10)}
+	h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"], h["X-Ratelimit-Reset"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	if d.admitted {
 		return nil
 	}

@@ -218,15 +218,14 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, 
 // an error the connection is reset: what was sent of an upload must not be taken
 // for all of it.
 func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (*http.Response, error) {
-	stop := context.AfterFunc(ctx, c.abort)
 	answered := false
 	defer func() {
 		if !answered { // in a panic, too
-			stop()
+			c.end()
 			c.abort()
 		}
 	}()
-	resp, keep, err := u.converse(c, req, out)
+	resp, keep, err := u.converse(ctx, c, req, out)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -234,15 +233,23 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 		return nil, noProgress(err)
 	}
 	answered = true
-	body := &answerBody{ReadCloser: resp.Body, conn: c, pool: u.pool, idle: u.idle, keep: keep && !resp.Close, left: -1, stop: stop}
-	if resp.Body == http.NoBody {
-		body.release(true)
-	} else if resp.ContentLength > 0 && len(resp.TransferEncoding) == 0 {
+	body := &answerBody{ReadCloser: resp.Body, conn: c, pool: u.pool, idle: u.idle, keep: keep && !resp.Close, left: -1}
+	if resp.ContentLength > 0 && len(resp.TransferEncoding) == 0 && resp.Body != http.NoBody {
 		body.left = resp.ContentLength
+	}
+	switch {
+	case resp.Body == http.NoBody:
+		body.release(true)
+	case body.left != int64(c.reader.Buffered()): // it is not here yet
+		c.watch(ctx)
 	}
 	resp.Body = body
 	return resp, nil
 }
+
+// soon is how long an answer may take until it is worth it to watch for the client's
+// leaving.
+const soon = 20 * time.Millisecond
 
 // smallUpload is the size up to which an upload is here whole, and found right,
 // before a connection is taken for it; then it goes out in one write with its head,
@@ -263,9 +270,10 @@ func (out *outgoing) readWhole(data []byte) error {
 
 // converse returns the head of the answer, and whether the connection may be used
 // again: not if the backend answered before it had everything.
-func (u *upstream) converse(c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, keep bool, err error) {
+func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, keep bool, err error) {
 	var l *listener
 	if out.length > smallUpload {
+		c.watch(ctx)
 		l = c.listen(out.interrupt)
 	}
 	written := u.write(c, req, out, l)
@@ -275,6 +283,9 @@ func (u *upstream) converse(c *backendConn, req *http.Request, out *outgoing) (r
 		patience = 0 // nobody will answer what was not sent
 	case written != nil:
 		patience = lastWord
+	}
+	if l == nil && patience > soon && !c.hears(soon) {
+		c.watch(ctx)
 	}
 	c.SetReadDeadline(time.Now().Add(patience))
 	if l != nil {
@@ -297,8 +308,8 @@ type bodyError struct{ error }
 func (e bodyError) Unwrap() error { return e.error }
 
 func isBodyError(err error) bool {
-	var e bodyError
-	return errors.As(err, &e)
+	_, is := errors.AsType[bodyError](err)
+	return is
 }
 
 // write sends the head and the body, the start of which goes with the head. The last
