@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -23,120 +22,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
-
-// A gateway is the http.Handler in front of all accounts of one configuration.
-type gateway struct {
-	config    *config
-	auth      *authenticator
-	limiter   *limiter
-	shared    *sharedLimiter       // nil: the limiter decides alone
-	loads     map[string]*userLoad // by the name of the user
-	accounts  map[string]*upstream // by the name of the account
-	upstreams map[string]*upstream // by the name of the bucket
-	buckets   []string             // sorted
-	cors      *cors
-	mux       *http.ServeMux
-	metrics   *metrics
-	log       *slog.Logger
-	started   time.Time
-}
-
-// A userLoad is what a user takes of the gateway now. All configurations with that
-// user have the same; the limits in it are those of the last.
-type userLoad struct {
-	inFlight    inFlight
-	maxInFlight atomic.Int64 // 0: no limit
-	in, out     bandwidth
-}
-
-// newGateway returns the gateway of a configuration. Before requests come, its
-// accounts have to be started where their credentials are fetched.
-func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
-	g := (&gateway{limiter: newLimiter(nil, time.Now()), metrics: m, log: log, started: time.Now()}).succeed(c)
-	g.applyShares()
-	return g
-}
-
-// applyShares gives what users may take its limits, for those requests too that are
-// under way.
-func (g *gateway) applyShares() {
-	for name, share := range g.config.shares {
-		l := g.loads[name]
-		l.maxInFlight.Store(share.inFlight)
-		l.in.set(share.bytesPerSecond)
-		l.out.set(share.bytesPerSecond)
-	}
-}
-
-// succeed returns the gateway of another configuration, which goes on with what g
-// has of the users and accounts that stay: their windows, what they use,
-// credentials and connections. Whoever lets it serve calls applyShares.
-func (g *gateway) succeed(c *config) *gateway {
-	next := &gateway{
-		config:    c,
-		auth:      newAuthenticator(c.users),
-		limiter:   g.limiter.succeed(c.limits),
-		loads:     make(map[string]*userLoad, len(c.users)),
-		accounts:  make(map[string]*upstream, len(c.accounts)),
-		upstreams: make(map[string]*upstream, len(c.buckets)),
-		cors:      c.cors,
-		metrics:   g.metrics,
-		log:       g.log,
-		started:   g.started,
-	}
-	switch {
-	case c.redis == nil:
-	case g.shared != nil && g.shared.store.server == *c.redis:
-		next.shared = g.shared.with(next.limiter, c.limits)
-	default:
-		next.shared = newSharedLimiter(newRedisStore(*c.redis), next.limiter, c.limits, g.log)
-	}
-	for name := range c.shares {
-		if next.loads[name] = g.loads[name]; next.loads[name] == nil {
-			next.loads[name] = &userLoad{}
-		}
-	}
-	for _, a := range c.accounts {
-		if u := g.accounts[a.name]; u != nil && u.account.sameAs(a) {
-			next.accounts[a.name] = u.succeed(a, c.idleTimeout)
-		} else {
-			next.accounts[a.name] = newUpstream(a, c.idleTimeout, g.metrics.account(a.name), g.log)
-		}
-	}
-	for bucket, a := range c.buckets {
-		next.upstreams[bucket] = next.accounts[a.name]
-		next.buckets = append(next.buckets, bucket)
-	}
-	slices.Sort(next.buckets)
-	next.mux = newMux(next)
-	return next
-}
-
-// ServeHTTP implements http.Handler.
-func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(w, r, g)
-	defer x.end()
-	if g.cors.answer(x) {
-		return
-	}
-	if err := g.admit(x); err != nil {
-		x.fail(err)
-		return
-	}
-	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
-	// and nowhere to redirect to.
-	r.URL.Path, r.URL.RawPath = "/"+x.target.bucket, ""
-	if x.target.page != "" {
-		r.URL.Path = "/-/-/page"
-	}
-	if x.target.key != "" {
-		r.URL.Path += "/key"
-	}
-	g.mux.ServeHTTP(x, r)
-}
 
 // admit takes a request through the steps that need no operation: parse,
 // authenticate, limit.

@@ -1,0 +1,483 @@
+package main
+
+// The faults of a configuration. A file is checked whole, and every fault told at
+// once, each with the path of what is wrong.
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A checker collects faults, each with the path of what is wrong.
+type checker struct {
+	known       []error // found while reading
+	faults      []error
+	exampleKeys bool // the keys of config.example.json are fine, for -demo
+	lookupEnv   func(string) (string, bool)
+}
+
+// fault adds a fault, if it is not the consequence of one that was found while
+// reading: at this path, above it or below.
+func (c *checker) fault(path, format string, args ...any) {
+	for _, err := range c.known {
+		var f fault
+		if errors.As(err, &f) && (f.path == wholeDocument || within(path, f.path) || within(f.path, path)) {
+			return
+		}
+	}
+	c.faults = append(c.faults, fault{path, fmt.Sprintf(format, args...)})
+}
+
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// check turns the file into a config. The error joins every fault; there is no
+// config with it.
+func (f *configFile) check(exampleKeys bool) (*config, error) {
+	c := &checker{exampleKeys: exampleKeys, known: f.faults, lookupEnv: f.lookupEnv}
+	conf := &config{
+		buckets:         map[string]*account{},
+		behind:          map[string]string{},
+		limits:          map[string]limit{},
+		shares:          map[string]share{},
+		maxFileSize:     defaultMaxFileSize,
+		nestedKeys:      f.NestedKeys,
+		idleTimeout:     orDefault(f.Server.IdleTimeout, defaultIdleTimeout),
+		shutdownTimeout: orDefault(f.Server.ShutdownTimeout, defaultShutdownTimeout),
+	}
+	conf.listeners = c.listeners(f.Server)
+	conf.domain = c.domain("server.domain", f.Server.Domain)
+	conf.cors = c.cors("server.cors", f.Server.CORS)
+	if f.MaxFileSize != nil {
+		if conf.maxFileSize = *f.MaxFileSize; conf.maxFileSize < 1 {
+			c.fault("max_file_size", "want a number of bytes above 0, have %d", conf.maxFileSize)
+		}
+	}
+	c.accounts(f, conf)
+	c.users(f, conf)
+	if err := errors.Join(append(c.known, c.faults...)...); err != nil {
+		return nil, err
+	}
+	return conf, nil
+}
+
+// describe prints what would be served, and no secret.
+func (conf *config) describe(w io.Writer) {
+	fmt.Fprintf(w, "%d accounts, %d buckets, %d users; on %s\n", len(conf.accounts), len(conf.buckets), len(conf.users), conf.listen)
+	for _, bucket := range slices.Sorted(maps.Keys(conf.buckets)) {
+		a := conf.buckets[bucket]
+		fmt.Fprintf(w, "bucket %s: account %s, %s://%s%s, %s\n", bucket, a.name, a.scheme, a.host, a.basePath, cmp.Or(conf.behind[bucket], bucket))
+	}
+	for _, u := range conf.users {
+		buckets := slices.Sorted(maps.Keys(u.buckets))
+		fmt.Fprintf(w, "user %s: %s, %s, %d requests in %s\n", u.name, u.role, strings.Join(buckets, " "), conf.limits[u.name].requests, conf.limits[u.name].window)
+	}
+	for _, warning := range conf.warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+}
+
+func orDefault(d duration, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return time.Duration(d)
+}
+
+func (c *checker) listeners(s serverFile) listeners {
+	l := listeners{
+		listen:         c.address("server", s.Host, s.Port, defaultPort),
+		certFile:       s.TLSCertFile,
+		keyFile:        s.TLSKeyFile,
+		clientCA:       s.TLSClientCAFile,
+		maxConnections: s.MaxConnections,
+	}
+	if s.Admin != nil {
+		l.admin = c.address("server.admin", s.Admin.Host, s.Admin.Port, defaultAdminPort)
+	}
+	if (l.certFile == "") != (l.keyFile == "") {
+		c.fault("server.tls_cert_file", "goes with tls_key_file: want both, or neither")
+	}
+	if l.clientCA != "" && l.certFile == "" {
+		c.fault("server.tls_client_ca_file", "goes with tls_cert_file and tls_key_file")
+	}
+	if l.maxConnections < 0 {
+		c.fault("server.max_connections", "want a number of connections, or 0 for no limit, have %d", l.maxConnections)
+	}
+	return l
+}
+
+func (c *checker) address(path, host string, port *int, standard int) string {
+	number := standard
+	if port != nil {
+		number = *port
+	}
+	if number < 0 || number > 65535 {
+		c.fault(path+".port", "want 0 (any free port) to 65535, have %d", number)
+	}
+	return net.JoinHostPort(strings.Trim(cmp.Or(host, "127.0.0.1"), "[]"), strconv.Itoa(number))
+}
+
+// accounts checks in the order of names, so that the same file gives the same
+// faults each time.
+func (c *checker) accounts(f *configFile, conf *config) {
+	if len(f.Accounts) == 0 {
+		c.fault("accounts", "want at least one account")
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Accounts)) {
+		path, af := "accounts."+name, f.Accounts[name]
+		a := c.account(path, name, af)
+		conf.accounts = append(conf.accounts, a)
+		if a.scheme == "http" && !isLoopback(a.host) {
+			conf.warnings = append(conf.warnings, path+".endpoint_url: plain http to another machine; who listens on the way can read and replay it")
+		}
+		if len(af.Buckets) == 0 {
+			c.fault(path+".buckets", "want at least one bucket")
+		}
+		for i, entry := range af.Buckets {
+			at, bucket := fmt.Sprintf("%s.buckets[%d]", path, i), entry.Name
+			other, taken := conf.buckets[bucket]
+			switch {
+			case !validBucket(bucket):
+				c.fault(at, "%q is not a bucket name (3 to 63 of a-z, 0-9, - and .)", bucket)
+			case taken:
+				c.fault(at, "bucket %q is claimed by account %q already", bucket, other.name)
+			case a.virtualHost && a.scheme == "https" && strings.Contains(bucket+entry.Bucket, "."):
+				c.fault(at, "bucket %q has a dot: no certificate matches it as a host name; use \"addressing\": \"path\"", bucket)
+			}
+			conf.buckets[bucket] = a
+			if entry.Bucket != "" {
+				conf.behind[bucket] = entry.Bucket
+				if !bucketBehind.MatchString(entry.Bucket) {
+					c.fault(at+".bucket", "%q is not a bucket name", entry.Bucket)
+				}
+			}
+		}
+	}
+}
+
+// name is letters, digits and what does no harm in a log, a metric or the
+// credential scope of a signature ("NAME/20130524/…").
+var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
+
+// bucketBehind takes more than validBucket: some services have buckets from
+// before today's rule.
+var bucketBehind = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
+
+// token is what can stand in an Authorization header between "/" and ",".
+var token = regexp.MustCompile(`^[!-+.0-~-]+$`)
+
+func (c *checker) account(path, accountName string, f accountFile) *account {
+	a := &account{
+		name:                  accountName,
+		region:                f.Region,
+		credentials:           credentials{f.AccessKeyID, f.SecretAccessKey, f.SessionToken},
+		virtualHost:           f.Addressing == "virtual",
+		forwardTrailers:       f.TrailingChecksums != "verify",
+		connectTimeout:        orDefault(f.ConnectTimeout, defaultConnectTimeout),
+		responseHeaderTimeout: orDefault(f.ResponseHeaderTimeout, defaultHeaderTimeout),
+	}
+	if !name.MatchString(accountName) {
+		c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
+	}
+	if a.region == "" {
+		a.region = "us-east-1"
+	}
+	if !token.MatchString(a.region) {
+		c.fault(path+".region", "%q is not a region name", a.region)
+	}
+	c.credentials(path, accountName, f, a)
+	if f.CAFile != "" {
+		var err error
+		if a.roots, err = caPool(f.CAFile); err != nil {
+			c.fault(path+".ca_file", "%v", err)
+		}
+	}
+	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
+		c.fault(path+".addressing", `want "path" or "virtual", have %q`, f.Addressing)
+	}
+	if f.TrailingChecksums != "" && f.TrailingChecksums != "forward" && f.TrailingChecksums != "verify" {
+		c.fault(path+".trailing_checksums", `want "forward" or "verify", have %q`, f.TrailingChecksums)
+	}
+	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
+	return a
+}
+
+// credentials checks those that are written, or makes the source of others. It asks
+// nobody for any yet.
+func (c *checker) credentials(path, accountName string, f accountFile, a *account) {
+	a.source = staticCredentials(a.credentials)
+	if f.Credentials != "" {
+		if a.credentials != (credentials{}) {
+			c.fault(path+".credentials", "goes without access_key_id, secret_access_key and session_token")
+		}
+		source, err := newCredentialSource(f.Credentials, accountName, c.lookupEnv, slog.Default())
+		if err != nil {
+			c.fault(path+".credentials", "%v", err)
+			return
+		}
+		a.credentialSpec, a.source = f.Credentials, source
+		return
+	}
+	if !token.MatchString(f.AccessKeyID) {
+		c.fault(path+".access_key_id", "want the access key id: printable characters without space, slash or comma")
+	}
+	if f.SecretAccessKey == "" {
+		c.fault(path+".secret_access_key", "want the secret access key")
+	}
+	if !isPrintable(f.SessionToken) {
+		c.fault(path+".session_token", "has characters that can't stand in a header")
+	}
+}
+
+var domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
+func (c *checker) domain(path, domain string) string {
+	if domain != "" && !domainName.MatchString(domain) {
+		c.fault(path, "%q is not a host name in lower case, without a port", domain)
+	}
+	return domain
+}
+
+// cors checks the rule for browsers. Its lists are what headers will say.
+func (c *checker) cors(path string, f *corsFile) *cors {
+	if f == nil {
+		return nil
+	}
+	if len(f.AllowedOrigins) == 0 {
+		c.fault(path+".allowed_origins", `want origins like "https://app.example", or "*"`)
+	}
+	for i, origin := range f.AllowedOrigins {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "") {
+			c.fault(fmt.Sprintf("%s.allowed_origins[%d]", path, i), `%q is not an origin like "https://app.example"`, origin)
+		}
+	}
+	for i, method := range f.AllowedMethods {
+		if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
+			c.fault(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "want GET, HEAD, PUT, POST or DELETE, have %q", method)
+		}
+	}
+	for i, header := range slices.Concat(f.AllowedHeaders, f.ExposeHeaders) {
+		if !token.MatchString(header) {
+			c.fault(path, "%q (number %d of the headers) is not the name of a header", header, i)
+		}
+	}
+	if f.MaxAgeSeconds < 0 {
+		c.fault(path+".max_age_seconds", "want 0 or more, have %d", f.MaxAgeSeconds)
+	}
+	return newCORS(f.AllowedOrigins, f.AllowedMethods, f.AllowedHeaders, f.ExposeHeaders, f.MaxAgeSeconds)
+}
+
+// endpoint splits an endpoint's URL. The faults never quote it whole: it may
+// hold a password.
+func (c *checker) endpoint(path, raw string, a *account) {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Opaque != "" {
+		c.fault(path, "want an address like http://localhost:9000 or https://s3.eu-west-1.amazonaws.com")
+		return
+	}
+	if u.User != nil {
+		c.fault(path, "holds a user name or password; use access_key_id and secret_access_key")
+	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		c.fault(path, "has a query or a fragment, which no request could carry")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			c.fault(path, "port %s is not between 1 and 65535", port)
+		}
+	}
+	a.scheme = u.Scheme
+	// The scheme's own port is left out, as every client leaves it out of the
+	// Host header: what is signed must be what the server sees.
+	a.host = strings.ToLower(u.Host)
+	a.host = strings.TrimSuffix(a.host, map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
+	a.host = strings.TrimSuffix(a.host, ":")
+	a.basePath = strings.TrimSuffix(u.EscapedPath(), "/")
+	if !plainPath.MatchString(a.basePath) || hasDotSegment(a.basePath) {
+		c.fault(path, "the path would change keys: want segments of letters, digits and . _ ~ - only")
+	}
+	if a.virtualHost && net.ParseIP(u.Hostname()) != nil {
+		c.fault(path, `"addressing": "virtual" needs a host name, not an IP address`)
+	}
+}
+
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
+
+func isLoopback(hostPort string) bool {
+	u := url.URL{Host: hostPort}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < '!' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *checker) users(f *configFile, conf *config) {
+	if len(f.Users) == 0 {
+		c.fault("users", "want at least one user")
+	}
+	standard := c.limit("rate_limit", f.RateLimit, limit{defaultLimitRequests, defaultLimitWindow * time.Second})
+	if f.RateLimit != nil && f.RateLimit.RedisURL != "" {
+		server, err := parseRedisURL(f.RateLimit.RedisURL)
+		if err != nil {
+			c.fault("rate_limit.redis_url", "%v", err)
+		}
+		conf.redis = &server
+	}
+	standardShare := c.share("", f.MaxInFlight, f.BytesPerSecond, share{})
+	owner := map[[sha256.Size]byte]string{}
+	for _, userName := range slices.Sorted(maps.Keys(f.Users)) {
+		path, uf := "users."+userName, f.Users[userName]
+		if !name.MatchString(userName) {
+			c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
+		}
+		u := &user{name: userName, role: c.role(path+".role", uf.Role)}
+		u.digests, u.secrets = c.keys(path, uf)
+		for _, digest := range u.digests {
+			if other, taken := owner[digest]; taken {
+				c.fault(path, "has the same API key as users.%s", other)
+			}
+			owner[digest] = userName
+		}
+		u.allBuckets, u.buckets = c.allowedBuckets(path+".allowed_buckets", uf.AllowedBuckets, conf.buckets)
+		conf.users = append(conf.users, u)
+		conf.limits[userName] = c.limit(path+".rate_limit", uf.RateLimit, standard)
+		if uf.RateLimit != nil && uf.RateLimit.RedisURL != "" {
+			c.fault(path+".rate_limit.redis_url", "is one for all users: it belongs into the rate_limit at the top")
+		}
+		conf.shares[userName] = c.share(path+".", uf.MaxInFlight, uf.BytesPerSecond, standardShare)
+	}
+}
+
+func (c *checker) role(path, s string) role {
+	for _, r := range []role{roleAdmin, roleUser, roleReadOnly} {
+		if s == string(r) {
+			return r
+		}
+	}
+	c.fault(path, `want "admin", "user" or "readonly", have %q`, s)
+	return roleReadOnly
+}
+
+// keys returns the digests of a user's keys, and the keys themselves where the
+// file has them.
+func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, secrets []string) {
+	forms := 0
+	if f.APIKey != "" {
+		forms++
+		secrets = []string{c.key(path+".api_key", f.APIKey)}
+	}
+	if f.APIKeys != nil {
+		forms++
+		if len(f.APIKeys) < 1 || len(f.APIKeys) > 2 {
+			c.fault(path+".api_keys", "want one key, or two while one takes the place of the other")
+		}
+		for i, key := range f.APIKeys {
+			secrets = append(secrets, c.key(fmt.Sprintf("%s.api_keys[%d]", path, i), key))
+		}
+	}
+	for _, key := range secrets {
+		digests = append(digests, sha256.Sum256([]byte(key)))
+	}
+	if f.APIKeySHA256 != "" {
+		forms++
+		digest, err := hex.DecodeString(f.APIKeySHA256)
+		if err != nil || len(digest) != sha256.Size {
+			c.fault(path+".api_key_sha256", "want 64 hex digits, the SHA-256 of the key")
+			return digests, secrets
+		}
+		digests = append(digests, [sha256.Size]byte(digest))
+	}
+	if forms != 1 {
+		c.fault(path, "want one of api_key, api_keys and api_key_sha256, not empty")
+	}
+	return digests, secrets
+}
+
+// exampleKey marks the keys of config.example.json, which everybody knows.
+const exampleKey = "change-me"
+
+func (c *checker) key(path, key string) string {
+	switch {
+	case len(key) < minAPIKey:
+		c.fault(path, "want at least %d characters; `openssl rand -hex 24` makes a good one", minAPIKey)
+	case len(key) > maxAPIKey || !isPrintable(key):
+		c.fault(path, "want at most %d printable ASCII characters and no space: it travels in a header", maxAPIKey)
+	case strings.Contains(key, exampleKey) && !c.exampleKeys:
+		c.fault(path, "is an example that everybody knows; `openssl rand -hex 24` makes a good one")
+	}
+	return key
+}
+
+func (c *checker) allowedBuckets(path string, list []string, known map[string]*account) (all bool, allowed map[string]bool) {
+	allowed = map[string]bool{}
+	for i, bucket := range list {
+		if bucket == "*" {
+			all = true
+		} else if known[bucket] == nil {
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account", bucket)
+		}
+		allowed[bucket] = true
+	}
+	return all, allowed
+}
+
+// limit fills what the file leaves out from the standard.
+func (c *checker) limit(path string, f *limitFile, standard limit) limit {
+	if f == nil {
+		return standard
+	}
+	if f.Requests != nil {
+		standard.requests = *f.Requests
+	}
+	if f.WindowSeconds != nil {
+		standard.window = time.Duration(*f.WindowSeconds) * time.Second
+		if *f.WindowSeconds < 1 || *f.WindowSeconds > 86400 {
+			c.fault(path+".window_seconds", "want 1 to 86400 seconds, have %d", *f.WindowSeconds)
+		}
+	}
+	if standard.requests < 0 || standard.requests > maxLimitRequests {
+		c.fault(path+".requests", "want 1 to %d, or 0 for no limit, have %d", maxLimitRequests, standard.requests)
+	}
+	return standard
+}
+
+// share fills what the file leaves out from the standard. The prefix is that of the
+// path.
+func (c *checker) share(prefix string, inFlight, bytesPerSecond *int64, standard share) share {
+	c.atLeastZero(prefix+"max_in_flight", inFlight, &standard.inFlight)
+	c.atLeastZero(prefix+"bytes_per_second", bytesPerSecond, &standard.bytesPerSecond)
+	return standard
+}
+
+func (c *checker) atLeastZero(path string, value, to *int64) {
+	if value == nil {
+		return
+	}
+	if *to = *value; *value < 0 {
+		c.fault(path, "want a number above 0, or 0 for no limit, have %d", *value)
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+// RESP2, the language of Redis: commands are written and replies read, within
+// bounds, whatever the other side sends.
+// https://redis.io/docs/latest/develop/reference/protocol-spec/
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// appendCommand appends a command: an array of bulk strings.
+func appendCommand(b []byte, args []string) []byte {
+	b = append(b, '*')
+	b = strconv.AppendInt(b, int64(len(args)), 10)
+	for _, arg := range args {
+		b = append(b, "\r\n$"...)
+		b = strconv.AppendInt(b, int64(len(arg)), 10)
+		b = append(b, "\r\n"...)
+		b = append(b, arg...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// A redisReply is a value of RESP2. A null string or array has the kind '_'.
+type redisReply struct {
+	kind   byte // '+' string, '-' error, ':' integer, '$' bulk string, '*' array
+	text   string
+	number int64
+	list   []redisReply
+}
+
+// readReply reads
+//
+//	reply  = "+" text CRLF | "-" text CRLF | ":" int CRLF
+//	       | "$" length CRLF bytes CRLF | "$-1" CRLF
+//	       | "*" length CRLF reply…     | "*-1" CRLF
+//
+// with so many arrays in one another as depth says. Lengths are of at most
+// maxReplySize; the caller bounds the whole. Less than a reply is
+// io.ErrUnexpectedEOF.
+func readReply(r *bufio.Reader, depth int) (redisReply, error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return redisReply{}, noEOF(err)
+	}
+	text, ok := strings.CutSuffix(string(line), "\r\n")
+	if !ok || text == "" || strings.Contains(text, "\r") {
+		return redisReply{}, errRedisReply
+	}
+	kind, text := text[0], text[1:]
+	if kind == '+' || kind == '-' {
+		return redisReply{kind: kind, text: text}, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil:
+		return redisReply{}, errRedisReply
+	case kind == ':':
+		return redisReply{kind: kind, number: n}, nil
+	case kind != '$' && kind != '*' || n < -1 || n > maxReplySize:
+		return redisReply{}, errRedisReply
+	case n == -1:
+		return redisReply{kind: '_'}, nil
+	case kind == '$':
+		return readBulk(r, int(n))
+	}
+	return readArray(r, int(n), depth)
+}
+
+func readBulk(r *bufio.Reader, n int) (redisReply, error) {
+	b := make([]byte, n+2)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return redisReply{}, noEOF(err)
+	}
+	if string(b[n:]) != "\r\n" {
+		return redisReply{}, errRedisReply
+	}
+	return redisReply{kind: '$', text: string(b[:n])}, nil
+}
+
+func readArray(r *bufio.Reader, n, depth int) (redisReply, error) {
+	if depth == 0 {
+		return redisReply{}, errRedisReply
+	}
+	reply := redisReply{kind: '*'}
+	for range n { // what is announced takes no room before it is there
+		element, err := readReply(r, depth-1)
+		if err != nil {
+			return redisReply{}, err
+		}
+		reply.list = append(reply.list, element)
+	}
+	return reply, nil
+}
+
+// A redisError is an error reply: a code in capitals, and what people are told.
+type redisError struct{ code, text string }
+
+func newRedisError(text string) redisError {
+	code, _, _ := strings.Cut(text, " ")
+	for i := range len(code) {
+		if code[i] < 'A' || code[i] > 'Z' {
+			code = "ERR"
+			break
+		}
+	}
+	return redisError{code, text}
+}
+
+func (e redisError) Error() string { return "the server says: " + shortened(e.text, 200) }
+
+func (e redisError) redirects() bool { return e.code == "MOVED" || e.code == "ASK" }
+
+// target reads "MOVED 3999 127.0.0.1:6381". Without a host it is the one of the
+// node that was asked. A host of IPv6 stands without brackets.
+func (e redisError) target(asked string) (string, error) {
+	fields := strings.Fields(e.text)
+	if len(fields) != 3 {
+		return "", errRedisReply
+	}
+	colon := strings.LastIndexByte(fields[2], ':')
+	if colon < 0 {
+		return "", errRedisReply
+	}
+	host, port := strings.Trim(fields[2][:colon], "[]"), fields[2][colon+1:]
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", errRedisReply
+	}
+	if host == "" {
+		host, _, _ = net.SplitHostPort(asked)
+	}
+	return net.JoinHostPort(host, port), nil
+}
