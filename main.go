@@ -35,10 +35,12 @@
 //	$ aws --endpoint-url http://localhost:8080 s3 cp cat.jpg s3://photos/
 //
 // Every setting, every answer and the limits of what is promised are in
-// README.md. To read the code, follow a request: main.go, config.go,
-// handlers.go, path.go, auth.go, signature.go, limiter.go, operations.go,
-// headers.go, payload.go, upstream.go, sigv4.go, listing.go and xml.go, in this
-// order.
+// README.md. To read the code, follow a request: main.go, serve.go, config.go,
+// gateway.go, handlers.go, exchange.go, path.go, auth.go, signature.go, limiter.go,
+// operations.go, headers.go, payload.go, upstream.go, conn.go, sigv4.go, listing.go,
+// scan.go and xml.go, in this order. What an operator switches on has files of its
+// own: tls.go, credentials.go, reload.go, admin.go, metrics.go, sharedlimit.go,
+// throttle.go and logfile.go.
 package main
 
 import (
@@ -48,12 +50,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -67,13 +66,8 @@ const usage = `usage:
 flags:
 `
 
-const (
-	readHeaderTimeout = 10 * time.Second  // for the whole head of a request, and for a TLS handshake
-	keepAliveTimeout  = 120 * time.Second // between requests; load balancers use 60 s and must be the first to close
-	logPatience       = time.Second       // for the last lines of the log, at the end
-	watchCertificates = 10 * time.Second
-	maxHeaderBytes    = 32 << 10 // S3 takes 2 KiB of metadata and keys of 1 KiB
-)
+// logPatience is for the last lines of the log, at the end.
+const logPatience = time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -148,151 +142,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	return serve(ctx, conf, launch{log: log, out: out, path: *configPath, watch: *watch})
-}
-
-// A launch is what serve needs besides a configuration.
-type launch struct {
-	log   *slog.Logger
-	out   *logWriter     // where the log goes; nil: not to one that is opened again
-	path  string         // of the configuration; "": it can't be read again
-	watch time.Duration  // how often it is looked at for changes; 0: never
-	ready func(net.Addr) // if not nil, told the address
-}
-
-// serve listens and answers until ctx is done.
-func serve(ctx context.Context, conf *config, l launch) error {
-	log := l.log
-	for _, warning := range conf.warnings {
-		log.Warn(warning)
-	}
-	listener, err := net.Listen("tcp", conf.listen)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	listener = corkListener{limitConnections(listener, conf.maxConnections)}
-	m := newMetrics()
-	s, err := newService(l.path, conf, m, log)
-	if err != nil {
-		return err
-	}
-	defer func() { s.current.Load().retire(nil) }()
-	var certificates *serverTLS
-	if conf.certFile != "" {
-		if certificates, err = newServerTLS(conf.certFile, conf.keyFile, conf.clientCA, log); err != nil {
-			return err
-		}
-		go certificates.watch(ctx, watchCertificates)
-	}
-	reload := func() error {
-		if certificates != nil {
-			if err := certificates.reload(); err != nil {
-				log.Error("the TLS files are not taken over; the certificate of before stays in use", "cause", err.Error())
-			}
-		}
-		return s.reload()
-	}
-	go onHangup(ctx, func() {
-		if l.out != nil {
-			if err := l.out.reopen(); err != nil {
-				log.Error("the log file was not opened again; the log goes where it went before", "cause", err.Error())
-			}
-		}
-		reload()
-	})
-	if l.watch > 0 {
-		go s.watch(ctx, l.watch)
-	}
-	server := newServer(s, log)
-	var connections atomic.Int64
-	server.ConnState = countConnections(&connections)
-	s.register(m)
-	m.setFunc("s3proxy_client_connections", func() float64 { return float64(connections.Load()) })
-	if l.out != nil {
-		m.setFunc("s3proxy_log_dropped_lines_total", func() float64 { return float64(l.out.dropped()) })
-	}
-	var draining atomic.Bool
-	failed := make(chan error, 2)
-	if conf.admin != "" {
-		admin, err := net.Listen("tcp", conf.admin)
-		if err != nil {
-			return fmt.Errorf("server.admin: %w", err)
-		}
-		pages := newServer(newAdmin(s, &draining, reload), log)
-		defer pages.Close()
-		go func() { failed <- pages.Serve(admin) }()
-		log.Info("admin pages", "addr", admin.Addr().String())
-	}
-	go func() {
-		if certificates != nil {
-			failed <- certificates.serve(server, listener)
-		} else {
-			failed <- server.Serve(listener)
-		}
-	}()
-	log.Info("listening", "addr", listener.Addr().String(), "version", buildVersion(),
-		"accounts", len(conf.accounts), "buckets", len(conf.buckets), "users", len(conf.users))
-	if l.ready != nil {
-		l.ready(listener.Addr())
-	}
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	draining.Store(true)
-	timeout := s.current.Load().config.shutdownTimeout
-	log.Info("draining", "shutdown_timeout", timeout.String())
-	patience, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	if err := server.Shutdown(patience); err != nil {
-		server.Close() // whoever is still at it sees a broken connection, not an end
-		return fmt.Errorf("requests were still under way after %s and were broken off", timeout)
-	}
-	log.Info("stopped")
-	return nil
-}
-
-// onHangup calls do for each SIGHUP until ctx is done.
-func onHangup(ctx context.Context, do func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	defer signal.Stop(signals)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-signals:
-			do()
-		}
-	}
-}
-
-// countConnections returns an http.Server.ConnState that counts those that are open.
-func countConnections(n *atomic.Int64) func(net.Conn, http.ConnState) {
-	return func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			n.Add(1)
-		case http.StateClosed, http.StateHijacked:
-			n.Add(-1)
-		}
-	}
-}
-
-// newServer sets the limits that come before a handler. There is no ReadTimeout
-// and no WriteTimeout: they would cut large transfers, however well they go. The
-// exchange moves deadlines on as long as there is progress.
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:                      h,
-		ConnContext:                  withCork,
-		ReadHeaderTimeout:            readHeaderTimeout,
-		IdleTimeout:                  keepAliveTimeout,
-		MaxHeaderBytes:               maxHeaderBytes,
-		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
