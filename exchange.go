@@ -6,17 +6,14 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -371,87 +368,4 @@ func (x *exchange) operationName() string {
 
 func milliseconds(d time.Duration) float64 {
 	return float64(d.Microseconds()) / 1000
-}
-
-// A requestBody is the client's body: counted, and cut off when the client
-// sends nothing for the idle time. It remembers how it ended, because what a
-// transport says of a failed upload does not tell whose fault it was.
-type requestBody struct {
-	x        *exchange
-	body     io.ReadCloser
-	in       flow
-	pace     pace // of the read deadline
-	stopped  atomic.Bool
-	received atomic.Int64
-	done     atomic.Bool
-	err      atomic.Pointer[error]
-}
-
-// Read implements io.Reader.
-func (b *requestBody) Read(p []byte) (int, error) {
-	if err := b.in.wait(b.x.r.Context(), 0, b.x.idle/4, b.progress); err != nil {
-		return 0, err
-	}
-	b.progress()
-	n, err := b.body.Read(p[:min(len(p), b.in.chunk())])
-	b.in.take(n)
-	b.received.Add(int64(n))
-	if err == io.EOF && b.isMalformed() {
-		err = io.ErrUnexpectedEOF
-	}
-	switch {
-	case err == io.EOF:
-		// net/http watches the connection for the client's leaving from here
-		// on, and would take a read deadline for that.
-		b.done.Store(true)
-		b.x.control.SetReadDeadline(time.Time{})
-	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
-		b.err.Store(&err)
-	}
-	return n, err
-}
-
-// progress moves the read deadline on, unless the body was interrupted: then none
-// may come after the one that does it.
-func (b *requestBody) progress() {
-	if now, due := b.pace.due(b.x.idle); due && !b.stopped.Load() {
-		b.x.control.SetReadDeadline(now.Add(b.x.idle + b.x.idle/8))
-		if b.stopped.Load() {
-			b.x.control.SetReadDeadline(now)
-		}
-	}
-}
-
-// isMalformed reports whether a body that has ended is not as long as its
-// Content-Length: RFC 9113 section 8.1.1. net/http sees to it in HTTP/1.1, but in
-// HTTP/2 not if the request ended with its headers, or the header is no number or
-// given twice.
-func (b *requestBody) isMalformed() bool {
-	lengths := b.x.r.Header["Content-Length"]
-	if b.x.r.ProtoMajor == 1 || len(lengths) == 0 {
-		return false
-	}
-	return len(lengths) > 1 || lengths[0] != strconv.FormatInt(b.received.Load(), 10)
-}
-
-// interrupt makes a Read that waits for the client return.
-func (b *requestBody) interrupt() {
-	b.stopped.Store(true)
-	if !b.done.Load() {
-		b.x.control.SetReadDeadline(time.Now())
-	}
-}
-
-// failure is the client's error for a body that did not arrive whole, or nil.
-func (b *requestBody) failure() *apiError {
-	err := b.err.Load()
-	if err == nil {
-		return nil
-	}
-	e := newError("IncompleteBody", "")
-	if errors.Is(*err, os.ErrDeadlineExceeded) {
-		e = newError("RequestTimeout", "")
-	}
-	e.cause = *err
-	return e
 }
