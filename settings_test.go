@@ -1,0 +1,410 @@
+package main
+
+// The README is the manual: its tables are compared with what the program has.
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// readmeTable returns the rows of the table whose head begins with these cells,
+// without the backquotes around a whole cell.
+func readmeTable(t *testing.T, head ...string) [][]string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]string
+	found := false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if !found {
+			found = strings.HasPrefix(line, "| "+strings.Join(head, " | ")+" |")
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		rows = append(rows, cells)
+	}
+	if len(rows) < 2 {
+		t.Fatalf("the README has no table %q", head)
+	}
+	return rows[1:] // the first is the rule below the head
+}
+
+// codeSpan returns what stands between backquotes, if the cell is nothing else.
+func codeSpan(cell string) (code string, ok bool) {
+	code = strings.Trim(cell, "`")
+	return code, "`"+code+"`" == cell
+}
+
+// setting is a row of the table of settings.
+type setting struct {
+	path, kind, fallback string
+	reloads              bool
+}
+
+func readmeSettings(t *testing.T) []setting {
+	t.Helper()
+	var settings []setting
+	for _, row := range readmeTable(t, "setting", "type", "unit", "default", "reloads") {
+		path, ok := codeSpan(row[0])
+		if !ok {
+			t.Errorf("%s: want the name of a setting between backquotes", row[0])
+		}
+		word, _, _ := strings.Cut(row[4], ";")
+		if word != "yes" && word != "no" {
+			t.Errorf("%s: reloads is %q, want yes or no", path, row[4])
+		}
+		settings = append(settings, setting{path, row[1], row[3], word == "yes"})
+	}
+	return settings
+}
+
+// The paths of the test configuration stand in for any name.
+func (s setting) at() string {
+	path := strings.Replace(s.path, "accounts.NAME", "accounts.main", 1)
+	path = strings.Replace(path, "users.NAME", "users.ro", 1)
+	return strings.Replace(path, "[]", "[0]", 1)
+}
+
+// settingsOf returns the path of each value that a type can hold, with its type as
+// the README names it.
+func settingsOf(path string, t reflect.Type) map[string]string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	settings := map[string]string{}
+	switch {
+	case t == reflect.TypeFor[duration]():
+		settings[path] = "duration"
+	case t.Kind() == reflect.Struct:
+		for field := range t.Fields() {
+			if tag := field.Tag.Get("json"); tag != "" {
+				maps.Copy(settings, settingsOf(strings.TrimPrefix(path+"."+tag, "."), field.Type))
+			}
+		}
+	case t.Kind() == reflect.Map:
+		return settingsOf(path+".NAME", t.Elem())
+	case t.Kind() == reflect.Slice:
+		settings[path] = "list"
+		if t.Elem().Kind() == reflect.Struct {
+			maps.Copy(settings, settingsOf(path+"[]", t.Elem()))
+		}
+	case isInt(t):
+		settings[path] = "int"
+	default:
+		settings[path] = t.Kind().String()
+	}
+	return settings
+}
+
+func TestSettingsAreInReadme(t *testing.T) {
+	want := settingsOf("", reflect.TypeFor[configFile]())
+	// One type serves both limits, but the store is one for all.
+	const refused = "users.NAME.rate_limit.redis_url"
+	wantFaults(t, configText(t, with("users.ro.rate_limit.redis_url", "redis://localhost")), "users.ro.rate_limit.redis_url")
+	delete(want, refused)
+	seen := map[string]bool{}
+	for _, s := range readmeSettings(t) {
+		switch kind, known := want[s.path]; {
+		case seen[s.path]:
+			t.Errorf("%s is in the README twice", s.path)
+		case !known:
+			t.Errorf("%s is in the README, and is no setting", s.path)
+		case s.kind != kind:
+			t.Errorf("%s is a %s in the README, want %s", s.path, s.kind, kind)
+		}
+		seen[s.path] = true
+	}
+	for path := range want {
+		if !seen[path] {
+			t.Errorf("%s is a setting, and not in the README", path)
+		}
+	}
+}
+
+// leftOut is the contrary of with.
+func leftOut(path string) func(map[string]any) {
+	return func(c map[string]any) {
+		steps := strings.Split(path, ".")
+		for _, step := range steps[:len(steps)-1] {
+			c = c[step].(map[string]any)
+		}
+		delete(c, steps[len(steps)-1])
+	}
+}
+
+// sparse has nothing but what is required, and the objects that a setting is in.
+func sparse(t *testing.T, path string) []func(map[string]any) {
+	changes := []func(map[string]any){leftOut("server"), leftOut("rate_limit"), leftOut("accounts.main.region"), leftOut("users.ro.allowed_buckets")}
+	switch {
+	case strings.HasPrefix(path, "server.cors."):
+		changes = append(changes, with("server.cors.allowed_origins", []any{"https://app.example"}))
+	case strings.HasPrefix(path, "server.admin."):
+		changes = append(changes, with("server.admin", map[string]any{}))
+	case strings.HasPrefix(path, "server.tls_"):
+		changes = append(changes, with("server.tls_cert_file", "cert.pem"), with("server.tls_key_file", "key.pem"))
+	case strings.Contains(path, ".buckets["):
+		changes = append(changes, with("accounts.main.buckets", []any{map[string]any{"name": "photos"}, "secret"}))
+	}
+	return changes
+}
+
+func parsed(t *testing.T, changes ...func(map[string]any)) *config {
+	t.Helper()
+	env := func(string) (string, bool) { return "set", true }
+	conf, err := parseConfig([]byte(configText(t, changes...)), env)
+	if err != nil {
+		t.Fatalf("parseConfig: %v", err)
+	}
+	for _, a := range conf.accounts {
+		a.source = nil // there is one for each reading
+	}
+	return conf
+}
+
+// To write a default down changes nothing; to leave out what is required is a
+// fault, and to leave out all else is none.
+func TestSettingsDefaults(t *testing.T) {
+	checked := 0
+	for _, s := range readmeSettings(t) {
+		before := sparse(t, s.path)
+		if strings.HasPrefix(s.fallback, "required") {
+			if strings.HasSuffix(s.at(), "[0].name") {
+				before = append(before, with("accounts.main.buckets", []any{map[string]any{"bucket": "behind"}}))
+			} else {
+				before = append(before, leftOut(s.at()))
+			}
+			_, err := parseConfig([]byte(configText(t, before...)), noEnv)
+			if err == nil || !slices.ContainsFunc(faultPaths(err), func(path string) bool { return within(s.at(), path) }) {
+				t.Errorf("without %s: %v, want a fault there, for the README says %q", s.path, err, s.fallback)
+			}
+			continue
+		}
+		code, _ := codeSpan(s.fallback)
+		var value any
+		if json.Unmarshal([]byte(code), &value) != nil { // in words
+			parsed(t, before...)
+			continue
+		}
+		checked++
+		absent, written := parsed(t, before...), parsed(t, append(before, with(s.at(), value))...)
+		if !reflect.DeepEqual(absent, written) {
+			t.Errorf("%s: %s in the README is not the default", s.path, code)
+		}
+	}
+	if checked < 20 {
+		t.Errorf("%d defaults were compared, want more", checked)
+	}
+}
+
+// What reloads makes another configuration with the same listeners, and the log
+// says that it did; what does not makes other listeners.
+func TestSettingsReload(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, []byte(certToPEM(newTestCA(t, "localhost").cert)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	digest := strings.Repeat("ab", 32)
+	others := map[string]any{
+		"server.host": "127.0.0.2", "server.port": 1234, "server.admin.host": "127.0.0.2", "server.admin.port": 1234,
+		"server.tls_cert_file": "other.pem", "server.tls_key_file": "other.pem", "server.tls_client_ca_file": "ca.pem",
+		"server.max_connections": 9, "server.idle_timeout": "9s", "server.shutdown_timeout": "9s", "server.domain": "s3.example",
+		"server.cors.allowed_origins": []any{"*"}, "server.cors.allowed_methods": []any{"GET"}, "server.cors.allowed_headers": []any{"x-a"},
+		"server.cors.expose_headers": []any{"x-a"}, "server.cors.max_age_seconds": 9,
+		"accounts.NAME.endpoint_url": "http://localhost:9001", "accounts.NAME.region": "eu-west-1", "accounts.NAME.access_key_id": "other",
+		"accounts.NAME.secret_access_key": "other", "accounts.NAME.session_token": "other", "accounts.NAME.credentials": "profile:other",
+		"accounts.NAME.ca_file": ca, "accounts.NAME.addressing": "virtual", "accounts.NAME.buckets": []any{"photos", "secret", "more"},
+		"accounts.NAME.trailing_checksums": "verify", "accounts.NAME.connect_timeout": "9s", "accounts.NAME.response_header_timeout": "9s",
+		"accounts.NAME.buckets[].name":   []any{map[string]any{"name": "photos"}, "secret", "more"},
+		"accounts.NAME.buckets[].bucket": []any{map[string]any{"name": "photos", "bucket": "behind"}, "secret"},
+		"users.NAME.api_key":             "another-key-0123456789", "users.NAME.api_keys": []any{"another-key-0123456789"}, "users.NAME.api_key_sha256": digest,
+		"users.NAME.role": "admin", "users.NAME.allowed_buckets": []any{"*"}, "users.NAME.max_in_flight": 9, "users.NAME.bytes_per_second": 9,
+		"users.NAME.rate_limit.requests": 9, "users.NAME.rate_limit.window_seconds": 9,
+		"rate_limit.requests": 9, "rate_limit.window_seconds": 9, "rate_limit.redis_url": "redis://localhost",
+		"max_in_flight": 9, "bytes_per_second": 9, "max_file_size": 9, "nested_keys": true,
+	}
+	for _, s := range readmeSettings(t) {
+		other, ok := others[s.path]
+		if !ok {
+			t.Errorf("%s: no other value to try", s.path)
+			continue
+		}
+		base := sparse(t, s.path)
+		changed := slices.Clone(base)
+		switch s.path {
+		case "accounts.NAME.credentials":
+			changed = append(changed, leftOut("accounts.main.access_key_id"), leftOut("accounts.main.secret_access_key"))
+		case "users.NAME.api_keys", "users.NAME.api_key_sha256":
+			changed = append(changed, leftOut("users.ro.api_key"))
+		}
+		path, _, _ := strings.Cut(s.at(), "[")
+		before, now := parsed(t, base...), parsed(t, append(changed, with(path, other))...)
+		if same := before.listeners == now.listeners; same != s.reloads {
+			t.Errorf("%s: the listeners stay is %t, and the README says that it reloads is %t", s.path, same, s.reloads)
+		}
+		if named := changes(before, now); s.reloads == (len(named) == 0) {
+			t.Errorf("%s: a reload logs the changes %q, and the README says that it reloads is %t", s.path, named, s.reloads)
+		}
+	}
+}
+
+func TestReadmeFlags(t *testing.T) {
+	var help syncBuffer
+	run(t.Context(), []string{"-help"}, &help, &help)
+	want := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^  -(\S+).*\n\s+(?:.*\(default "(.*)"\))?`).FindAllStringSubmatch(help.String(), -1) {
+		want[m[1]] = m[2]
+	}
+	got := map[string]string{}
+	for _, row := range readmeTable(t, "flag", "default") {
+		flag, _ := codeSpan(row[0])
+		name, _, _ := strings.Cut(strings.TrimPrefix(flag, "-"), " ")
+		if got[name] = ""; strings.HasPrefix(row[1], "`") {
+			got[name], _ = codeSpan(row[1])
+		}
+	}
+	if len(want) < 5 || !maps.Equal(got, want) {
+		t.Errorf("flags and defaults in the README = %q, of -help = %q", got, want)
+	}
+}
+
+func TestReadmeMetrics(t *testing.T) {
+	want := map[string]string{}
+	for _, f := range newMetrics().ownFamilies() {
+		want[f.name] = f.kind + " " + strings.Join(f.labels, " ")
+	}
+	got := map[string]string{}
+	for _, row := range readmeTable(t, "metric", "type", "labels") {
+		name, _ := codeSpan(row[0])
+		got[name] = row[1] + " " + strings.NewReplacer("`", "", ",", "").Replace(row[2])
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("metrics in the README = %q, want %q", got, want)
+	}
+}
+
+func TestReadmeCredentials(t *testing.T) {
+	var got []string
+	for _, row := range readmeTable(t, "credentials", "come from", "are renewed") {
+		kind, _ := codeSpan(row[0])
+		kind, _, _ = strings.Cut(kind, ":")
+		got = append(got, kind)
+	}
+	slices.Sort(got)
+	if want := slices.Sorted(maps.Keys(credentialProviders)); !slices.Equal(got, want) {
+		t.Errorf("credentials in the README = %q, want %q", got, want)
+	}
+}
+
+// Each line of a request has the fields that are always there, and the others when
+// there is a reason; all have the type that the README says.
+func TestReadmeLogFields(t *testing.T) {
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("x-amz-request-id", "OFTHEBACKEND")
+		switch r.URL.Path {
+		case "/photos/gone":
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, "<Error><Code>NoSuchKey</Code></Error>")
+		case "/photos/refused":
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, "<Error><Code>InvalidAccessKeyId</Code></Error>")
+		case "/photos/cut":
+			w.Header().Set("Content-Length", "10")
+			fmt.Fprint(w, "half")
+		}
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	g.do("PUT", "/photos/whole", userKey, "cat")
+	g.do("GET", "/photos/gone", userKey, "")
+	g.do("GET", "/photos/refused", userKey, "")
+	if resp, err := http.Get(g.url + "/photos/stranger"); err == nil {
+		resp.Body.Close()
+	}
+	conn := g.dial()
+	fmt.Fprintf(conn, "GET /photos/cut HTTP/1.1\r\nHost: s3\r\nx-api-key: %s\r\n\r\n", userKey)
+	io.Copy(io.Discard, conn)
+	if err := g.http.Shutdown(t.Context()); err != nil { // until all lines are written
+		t.Fatal(err)
+	}
+
+	always, optional := map[string]string{}, map[string]string{}
+	for _, row := range readmeTable(t, "field", "type", "there") {
+		name, _ := codeSpan(row[0])
+		if row[2] == "always" {
+			always[name] = row[1]
+		} else {
+			optional[name] = row[1]
+		}
+	}
+	kinds := map[reflect.Kind]string{reflect.String: "string", reflect.Float64: "number", reflect.Bool: "bool"}
+	extra := map[string]string{}
+	lines := g.lines()
+	if len(lines) != 5 {
+		t.Fatalf("%d lines, want 5", len(lines))
+	}
+	for i, line := range lines {
+		found := map[string]string{}
+		for name, value := range line {
+			kind := kinds[reflect.TypeOf(value).Kind()]
+			if _, ok := always[name]; ok {
+				found[name] = kind
+			} else {
+				extra[name] = kind
+			}
+		}
+		if !maps.Equal(found, always) {
+			t.Errorf("line %d has the fields %v, want %v", i, found, always)
+		}
+	}
+	if !maps.Equal(extra, optional) {
+		t.Errorf("some lines have the fields %v, want %v", extra, optional)
+	}
+}
+
+// Every file and heading that the README leads to is there.
+func TestReadmeLinks(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(m[1]); err != nil {
+			t.Errorf("the README leads to %v", err)
+		}
+	}
+	anchors := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		anchors[strings.ReplaceAll(strings.ToLower(strings.ReplaceAll(m[1], ",", "")), " ", "-")] = true
+	}
+	for _, m := range regexp.MustCompile(`\]\(#([^)]+)\)`).FindAllStringSubmatch(text, -1) {
+		if !anchors[m[1]] {
+			t.Errorf("the README leads to #%s, and has no such heading", m[1])
+		}
+	}
+	for _, row := range append(readmeTable(t, "file", "owns"), readmeTable(t, "optional file", "owns")...) {
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[0], -1) {
+			if files, _ := filepath.Glob(m[1]); len(files) == 0 {
+				t.Errorf("the README names %s, which is not there", m[1])
+			}
+		}
+	}
+}
