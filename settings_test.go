@@ -140,12 +140,12 @@ func TestSettingsAreInReadme(t *testing.T) {
 	}
 }
 
-// leftOut is the contrary of with.
+// leftOut is the contrary of with. What is not there stays so.
 func leftOut(path string) func(map[string]any) {
 	return func(c map[string]any) {
 		steps := strings.Split(path, ".")
 		for _, step := range steps[:len(steps)-1] {
-			c = c[step].(map[string]any)
+			c, _ = c[step].(map[string]any)
 		}
 		delete(c, steps[len(steps)-1])
 	}
@@ -198,10 +198,12 @@ func TestSettingsDefaults(t *testing.T) {
 			}
 			continue
 		}
+		if !strings.HasPrefix(s.fallback, "one of") { // api_key, which the test configuration has
+			parsed(t, append(sparse(t, ""), leftOut(s.at()))...)
+		}
 		code, _ := codeSpan(s.fallback)
 		var value any
 		if json.Unmarshal([]byte(code), &value) != nil { // in words
-			parsed(t, before...)
 			continue
 		}
 		checked++
