@@ -838,3 +838,39 @@ func TestInteropBackendTLS(t *testing.T) {
 		t.Errorf("the listing has %q, want k", got)
 	}
 }
+
+// The configuration in deploy/kubernetes.yaml is right but for its secrets, which the
+// gateway refuses as they stand.
+func TestInteropKubernetes(t *testing.T) {
+	if output, err := buildGateway(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, output)
+	}
+	manifest := read(t, "deploy/kubernetes.yaml")
+	_, text, _ := strings.Cut(manifest, "  config.json: |\n")
+	text, _, found := strings.Cut(text, "\n---\n")
+	if !found {
+		t.Fatal("deploy/kubernetes.yaml has no config.json")
+	}
+	dir := t.TempDir()
+	file := tempFile(t, strings.ReplaceAll(text, "/etc/s3-proxy/secrets", dir))
+	secrets := func(change func(value string) string) {
+		t.Helper()
+		_, list, _ := strings.Cut(manifest, "\nstringData:\n")
+		list, _, _ = strings.Cut(list, "\n---\n")
+		for line := range strings.Lines(list + "\n") {
+			name, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
+			if !ok {
+				t.Fatalf("%q of stringData is no secret", line)
+			}
+			replace(t, filepath.Join(dir, name), []byte(change(value)))
+		}
+	}
+	secrets(func(value string) string { return value })
+	if got := failing(t, environment(t), program(t, "bin/s3-proxy"), "-config", file, "-check"); !strings.Contains(got, "users.alice.api_key") {
+		t.Errorf("with the secrets of the manifest, -check says %q", got)
+	}
+	secrets(func(value string) string { return strings.ReplaceAll(value, "change-me", "0123456789abcdef") })
+	if got := run(t, "", environment(t), program(t, "bin/s3-proxy"), "-config", file, "-check"); !strings.Contains(got, "bucket photos: account minio") {
+		t.Errorf("with other secrets, -check says %q", got)
+	}
+}
