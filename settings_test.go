@@ -3,6 +3,7 @@ package main
 // The README is the manual: its tables are compared with what the program has.
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -260,11 +261,67 @@ func TestSettingsReload(t *testing.T) {
 		path, _, _ := strings.Cut(s.at(), "[")
 		before, now := parsed(t, base...), parsed(t, append(changed, with(path, other))...)
 		if same := before.listeners == now.listeners; same != s.reloads {
-			t.Errorf("%s: the listeners stay is %t, and the README says that it reloads is %t", s.path, same, s.reloads)
+			t.Errorf("%s: reloads is %t in the README, and %t by the listeners", s.path, s.reloads, same)
 		}
 		if named := changes(before, now); s.reloads == (len(named) == 0) {
-			t.Errorf("%s: a reload logs the changes %q, and the README says that it reloads is %t", s.path, named, s.reloads)
+			t.Errorf("%s: reloads is %t in the README, and a reload logs the changes %q", s.path, s.reloads, named)
 		}
+	}
+}
+
+// The full example has every setting, and is right where its files are there.
+func TestFullExample(t *testing.T) {
+	text, err := os.ReadFile("deploy/config.full.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document any
+	if err := json.Unmarshal(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	missing := settingsOf("", reflect.TypeFor[configFile]())
+	delete(missing, "users.NAME.rate_limit.redis_url")
+	var walk func(path string, value any)
+	walk = func(path string, value any) {
+		delete(missing, path)
+		switch value := value.(type) {
+		case map[string]any:
+			for key, member := range value {
+				if path == "accounts" || path == "users" {
+					key = "NAME"
+				}
+				walk(strings.TrimPrefix(path+"."+key, "."), member)
+			}
+		case []any:
+			for _, element := range value {
+				walk(path+"[]", element)
+			}
+		}
+	}
+	walk("", document)
+	if len(missing) != 0 {
+		t.Errorf("deploy/config.full.json does not have %v", slices.Sorted(maps.Keys(missing)))
+	}
+
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"minio-secret": "secret\n", "alice-old": "alice-old-0123456789\n", "alice-new": "alice-new-0123456789\n",
+		"redis-url": "rediss://:password@localhost\n", "minio-ca.pem": certToPEM(newTestCA(t, "localhost").cert),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := map[string]string{"BOB_KEY": "bob-key-0123456789abc", "EVE_KEY_SHA256": strings.Repeat("ab", 32)}
+	conf, err := parseConfig(bytes.ReplaceAll(text, []byte("/etc/s3-proxy/"), []byte(filepath.ToSlash(dir)+"/")), func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	})
+	if err != nil {
+		t.Fatalf("deploy/config.full.json: %v", err)
+	}
+	if len(conf.warnings) != 0 {
+		t.Errorf("deploy/config.full.json: warnings %q", conf.warnings)
 	}
 }
 
