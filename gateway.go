@@ -40,13 +40,14 @@ type userLoad struct {
 // accounts have to be started where their credentials are fetched.
 func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
 	g := (&gateway{limiter: newLimiter(nil, time.Now()), metrics: m, log: log, started: time.Now()}).succeed(c)
-	g.applyShares()
+	g.applyLimits()
 	return g
 }
 
-// applyShares gives what users may take its limits, for those requests too that are
+// applyLimits gives what users may take its limits, for those requests too that are
 // under way.
-func (g *gateway) applyShares() {
+func (g *gateway) applyLimits() {
+	g.limiter.apply(g.config.limits)
 	for name, share := range g.config.shares {
 		l := g.loads[name]
 		l.maxInFlight.Store(share.inFlight)
@@ -57,7 +58,7 @@ func (g *gateway) applyShares() {
 
 // succeed returns the gateway of another configuration, which goes on with what g
 // has of the users and accounts that stay: their windows, what they use,
-// credentials and connections. Whoever lets it serve calls applyShares.
+// credentials and connections. Whoever lets it serve calls applyLimits.
 func (g *gateway) succeed(c *config) *gateway {
 	next := &gateway{
 		config:    c,

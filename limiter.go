@@ -44,22 +44,23 @@ func newLimiter(limits map[string]limit, epoch time.Time) *limiter {
 	return l
 }
 
-// succeed returns a limiter for these names that takes over the windows of old,
-// those whose limit is another with the latest instants that fit.
+// succeed returns a limiter for these names that shares the windows of old. They have
+// the limits of before until apply.
 func (old *limiter) succeed(limits map[string]limit) *limiter {
 	l := newLimiter(limits, old.epoch)
-	for name, w := range l.windows {
-		if before := old.windows[name]; before != nil {
-			before.mu.Lock()
-			if before.limit == w.limit {
-				l.windows[name] = before
-			} else {
-				w.takeOver(before)
-			}
-			before.mu.Unlock()
+	for name := range l.windows {
+		if w := old.windows[name]; w != nil {
+			l.windows[name] = w
 		}
 	}
 	return l
+}
+
+// apply gives the windows these limits.
+func (l *limiter) apply(limits map[string]limit) {
+	for name, w := range l.windows {
+		w.change(limits[name])
+	}
 }
 
 // A decision is the limiter's answer, and what the client is told of it. It is
@@ -101,9 +102,8 @@ func (l *limiter) allow(name string, now time.Time) decision {
 // A window is a ring of the instants at which requests were admitted: count of
 // them, the oldest at first.
 type window struct {
-	limit limit
-
-	mu     sync.Mutex      // guards the rest; one for each window, so that users don't wait for each other
+	mu     sync.Mutex // guards the rest; one for each window, so that users don't wait for each other
+	limit  limit
 	ring   []time.Duration // of limit.requests, made on first use
 	first  int
 	count  int
@@ -130,13 +130,17 @@ func (w *window) admit(at time.Duration) bool {
 	return true
 }
 
-// takeOver fills an empty window with the latest instants of another. It requires
-// that mu of the other is held.
-func (w *window) takeOver(other *window) {
-	for i := max(0, other.count-w.limit.requests); i < other.count; i++ {
-		w.admit(other.ring[(other.first+i)%len(other.ring)])
+// change gives the window another limit. It keeps the latest instants that fit.
+func (w *window) change(limit limit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.limit == limit {
+		return
 	}
-	if other.ring != nil {
-		w.newest = max(w.newest, other.newest)
+	ring, first, count, newest := w.ring, w.first, w.count, w.newest
+	w.limit, w.ring, w.first, w.count = limit, nil, 0, 0
+	for i := max(0, count-limit.requests); i < count; i++ {
+		w.admit(ring[(first+i)%len(ring)])
 	}
+	w.newest = newest
 }

@@ -262,8 +262,10 @@ func TestLimiterSucceed(t *testing.T) {
 	} {
 		old := newLimiter(map[string]limit{"stays": {3, time.Minute}, "goes": {3, time.Minute}}, epoch)
 		old.allow("stays", at(0))
-		old.allow("stays", at(10))
-		l := old.succeed(map[string]limit{"stays": test.limit, "comes": {1, time.Minute}})
+		limits := map[string]limit{"stays": test.limit, "comes": {1, time.Minute}}
+		l := old.succeed(limits)
+		old.allow("stays", at(10)) // the old one still decides
+		l.apply(limits)
 		admitted := 0
 		for range 1000 {
 			if l.allow("stays", at(test.now)).admitted {

@@ -8,7 +8,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -27,10 +25,11 @@ import (
 
 // A service is the gateway that serves now, and how another takes its place.
 type service struct {
-	path    string // of the configuration; "": there is none to read again
-	log     *slog.Logger
-	metrics *metrics
-	current atomic.Pointer[gateway]
+	path      string    // of the configuration; "": there is none to read again
+	listeners listeners // in use since the start
+	log       *slog.Logger
+	metrics   *metrics
+	current   atomic.Pointer[gateway]
 
 	mu   sync.Mutex        // held while a configuration is read; guards seen
 	seen [sha256.Size]byte // fingerprint of what was read last, good or bad
@@ -39,7 +38,7 @@ type service struct {
 // newService returns a service that serves a configuration, once it has the
 // credentials of all accounts.
 func newService(path string, conf *config, m *metrics, log *slog.Logger) (*service, error) {
-	s := &service{path: path, log: log, metrics: m, seen: fingerprint(path)}
+	s := &service{path: path, listeners: conf.listeners, log: log, metrics: m, seen: fingerprint(path)}
 	g := newGateway(conf, m, log)
 	if err := g.startAccounts(nil); err != nil {
 		g.retire(nil)
@@ -93,14 +92,14 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 		s.log.Error("the new configuration is not taken; the one of before stays", "file", s.path, "cause", err.Error())
 		return err
 	}
-	next.applyShares()
+	next.applyLimits()
 	s.current.Store(next)
 	before.retire(next)
 	s.metrics.reloaded(true, time.Now())
 	for _, warning := range next.config.warnings {
 		s.log.Warn(warning)
 	}
-	if next.config.listeners != before.config.listeners {
+	if next.config.listeners != s.listeners {
 		s.log.Warn("server.host, port, tls_*_file, max_connections and admin change with a restart only")
 	}
 	s.log.Info("configuration taken", "file", s.path, "changes", changes(before.config, next.config))
@@ -163,10 +162,6 @@ func (g *gateway) has(u *upstream) bool {
 	return g != nil && g.accounts[u.account.name] != nil && g.accounts[u.account.name].pool == u.pool
 }
 
-// namedFile finds the values by which a configuration names files that are read with
-// it.
-var namedFile = regexp.MustCompile(`"file:(?:[^"\\]|\\.)*"|"ca_file"\s*:\s*("(?:[^"\\]|\\.)*")`)
-
 // fingerprint is a digest of a configuration and of the files it names; of those that
 // can't be read, it is the error's.
 func fingerprint(path string) (sum [sha256.Size]byte) {
@@ -177,14 +172,16 @@ func fingerprint(path string) (sum [sha256.Size]byte) {
 		h.Write(data)
 		return data
 	}
-	for _, match := range namedFile.FindAllSubmatch(add(path), -1) {
-		var name string
-		value := match[0]
-		if match[1] != nil {
-			value = match[1]
+	var file configFile
+	decodeStrict(add(path), &file, func(value string) (string, error) {
+		if secret, ok := strings.CutPrefix(value, "file:"); ok {
+			add(secret)
 		}
-		if json.Unmarshal(value, &name) == nil {
-			add(strings.TrimPrefix(name, "file:"))
+		return expandValue(value, os.LookupEnv)
+	})
+	for _, name := range slices.Sorted(maps.Keys(file.Accounts)) {
+		if authorities := file.Accounts[name].CAFile; authorities != "" {
+			add(authorities)
 		}
 	}
 	h.Sum(sum[:0])
