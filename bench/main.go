@@ -1,321 +1,139 @@
+//go:build linux
+
 // Bench measures the gateway side by side with other proxies: CPU of the proxy
 // process alone, throughput, latency and memory, all in one run, in turns.
 //
-//	go run ./bench                 a table
-//	go run ./bench -json           the same as JSON
-//	go run ./bench -time 5s -rounds 3
+//	go run ./bench                           CPU, throughput, latency: some four minutes
+//	go run ./bench -only "GET 4 KiB"         the works whose names hold this
+//	go run ./bench -memory                   resident memory of the gateway
+//	go run ./bench -scale                    cost by connections, users and buckets
+//	go run ./bench -json >bench.json         the same as JSON
+//	go run ./bench -from bench.json -markdown -svg bench.svg
 //
-// It starts a backend, the gateway (built from this tree), a bare
+// It starts backends, the gateway (built from this tree), a bare
 // httputil.ReverseProxy, and nginx and HAProxy where they are installed
-// (bench/install names the packages). All listen on 127.0.0.1. The backend takes
-// every signature for good: what is measured is the proxy.
+// (bench/install names the packages). All listen on 127.0.0.1 and end with it.
+// The gateway runs as an operator has it: with its access log in a file, its
+// metrics on and scraped, a key for each request and a limit for each user. The
+// backends take every signature for good: what is measured is the proxy.
 //
-// Machines are noisy. What counts is the ratio between contenders within a run.
+// Machines are noisy. So the contenders take short turns, one after the other, and
+// the median over the turns counts. What can be compared is contenders within a
+// run; a number from one machine says nothing about another.
+//
+// It needs Linux: CPU and memory are read from /proc.
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
-	"text/tabwriter"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
-const apiKey = "bench-key-0123456789abcdef"
-
-// A work is one kind of request.
-type work struct {
-	name   string
-	method string
-	target string
-	body   int64 // bytes of the upload
-	conns  int   // at once
-	large  bool  // CPU is told per GiB, not per request
-	bytes  int64 // that move in one request
-}
-
-var works = []work{
-	{name: "GET 4 KiB", method: "GET", target: "/photos/4k", conns: 32, bytes: 4 << 10},
-	{name: "PUT 4 KiB", method: "PUT", target: "/photos/put", body: 4 << 10, conns: 32, bytes: 4 << 10},
-	{name: "GET 1 MiB", method: "GET", target: "/photos/1m", conns: 8, bytes: 1 << 20},
-	{name: "GET 256 MiB", method: "GET", target: "/photos/256m", conns: 2, large: true, bytes: 256 << 20},
-	{name: "PUT 256 MiB", method: "PUT", target: "/photos/put", body: 256 << 20, conns: 2, large: true, bytes: 256 << 20},
-	{name: "list 1,000 keys", method: "GET", target: "/photos?list-type=2", conns: 4},
-	{name: "GET 4 KiB, 1 connection", method: "GET", target: "/photos/4k", conns: 1, bytes: 4 << 10},
-}
-
-// A contender is a proxy that runs.
-type contender struct {
-	Name string
-	addr string
-	cmd  *exec.Cmd
-}
-
-// A result is what one contender did with one work, over all rounds.
-type result struct {
-	Work       string  `json:"work"`
-	Contender  string  `json:"contender"`
-	Requests   int     `json:"requests"`
-	CPU        float64 `json:"cpu"`      // µs a request, or s a GiB
-	Unit       string  `json:"cpu_unit"` // "µs/request" or "s/GiB"
-	PerSecond  float64 `json:"requests_per_second"`
-	P50        float64 `json:"p50_us"`
-	P99        float64 `json:"p99_us"`
-	PeakRSS    float64 `json:"peak_rss_mib"` // since the contender was started
-	CPURatio   float64 `json:"cpu_ratio"`    // to the bare ReverseProxy
-	latencies  []time.Duration
-	cpuSeconds float64
-	elapsed    time.Duration
-	work       work
+// options are the flags.
+type options struct {
+	turn     time.Duration
+	rounds   int
+	only     string
+	memory   bool
+	scale    bool
+	json     bool
+	markdown bool
+	svg      string
+	from     string
 }
 
 func main() {
-	log.SetFlags(0)
-	role := flag.String("role", "", "used by bench itself: backend or reverseproxy")
-	listen := flag.String("listen", "127.0.0.1:0", "used by bench itself")
-	upstream := flag.String("upstream", "", "used by bench itself")
-	files := flag.String("files", "", "used by bench itself")
-	duration := flag.Duration("time", 3*time.Second, "of each measurement")
-	rounds := flag.Int("rounds", 3, "how often each measurement is made, in turns")
-	only := flag.String("only", "", "only works whose name holds this")
-	asJSON := flag.Bool("json", false, "print JSON")
-	svg := flag.String("svg", "", "write a chart to this `file`")
+	if len(os.Args) > 2 && os.Args[1] == serveArgument {
+		fail(serve(os.Args[2], os.Args[3:]))
+	}
+	var o options
+	flag.DurationVar(&o.turn, "time", 700*time.Millisecond, "of each turn")
+	flag.IntVar(&o.rounds, "rounds", 7, "turns that each contender has at each work")
+	flag.StringVar(&o.only, "only", "", "only works whose `name` holds this")
+	flag.BoolVar(&o.memory, "memory", false, "measure the gateway's memory instead")
+	flag.BoolVar(&o.scale, "scale", false, "measure the cost of many connections, users and buckets instead")
+	flag.BoolVar(&o.json, "json", false, "print JSON")
+	flag.BoolVar(&o.markdown, "markdown", false, "print tables in Markdown")
+	flag.StringVar(&o.svg, "svg", "", "write a chart of the CPU to this `file`")
+	flag.StringVar(&o.from, "from", "", "measure nothing: take what -json has written to this `file`")
 	flag.Parse()
-	switch *role {
-	case "backend":
-		log.Fatal(serveBackend(*listen, *files))
-	case "reverseproxy":
-		log.Fatal(serveReverseProxy(*listen, *upstream))
+	if flag.NArg() > 0 || o.turn <= 0 || o.rounds < 1 {
+		flag.Usage()
+		os.Exit(2)
 	}
-	dir, err := os.MkdirTemp("", "s3-proxy-bench-")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r, err := o.report(ctx)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	if err == nil {
+		err = o.print(r)
+	}
 	if err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
-	defer os.RemoveAll(dir)
-	results, err := run(dir, *duration, *rounds, *only)
-	if err != nil {
-		log.Print(err)
-		return
-	}
-	if *svg != "" {
-		if err := os.WriteFile(*svg, chart(results), 0o644); err != nil {
-			log.Print(err)
-		}
-	}
-	if *asJSON {
-		encoder := json.NewEncoder(os.Stdout)
-		encoder.SetIndent("", "  ")
-		encoder.Encode(results)
-		return
-	}
-	printTable(os.Stdout, results)
 }
 
-func run(dir string, duration time.Duration, rounds int, only string) ([]*result, error) {
-	backend, contenders, stop, err := start(dir)
-	defer stop()
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+// report measures, or reads what was measured.
+func (o *options) report(ctx context.Context) (*report, error) {
+	if o.from != "" {
+		data, err := os.ReadFile(o.from)
+		if err != nil {
+			return nil, err
+		}
+		r := new(report)
+		if err := json.Unmarshal(data, r); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.from, err)
+		}
+		return r, nil
+	}
+	s, err := newSite(ctx)
+	defer s.end()
 	if err != nil {
 		return nil, err
 	}
-	contenders = append(contenders, &contender{Name: "direct", addr: backend})
-	var results []*result
-	for _, w := range works {
-		if !strings.Contains(w.name, only) {
-			continue
-		}
-		of := map[*contender]*result{}
-		for range rounds {
-			for _, c := range contenders {
-				if of[c] == nil {
-					of[c] = &result{Work: w.name, Contender: c.Name, work: w}
-					results = append(results, of[c])
-				}
-				if err := measure(of[c], c, w, duration); err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", w.name, c.Name, err)
-				}
-			}
-		}
-		for _, c := range contenders {
-			of[c].summarize(c)
-		}
-		for _, r := range of {
-			for _, c := range contenders {
-				if c.Name == "ReverseProxy" && of[c].CPU > 0 {
-					r.CPURatio = r.CPU / of[c].CPU
-				}
-			}
-		}
+	r := newReport(s)
+	switch {
+	case o.memory:
+		r.Memory, err = measureMemory(s)
+	case o.scale:
+		r.Scale, err = measureScale(s, o.turn, o.rounds)
+	default:
+		r.Results, err = measureWorks(s, o.turn, o.rounds, o.only)
+		r.Targets = checkTargets(r.Results)
 	}
-	return results, nil
-}
-
-func (r *result) summarize(c *contender) {
-	slices.Sort(r.latencies)
-	at := func(q float64) float64 {
-		if len(r.latencies) == 0 {
-			return 0
-		}
-		return float64(r.latencies[int(q*float64(len(r.latencies)-1))].Nanoseconds()) / 1000
-	}
-	r.P50, r.P99 = at(0.5), at(0.99)
-	r.PerSecond = float64(r.Requests) / r.elapsed.Seconds()
-	r.Unit, r.CPU = "µs/request", r.cpuSeconds*1e6/float64(r.Requests)
-	if r.work.large {
-		r.Unit, r.CPU = "s/GiB", r.cpuSeconds/(float64(r.Requests)*float64(r.work.bytes)/(1<<30))
-	}
-	if c.cmd != nil {
-		r.PeakRSS = peakRSS(c.cmd.Process.Pid)
-	}
-}
-
-func printTable(w io.Writer, results []*result) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "work\tproxy\tCPU\t\t× ReverseProxy\trequests/s\tp50 µs\tp99 µs\tpeak RSS MiB")
-	for _, r := range results {
-		fmt.Fprintf(t, "%s\t%s\t%.3g\t%s\t%.2f\t%.0f\t%.0f\t%.0f\t%.0f\n",
-			r.Work, r.Contender, r.CPU, r.Unit, r.CPURatio, r.PerSecond, r.P50, r.P99, r.PeakRSS)
-	}
-	t.Flush()
-}
-
-// start starts the backend and every contender there is. stop ends them all.
-func start(dir string) (backend string, contenders []*contender, stop func(), err error) {
-	var processes []*exec.Cmd
-	stop = func() {
-		for _, p := range processes {
-			p.Process.Kill()
-			p.Wait()
-		}
-	}
-	self, err := os.Executable()
 	if err != nil {
-		return "", nil, stop, err
+		return nil, errors.Join(err, s.obituary())
 	}
-	launch := func(name, addr string, argv ...string) error {
-		cmd := exec.Command(argv[0], argv[1:]...)
-		cmd.Stderr = os.Stderr
-		if logFile, err := os.Create(filepath.Join(dir, name+".log")); err == nil && name == "s3-proxy" {
-			cmd.Stderr = logFile // its access log, as an operator would have it
-		}
-		if err := cmd.Start(); err != nil {
+	return r, nil
+}
+
+func (o *options) print(r *report) error {
+	if o.svg != "" {
+		if err := os.WriteFile(o.svg, chart(r), 0o644); err != nil {
 			return err
 		}
-		processes = append(processes, cmd)
-		if name != "backend" {
-			contenders = append(contenders, &contender{Name: name, addr: addr, cmd: cmd})
-		}
-		return await(addr)
 	}
-	backend = freeAddr()
-	if err := launch("backend", backend, self, "-role", "backend", "-listen", backend, "-files", dir); err != nil {
-		return backend, nil, stop, err
+	switch {
+	case o.json:
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(r)
+	case o.markdown:
+		return r.writeMarkdown(os.Stdout)
 	}
-	gateway, config, err := buildGateway(dir, backend)
-	if err != nil {
-		return backend, nil, stop, err
-	}
-	if err := launch("s3-proxy", gateway, filepath.Join(dir, "s3-proxy"), "-config", config, "-log-format", "json"); err != nil {
-		return backend, nil, stop, err
-	}
-	addr := freeAddr()
-	if err := launch("ReverseProxy", addr, self, "-role", "reverseproxy", "-listen", addr, "-upstream", "http://"+backend); err != nil {
-		return backend, nil, stop, err
-	}
-	for name, conf := range map[string]string{"nginx": nginxConfig, "haproxy": haproxyConfig} {
-		program, err := exec.LookPath(name)
-		if err != nil {
-			log.Printf("%s is not installed: left out", name)
-			continue
-		}
-		addr := freeAddr()
-		file := filepath.Join(dir, name+".conf")
-		conf = strings.NewReplacer("@DIR@", dir, "@ADDR@", addr, "@BACKEND@", backend).Replace(conf)
-		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-			return backend, nil, stop, err
-		}
-		argv := []string{program, "-c", file}
-		if name == "haproxy" {
-			argv = []string{program, "-db", "-f", file}
-		}
-		if err := launch(name, addr, argv...); err != nil {
-			return backend, nil, stop, err
-		}
-	}
-	return backend, contenders, stop, nil
-}
-
-func buildGateway(dir, backend string) (addr, config string, err error) {
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "s3-proxy"), "..").CombinedOutput(); err != nil {
-		if out2, err := exec.Command("go", "build", "-o", filepath.Join(dir, "s3-proxy"), ".").CombinedOutput(); err != nil {
-			return "", "", fmt.Errorf("go build: %w\n%s%s", err, out, out2)
-		}
-	}
-	addr = freeAddr()
-	_, port, _ := net.SplitHostPort(addr)
-	config = filepath.Join(dir, "config.json")
-	return addr, config, os.WriteFile(config, fmt.Appendf(nil, `{
-		"server": {"port": %s},
-		"accounts": {"bench": {"endpoint_url": "http://%s", "access_key_id": "bench", "secret_access_key": "bench", "buckets": ["photos"]}},
-		"users": {"bench": {"api_key": %q, "role": "admin", "allowed_buckets": ["*"]}},
-		"max_file_size": 1099511627776,
-		"rate_limit": {"requests": 1000000, "window_seconds": 1}
-	}`, port, backend, apiKey), 0o600)
-}
-
-// nginxConfig is a plain reverse proxy with one worker, as the gateway has one process.
-const nginxConfig = `daemon off; master_process off; worker_processes 1; pid @DIR@/nginx.pid; error_log @DIR@/nginx.err;
-events { worker_connections 4096; }
-http {
-  access_log @DIR@/nginx.access; keepalive_requests 1000000; client_max_body_size 0; proxy_max_temp_file_size 0;
-  client_body_temp_path @DIR@/n1; proxy_temp_path @DIR@/n2; fastcgi_temp_path @DIR@/n3; uwsgi_temp_path @DIR@/n4; scgi_temp_path @DIR@/n5;
-  upstream backend { server @BACKEND@; keepalive 64; keepalive_requests 1000000; }
-  server { listen @ADDR@; location / {
-    proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off;
-  } }
-}
-`
-
-const haproxyConfig = `defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-frontend front
-  bind @ADDR@
-  default_backend back
-backend back
-  http-reuse always
-  server b @BACKEND@
-`
-
-// freeAddr returns an address that nobody listens on now.
-func freeAddr() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
-// await waits until something listens.
-func await(addr string) error {
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			return conn.Close()
-		}
-		if time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	return r.writeText(os.Stdout)
 }

@@ -1,44 +1,73 @@
+//go:build linux
+
 package main
+
+// The servers that bench has built in, each in a process of its own: the backend
+// and the bare ReverseProxy. They are this program, started with serveArgument.
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// serveBackend is a server of files, so that the kernel sends what is read, which
-// throws away what is written, and has one list of 1,000 keys.
-func serveBackend(addr, dir string) error {
-	for name, size := range map[string]int64{"4k": 4 << 10, "1m": 1 << 20, "256m": 256 << 20} {
-		f, err := os.Create(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
-		if err := f.Truncate(size); err != nil {
-			return err
-		}
-		f.Close()
+const (
+	serveArgument = "serve"
+
+	pageKeys = 1000 // in a page of a listing
+	allPages = 1000 // of the listing of the bucket "million"
+	heldBack = time.Second
+)
+
+// serve runs one of the servers and does not return but with an error.
+func serve(name string, args []string) error {
+	switch {
+	case name == "backend" && len(args) == 3:
+		return serveBackend(args[0], args[1], args[2])
+	case name == "reverseproxy" && len(args) == 5:
+		return serveReverseProxy(args[0], args[1], args[2], args[3], args[4])
 	}
-	list := listDocument()
-	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return errors.New("bench starts its servers itself")
+}
+
+// serveBackend serves the files in dir at addr, and with TLS at addrTLS. Whatever
+// the bucket, the key is the file. It throws away what is written.
+func serveBackend(addr, addrTLS, dir string) error {
+	list := listPage(0, false)
+	pieces := sync.Pool{New: func() any { return new([pieceSize]byte) }}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == http.MethodPut:
-			io.Copy(io.Discard, r.Body)
+			piece := pieces.Get().(*[pieceSize]byte)
+			defer pieces.Put(piece)
+			// Discard has a ReadFrom with a small buffer of its own: it is hidden.
+			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, piece[:]); err != nil {
+				panic(http.ErrAbortHandler)
+			}
 			w.Header().Set("ETag", `"d41d8cd98f00b204e9800998ecf8427e"`)
+		case strings.Trim(r.URL.Path, "/") == "million":
+			page, _ := strconv.Atoi(r.URL.Query().Get("continuation-token"))
+			if page == 1 {
+				time.Sleep(heldBack)
+			}
+			writeList(w, listPage(page, page+1 < allPages))
 		case r.URL.Query().Has("list-type"):
-			w.Header().Set("Content-Type", "application/xml")
-			w.Header().Set("Content-Length", strconv.Itoa(len(list)))
-			w.Write(list)
+			writeList(w, list)
 		default:
-			f, err := os.Open(filepath.Join(dir, filepath.Base(r.URL.Path)))
+			f, err := os.Open(filepath.Join(dir, path.Base(r.URL.Path)))
 			if err != nil {
 				http.NotFound(w, r)
 				return
@@ -48,67 +77,67 @@ func serveBackend(addr, dir string) error {
 			w.Header().Set("Content-Type", "application/octet-stream")
 			http.ServeContent(w, r, "", time.Unix(1700000000, 0), f)
 		}
-	}))
+	})
+	failed := make(chan error)
+	go func() { failed <- http.ListenAndServe(addr, handler) }()
+	go func() {
+		// S3 services speak HTTP/1.1, so nobody is offered HTTP/2.
+		secure := &http.Server{Addr: addrTLS, Handler: handler, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
+		failed <- secure.ListenAndServeTLS(filepath.Join(dir, certFile), filepath.Join(dir, keyFile))
+	}()
+	return <-failed
 }
 
-func listDocument() []byte {
+func writeList(w http.ResponseWriter, list []byte) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(list)))
+	w.Write(list)
+}
+
+// listPage is a page of a listing. The token of the next is its number.
+func listPage(page int, more bool) []byte {
 	var b bytes.Buffer
-	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">` +
-		`<Name>photos</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>`)
-	for i := range 1000 {
-		fmt.Fprintf(&b, `<Contents><Key>2026/%02d/photo-%06d.jpg</Key><LastModified>2026-11-23T12:00:00.000Z</LastModified>`+
-			`<ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>`, i%12+1, i, i*1000)
+	fmt.Fprintf(&b, `<?xml version="1.0" encoding="UTF-8"?>`+"\n"+`<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`+
+		`<Name>photos</Name><Prefix></Prefix><KeyCount>%d</KeyCount><MaxKeys>%d</MaxKeys><EncodingType>url</EncodingType><IsTruncated>%t</IsTruncated>`, pageKeys, pageKeys, more)
+	if more {
+		fmt.Fprintf(&b, `<NextContinuationToken>%d</NextContinuationToken>`, page+1)
+	}
+	for i := range pageKeys {
+		fmt.Fprintf(&b, `<Contents><Key>2026/%04d/photo-%06d.jpg</Key><LastModified>2026-11-23T12:00:00.000Z</LastModified>`+
+			`<ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>`, page, i, i*1000)
 	}
 	b.WriteString(`</ListBucketResult>`)
 	return b.Bytes()
 }
 
 // serveReverseProxy is the standard library's proxy, with nothing but a pool of
-// connections that is large enough.
-func serveReverseProxy(addr, upstream string) error {
-	u, err := url.Parse(upstream)
+// connections that is large enough. It sends the buckets "uploads" and "vault" to
+// backends of their own, as all proxies here do.
+func serveReverseProxy(addr, files, sink, secure, dir string) error {
+	pem, err := os.ReadFile(filepath.Join(dir, certFile))
 	if err != nil {
 		return err
 	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 256
 	transport.DisableCompression = true
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	toFiles := &url.URL{Scheme: "http", Host: files}
+	toSink := &url.URL{Scheme: "http", Host: sink}
+	toSecure := &url.URL{Scheme: "https", Host: secure}
 	return http.ListenAndServe(addr, &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			switch {
+			case strings.HasPrefix(r.In.URL.Path, "/uploads"):
+				r.SetURL(toSink)
+			case strings.HasPrefix(r.In.URL.Path, "/vault"):
+				r.SetURL(toSecure)
+			default:
+				r.SetURL(toFiles)
+			}
+		},
 		Transport: transport,
 	})
-}
-
-// chart draws the CPU of each contender as bars, in SVG.
-func chart(results []*result) []byte {
-	const width, bar, left = 760, 18, 330
-	var b strings.Builder
-	y := 30
-	var rows strings.Builder
-	for i, r := range results {
-		if r.Contender == "direct" {
-			continue
-		}
-		if i == 0 || results[i-1].Work != r.Work {
-			y += 10
-			fmt.Fprintf(&rows, `<text x="10" y="%d" font-weight="bold">%s (%s)</text>`+"\n", y+13, r.Work, r.Unit)
-		}
-		longest := 0.0
-		for _, other := range results {
-			if other.Work == r.Work {
-				longest = max(longest, other.CPU)
-			}
-		}
-		color := "#9aa5b1"
-		if r.Contender == "s3-proxy" {
-			color = "#1f6feb"
-		}
-		length := int((width - left - 80) * r.CPU / max(longest, 1e-9))
-		fmt.Fprintf(&rows, `<text x="%d" y="%d" text-anchor="end">%s</text><rect x="%d" y="%d" width="%d" height="%d" fill="%s"/><text x="%d" y="%d">%.3g</text>`+"\n",
-			left-8, y+13, r.Contender, left, y, length, bar-4, color, left+length+6, y+13, r.CPU)
-		y += bar
-	}
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", width, y+20)
-	fmt.Fprintf(&b, `<text x="10" y="20" font-size="14">CPU of the proxy process (less is better)</text>`+"\n%s</svg>\n", rows.String())
-	return []byte(b.String())
 }
