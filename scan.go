@@ -174,7 +174,7 @@ func (s *scanner) element(depth int) error {
 	}
 	e := element{name: s.name.local}
 	name, first, declared := s.name.whole, len(s.siblings), len(s.declared)
-	for closed := s.empty; !closed && !s.closes(name); {
+	for closed := s.empty || s.plainText(&e, name); !closed && !s.closes(name); {
 		t, err := s.next()
 		if err != nil {
 			return noEOF(err)
@@ -213,6 +213,25 @@ func (s *scanner) closes(name string) bool {
 		return false
 	}
 	s.pos += n + 1
+	return true
+}
+
+// plainText reads to the end of an element, if what comes next is a text of plain
+// characters, its end tag, and nothing else: as with most elements of a list.
+func (s *scanner) plainText(e *element, name string) bool {
+	d, n := s.data[s.pos:], 0
+	for n < len(d) && bytesAre[d[n]]&plain != 0 {
+		n++
+	}
+	if n == 0 || n > maxToken {
+		return false
+	}
+	s.pos += n
+	if !s.closes(name) {
+		s.pos -= n
+		return false
+	}
+	e.text = d[:n:n]
 	return true
 }
 
