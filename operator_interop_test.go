@@ -72,10 +72,7 @@ func operate(t *testing.T, c config, more ...string) *instance {
 		if code := in.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("after SIGTERM the gateway exits with %d, want 0\n%s", code, in.output)
 		}
-		log := in.output.String()
-		for _, line := range in.log(t) {
-			log += fmt.Sprintln(line)
-		}
+		log := in.text(t) + in.output.String()
 		checkNoSecret(t, "the gateway's log", log)
 		for _, secret := range []string{newKey, redisPassword} {
 			if strings.Contains(log, secret) {
@@ -126,31 +123,33 @@ func replace(t *testing.T, path string, text []byte) {
 	}
 }
 
-// log returns the lines of the log file and of those that were rotated.
-func (in *instance) log(t *testing.T) []map[string]any {
+// text returns what is in the log file and in those that were rotated, the oldest
+// last.
+func (in *instance) text(t *testing.T) string {
 	t.Helper()
 	files, err := filepath.Glob(in.logFile + "*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lines []map[string]any
+	var text strings.Builder
 	for _, file := range files {
-		written := gateway{output: new(record)}
-		io.WriteString(written.output, read(t, file))
-		lines = append(lines, written.log(t)...)
+		text.WriteString(read(t, file))
 	}
-	return lines
+	return text.String()
+}
+
+// log returns the lines of text.
+func (in *instance) log(t *testing.T) []map[string]any {
+	t.Helper()
+	written := gateway{output: new(record)}
+	io.WriteString(written.output, in.text(t))
+	return written.log(t)
 }
 
 // logged returns how many lines of the log have this message.
-func (in *instance) logged(t *testing.T, message string) (n int) {
+func (in *instance) logged(t *testing.T, message string) int {
 	t.Helper()
-	for _, line := range in.log(t) {
-		if line["msg"] == message {
-			n++
-		}
-	}
-	return n
+	return strings.Count(in.text(t), `"msg":"`+message+`"`)
 }
 
 // hangUp sends SIGHUP and waits for another line with this message.
@@ -173,14 +172,14 @@ func (in *instance) stop(t *testing.T) {
 }
 
 // page returns the status and the text of a page of the admin listener.
-func (in *instance) page(t *testing.T, path string) (int, string) {
+func (in *instance) page(t *testing.T, path string) (status, text string) {
 	t.Helper()
-	a := curl(t, in.admin+path)
-	checkNoSecret(t, path, a.body)
-	if strings.Contains(a.body, redisPassword) {
+	status, text = request(http.DefaultClient, "GET", in.admin+path, "", "")
+	checkNoSecret(t, path, text)
+	if strings.Contains(text, redisPassword) {
 		t.Errorf("%s holds the password of Redis", path)
 	}
-	return a.status, a.body
+	return status, text
 }
 
 // metric returns the value of a sample, by its name and labels as they are written,
@@ -197,15 +196,15 @@ func (in *instance) metric(t *testing.T, sample string) string {
 }
 
 // deep is what /-/ready?deep=1 says of the account of backend.config.
-func (in *instance) deep(t *testing.T) (status int, account string) {
+func (in *instance) deep(t *testing.T) (status, account string) {
 	t.Helper()
 	status, text := in.page(t, "/-/ready?deep=1")
 	var answer struct {
 		Ready    bool
 		Accounts map[string]string
 	}
-	if err := json.Unmarshal([]byte(text), &answer); err != nil || answer.Ready != (status == 200) {
-		t.Errorf("/-/ready?deep=1 = %d %q: %v", status, text, err)
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || answer.Ready != (status == "200") {
+		t.Errorf("/-/ready?deep=1 = %s %q: %v", status, text, err)
 	}
 	return status, answer.Accounts["backend"]
 }
@@ -379,7 +378,22 @@ func startRedis(t *testing.T, addr string) *exec.Cmd {
 // Two gateways before one Redis admit exactly the limit, however many ask at once.
 // Redis is killed and started again under load: no request fails for it, each
 // gateway limits by itself meanwhile, and then both together again.
+//
+// Where Redis takes longer than its deadline, because the machine stood still that long,
+// gateways decide without it, and the count says nothing: then it is tried again.
 func TestInteropSharedLimit(t *testing.T) {
+	for range 5 {
+		ok := false
+		t.Run("try", func(t *testing.T) { ok = testSharedLimit(t) })
+		if ok || t.Failed() {
+			return
+		}
+	}
+	t.Fatal("Redis was too slow each time")
+}
+
+// testSharedLimit returns false if a gateway has lost Redis though nobody killed it.
+func testSharedLimit(t *testing.T) bool {
 	const limit = 300
 	redisAddr := freeAddr(t)
 	redis := startRedis(t, redisAddr)
@@ -412,10 +426,9 @@ func TestInteropSharedLimit(t *testing.T) {
 	}
 	await(t, "the limit to be used up", gateways[0].output, func() bool { return load.count("200") >= limit })
 	refusals()
-	for i, in := range gateways {
-		if lost := in.logged(t, storeLost); lost > 0 {
-			t.Fatalf("gateway %d has lost Redis %d times: the machine is too busy for this test", i, lost)
-		}
+	lost := func() int { return max(gateways[0].logged(t, storeLost), gateways[1].logged(t, storeLost)) }
+	if lost() > 0 {
+		return false
 	}
 	if n := load.count("200"); n != limit || !up("1")() {
 		t.Errorf("two gateways admit %d requests, want %d, with the store in use", n, limit)
@@ -434,14 +447,21 @@ func TestInteropSharedLimit(t *testing.T) {
 
 	answers := load.home()
 	t.Logf("answers: %v", answers)
-	if answers["200"] != 3*limit || len(answers) != 2 || answers["429"] == 0 {
-		t.Errorf("answers: %v; want %d of 200, the rest 429", answers, 3*limit)
+	if len(answers) != 2 || answers["200"] == 0 || answers["429"] == 0 {
+		t.Errorf("answers: %v; want 200 and 429 alone", answers)
+	}
+	if lost() > 1 {
+		return false
+	}
+	if answers["200"] != 3*limit {
+		t.Errorf("%d requests are admitted, want %d", answers["200"], 3*limit)
 	}
 	for i, in := range gateways {
 		if lost, back := in.logged(t, storeLost), in.logged(t, storeBack); lost != 1 || back != 1 {
 			t.Errorf("gateway %d logs the loss of Redis %d times and its return %d times, want once each", i, lost, back)
 		}
 	}
+	return true
 }
 
 // Prometheus scrapes two gateways, with the alerts of deploy/.
@@ -676,7 +696,7 @@ func TestInteropReload(t *testing.T) {
 		t.Helper()
 		for i := range sent {
 			before := sent[i].Load()
-			await(t, "the load", in.output, func() bool { return sent[i].Load() >= before+20 })
+			await(t, "the load", in.output, func() bool { return sent[i].Load() >= before+5 })
 		}
 	}
 
@@ -740,14 +760,14 @@ func TestInteropBackendRestart(t *testing.T) {
 	if a := in.curl(t, aliceKey, "/photos/k", "--upload-file", tempFile(t, "x")); a.status != 200 {
 		t.Fatalf("PUT = %d %s", a.status, a.body)
 	}
-	ready := func(status int, account string) {
+	ready := func(status, account string) {
 		t.Helper()
 		if gotStatus, got := in.deep(t); gotStatus != status || got != account {
-			t.Errorf("/-/ready?deep=1 = %d, %q, want %d, %q", gotStatus, got, status, account)
+			t.Errorf("/-/ready?deep=1 = %s, %q, want %s, %q", gotStatus, got, status, account)
 		}
 		for _, path := range []string{"/-/ready", "/-/healthy"} {
-			if status, text := in.page(t, path); status != 200 {
-				t.Errorf("%s = %d %s, want 200", path, status, text)
+			if status, text := in.page(t, path); status != "200" {
+				t.Errorf("%s = %s %s, want 200", path, status, text)
 			}
 		}
 	}
@@ -767,10 +787,10 @@ func TestInteropBackendRestart(t *testing.T) {
 	}
 
 	more("200")
-	ready(200, "ok")
+	ready("200", "ok")
 	kill(r.cmd)
 	more("502")
-	ready(503, "no answer; the log has the details")
+	ready("503", "no answer; the log has the details")
 	a := in.curl(t, bobKey, "/photos/k")
 	a.wantError(t, "GET of what can't be reached", 502, "")
 	if strings.Contains(a.body+fmt.Sprint(a.header), r.addr) {
@@ -778,7 +798,7 @@ func TestInteropBackendRestart(t *testing.T) {
 	}
 	r.start(t)
 	more("200")
-	ready(200, "ok")
+	ready("200", "ok")
 	if answers := load.home(); len(answers) != 2 || answers["200"] == 0 || answers["502"] == 0 {
 		t.Errorf("answers: %v, want 200 and 502", answers)
 	}
@@ -802,8 +822,8 @@ func TestInteropBackendTLS(t *testing.T) {
 			a := in.curl(t, aliceKey, "/photos/k", args...)
 			a.wantError(t, what, 502, "")
 		}
-		if status, account := in.deep(t); status != 503 {
-			t.Errorf("%s, /-/ready?deep=1 = %d, %q, want 503", what, status, account)
+		if status, account := in.deep(t); status != "503" {
+			t.Errorf("%s, /-/ready?deep=1 = %s, %q, want 503", what, status, account)
 		}
 	}
 	changed := func() {
@@ -821,8 +841,8 @@ func TestInteropBackendTLS(t *testing.T) {
 	}
 	account["ca_file"] = ca
 	changed()
-	if status, account := in.deep(t); status != 200 {
-		t.Errorf("/-/ready?deep=1 = %d, %q, want 200", status, account)
+	if status, account := in.deep(t); status != "200" {
+		t.Errorf("/-/ready?deep=1 = %s, %q, want 200", status, account)
 	}
 	large := tempFile(t, string(noise(t, 5*mib)))
 	if a := in.curl(t, aliceKey, "/photos/k", "--upload-file", large); a.status != 200 {

@@ -272,16 +272,31 @@ func TestInteropRedisIdleClosed(t *testing.T) {
 	}
 }
 
+// undisturbed runs a test that counts what the store admits, again if it returns
+// false: a store that nobody stopped has not answered within redisDeadline, for the
+// machine stood still that long, and gateways have decided without it.
+func undisturbed(t *testing.T, test func(t *testing.T) bool) {
+	for range 5 {
+		ok := false
+		t.Run("try", func(t *testing.T) { ok = test(t) })
+		if ok || t.Failed() {
+			return
+		}
+	}
+	t.Fatal("the store was too slow each time")
+}
+
 // Of many requests at once to two gateways exactly the limit is admitted.
-func TestInteropRedisExactly(t *testing.T) {
+func TestInteropRedisExactly(t *testing.T) { undisturbed(t, testRedisExactly) }
+
+func testRedisExactly(t *testing.T) bool {
 	server := newRedisServer(t)
 	startRedis(t, server)
 	limits := map[string]limit{"u": {500, time.Minute}, "v": {1, time.Minute}}
 	admitted := map[string]*atomic.Int64{"u": {}, "v": {}}
-	log := new(bytes.Buffer)
 	var gateways []*sharedLimiter
 	for range 2 {
-		gateways = append(gateways, newSharedLimiter(newInteropStore(t, server), newLimiter(limits, time.Now()), limits, slog.New(slog.NewTextHandler(log, nil))))
+		gateways = append(gateways, newSharedLimiter(newInteropStore(t, server), newLimiter(limits, time.Now()), limits, slog.New(slog.DiscardHandler)))
 	}
 	var calls sync.WaitGroup
 	for _, s := range gateways {
@@ -300,7 +315,7 @@ func TestInteropRedisExactly(t *testing.T) {
 	calls.Wait()
 	for _, s := range gateways {
 		if s.failures.Load() != 0 {
-			t.Fatalf("%d decisions failed: the machine is too busy for this test\n%s", s.failures.Load(), log)
+			return false
 		}
 	}
 	for name, n := range admitted {
@@ -308,21 +323,26 @@ func TestInteropRedisExactly(t *testing.T) {
 			t.Errorf("%s: %d admitted, want %d", name, got, want)
 		}
 	}
+	return true
 }
 
 // The server is killed and started again under load. Every decision is made, in
 // time; the limit holds for each gateway meanwhile, and for both when the server
 // is back.
-func TestInteropRedisRestart(t *testing.T) {
+func TestInteropRedisRestart(t *testing.T) { undisturbed(t, testRedisRestart) }
+
+func testRedisRestart(t *testing.T) bool {
 	server := newRedisServer(t)
 	redis := startRedis(t, server)
 	limits := map[string]limit{"u": {50, time.Hour}}
 	var admitted atomic.Int64
 	var slowest atomic.Int64
-	logs := [2]*bytes.Buffer{new(bytes.Buffer), new(bytes.Buffer)}
+	logs := [2]*syncBuffer{new(syncBuffer), new(syncBuffer)}
 	var gateways []*sharedLimiter
 	var load sync.WaitGroup
 	end := make(chan struct{})
+	home := sync.OnceFunc(func() { close(end); load.Wait() })
+	t.Cleanup(home)
 	for i := range 2 {
 		s := newSharedLimiter(newInteropStore(t, server), newLimiter(limits, time.Now()), limits, slog.New(slog.NewTextHandler(logs[i], nil)))
 		gateways = append(gateways, s)
@@ -360,8 +380,12 @@ func TestInteropRedisRestart(t *testing.T) {
 	}
 	await(t, "the shared limit to be used up", logs[0], func() bool { return admitted.Load() >= 50 })
 	await(t, "some refusals", logs[0], each(calls(200)))
-	if n := admitted.Load(); n != 50 {
-		t.Errorf("%d admitted before, want 50", n)
+	before := admitted.Load()
+	if !each(func(s *sharedLimiter) bool { return s.failures.Load() == 0 })() {
+		return false
+	}
+	if before != 50 {
+		t.Errorf("%d admitted before, want 50", before)
 	}
 	redis.Process.Kill()
 	redis.Wait()
@@ -370,10 +394,14 @@ func TestInteropRedisRestart(t *testing.T) {
 	await(t, "the local limits to be used up", logs[0], func() bool { return admitted.Load() == 100 })
 	startRedis(t, server)
 	await(t, "the store to be taken up again", logs[0], each((*sharedLimiter).healthy))
-	before := [2]uint64{gateways[0].calls.Load(), gateways[1].calls.Load()}
-	await(t, "some decisions", logs[0], func() bool { return calls(before[0]+200)(gateways[0]) && calls(before[1]+200)(gateways[1]) })
-	close(end)
-	load.Wait()
+	asked := [2]uint64{gateways[0].calls.Load(), gateways[1].calls.Load()}
+	await(t, "some decisions", logs[0], func() bool { return calls(asked[0]+200)(gateways[0]) && calls(asked[1]+200)(gateways[1]) })
+	home()
+	for _, log := range logs {
+		if strings.Count(log.String(), "level=WARN") > 1 {
+			return false
+		}
+	}
 	if n := admitted.Load(); n != 150 { // an empty server: a new window, one for both
 		t.Errorf("%d admitted in all, want 50 by the store, 50 by both gateways and 50 by the new store", n)
 	}
@@ -386,6 +414,7 @@ func TestInteropRedisRestart(t *testing.T) {
 			t.Errorf("gateway %d: want one line for the loss and one for the return, no password:\n%s", i, text)
 		}
 	}
+	return true
 }
 
 // Two nodes of a cluster have half of the keys each. Whichever is asked, limits
