@@ -79,13 +79,27 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 // describe prints what would be served, and no secret.
 func (conf *config) describe(w io.Writer) {
 	fmt.Fprintf(w, "%d accounts, %d buckets, %d users; on %s\n", len(conf.accounts), len(conf.buckets), len(conf.users), conf.listen)
+	for _, on := range []struct {
+		what string
+		is   bool
+	}{
+		{"TLS: " + conf.certFile, conf.certFile != ""},
+		{"clients need a certificate: " + conf.clientCA, conf.clientCA != ""},
+		{"admin pages: " + conf.admin, conf.admin != ""},
+		{fmt.Sprintf("at most %d connections", conf.maxConnections), conf.maxConnections > 0},
+		{fmt.Sprintf("limits shared through Redis: %v", conf.redis), conf.redis != nil},
+	} {
+		if on.is {
+			fmt.Fprintln(w, on.what)
+		}
+	}
 	for _, bucket := range slices.Sorted(maps.Keys(conf.buckets)) {
 		a := conf.buckets[bucket]
 		fmt.Fprintf(w, "bucket %s: account %s, %s://%s%s, %s\n", bucket, a.name, a.scheme, a.host, a.basePath, cmp.Or(conf.behind[bucket], bucket))
 	}
 	for _, u := range conf.users {
 		buckets := slices.Sorted(maps.Keys(u.buckets))
-		fmt.Fprintf(w, "user %s: %s, %s, %d requests in %s\n", u.name, u.role, strings.Join(buckets, " "), conf.limits[u.name].requests, conf.limits[u.name].window)
+		fmt.Fprintf(w, "user %s: %s, %s, %s%s\n", u.name, u.role, strings.Join(buckets, " "), conf.limits[u.name], conf.shares[u.name])
 	}
 	for _, warning := range conf.warnings {
 		fmt.Fprintln(w, "warning:", warning)

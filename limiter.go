@@ -13,6 +13,7 @@ package main
 // memory and admit bursts of up to twice the limit across a boundary.
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -22,6 +23,14 @@ import (
 type limit struct {
 	requests int
 	window   time.Duration
+}
+
+// String says it in words.
+func (l limit) String() string {
+	if l.requests == 0 {
+		return "no limit"
+	}
+	return fmt.Sprintf("%d requests in %s", l.requests, l.window)
 }
 
 // A limiter holds a window for every name it was made with. It may be used by

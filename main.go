@@ -36,11 +36,12 @@
 //
 // Every setting, every answer and the limits of what is promised are in
 // README.md. To read the code, follow a request: main.go, serve.go, config.go,
-// gateway.go, handlers.go, exchange.go, path.go, auth.go, signature.go, limiter.go,
-// operations.go, headers.go, payload.go, upstream.go, conn.go, sigv4.go, listing.go,
-// scan.go and xml.go, in this order. What an operator switches on has files of its
-// own: tls.go, credentials.go, reload.go, admin.go, metrics.go, sharedlimit.go,
-// throttle.go and logfile.go.
+// check.go, gateway.go, handlers.go, exchange.go, path.go, auth.go, signature.go,
+// limiter.go, operations.go, headers.go, body.go, payload.go, chunked.go,
+// upstream.go, conn.go, sigv4.go, listing.go, scan.go and xml.go, in this order.
+// What an operator switches on has files of its own: tls.go, credentials.go and
+// providers.go, reload.go, admin.go, metrics.go and process.go, throttle.go,
+// sharedlimit.go, redis.go and resp.go, logfile.go.
 package main
 
 import (
@@ -139,7 +140,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if *check {
 		conf.describe(stdout)
-		return nil
+		if conf.certFile != "" {
+			_, err = newServerTLS(conf.certFile, conf.keyFile, conf.clientCA, log)
+		}
+		return err
 	}
 	return serve(ctx, conf, launch{log: log, out: out, path: *configPath, watch: *watch})
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -140,15 +141,16 @@ func (p *program) follow(ctx context.Context, hangup <-chan os.Signal) {
 	}
 }
 
-// reload reads anew what was read at the start. The error is that of the
-// configuration; it has been logged.
+// reload reads anew what was read at the start. What is refused is as before; the
+// error says why, and has been logged.
 func (p *program) reload() error {
+	var refused error
 	if p.certificates != nil {
-		if err := p.certificates.reload(); err != nil {
-			p.log.Error("the TLS files are not taken over; the certificate of before stays in use", "cause", err.Error())
+		if refused = p.certificates.reload(); refused != nil {
+			p.log.Error("the TLS files are not taken over; the certificate of before stays in use", "cause", refused.Error())
 		}
 	}
-	return p.service.reload()
+	return errors.Join(refused, p.service.reload())
 }
 
 // serveAdmin opens the operator's listener.
