@@ -31,7 +31,7 @@ import (
 
 const (
 	newKey        = "bob-rotated-0123456789" // the API key that takes the place of bobKey
-	redisPassword = "interop/redis+0123456789"
+	redisPassword = "interop-redis-0123456789"
 )
 
 // What the log says of a change.
@@ -66,7 +66,6 @@ func operate(t *testing.T, c config, more ...string) *instance {
 	in.configure(t, c)
 	args := append([]string{"-config", in.config, "-log-file", in.logFile}, more...)
 	in.cmd, in.output = start(t, environment(t), program(t, "bin/s3-proxy"), args...)
-	in.pid = in.cmd.Process.Pid
 	t.Cleanup(func() { // it has its SIGTERM: the test's context is done
 		in.cmd.Wait()
 		if code := in.cmd.ProcessState.ExitCode(); code != 0 {
@@ -123,8 +122,7 @@ func replace(t *testing.T, path string, text []byte) {
 	}
 }
 
-// text returns what is in the log file and in those that were rotated, the oldest
-// last.
+// text returns what is in the log file and in those that were rotated.
 func (in *instance) text(t *testing.T) string {
 	t.Helper()
 	files, err := filepath.Glob(in.logFile + "*")
@@ -400,7 +398,7 @@ func testSharedLimit(t *testing.T) bool {
 	b := startBackend(t, 0)
 	c := b.config()
 	c["rate_limit"] = config{"requests": limit, "window_seconds": 3600,
-		"redis_url": "redis://:" + url.QueryEscape(redisPassword) + "@" + redisAddr + "/0"}
+		"redis_url": "redis://:" + redisPassword + "@" + redisAddr + "/0"}
 	gateways := []*instance{operate(t, c), operate(t, c)}
 	if a := gateways[0].curl(t, aliceKey, "/photos/k", "--upload-file", tempFile(t, "x")); a.status != 200 {
 		t.Fatalf("PUT = %d %s", a.status, a.body)
@@ -720,10 +718,16 @@ func TestInteropReload(t *testing.T) {
 	if ok := in.metric(t, "s3proxy_config_last_reload_successful"); ok != "0" {
 		t.Errorf("after a bad configuration, s3proxy_config_last_reload_successful = %q", ok)
 	}
+	reload := func() (status, text string) { return request(http.DefaultClient, "POST", in.admin+"/-/reload", "", "") }
+	if status, text := reload(); status != "500" || !strings.Contains(text, "users.bob.role") {
+		t.Errorf("POST /-/reload of a bad configuration = %s %s, want 500 and the path of the fault", status, text)
+	}
 	more()
 	bob["role"] = "user"
 	in.configure(t, c)
-	rotate(configTaken)
+	if status, text := reload(); status != "200" {
+		t.Errorf("POST /-/reload of a good configuration = %s %s, want 200", status, text)
+	}
 	if ok := in.metric(t, "s3proxy_config_last_reload_successful"); ok != "1" {
 		t.Errorf("after a good configuration, s3proxy_config_last_reload_successful = %q", ok)
 	}
