@@ -8,10 +8,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
+	"fmt"
 	"net/http"
 	"net/http/pprof"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,7 +43,7 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 			return
 		}
 		if err := reload(); err != nil {
-			answerText(w, http.StatusInternalServerError, "the configuration of before stays:\n"+err.Error())
+			answerText(w, http.StatusInternalServerError, "not everything was taken; what was refused is as before:\n"+err.Error())
 			return
 		}
 		answerText(w, http.StatusOK, "taken")
@@ -72,22 +71,20 @@ func answerText(w http.ResponseWriter, status int, text string) {
 func (g *gateway) answerDeep(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), deepTimeout)
 	defer cancel()
-	var mu sync.Mutex // guards answers
-	answers := map[string]string{}
+	var mu sync.Mutex // guards status and answers
+	status, answers := http.StatusOK, map[string]string{}
 	var asked sync.WaitGroup
 	for name, u := range g.accounts {
 		asked.Go(func() {
 			answer := g.probe(ctx, u)
 			mu.Lock()
 			defer mu.Unlock()
-			answers[name] = answer
+			if answers[name] = answer; answer != "ok" {
+				status = http.StatusServiceUnavailable
+			}
 		})
 	}
 	asked.Wait()
-	status := http.StatusOK
-	if slices.ContainsFunc(slices.Collect(maps.Values(answers)), func(answer string) bool { return answer != "ok" }) {
-		status = http.StatusServiceUnavailable
-	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(map[string]any{"ready": status == http.StatusOK, "accounts": answers})
@@ -106,9 +103,9 @@ func (g *gateway) probe(ctx context.Context, u *upstream) string {
 	if behind, ok := g.config.behind[bucket]; ok {
 		bucket = behind
 	}
-	resp, err := u.roundTrip(ctx, &outgoing{method: http.MethodHead, target: target{bucket: bucket}, header: http.Header{"User-Agent": {""}}, payloadHash: emptyPayload, patience: deepTimeout})
+	resp, err := u.roundTrip(ctx, &outgoing{method: http.MethodHead, target: target{bucket: bucket}, header: http.Header{}, payloadHash: emptyPayload, patience: deepTimeout})
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoProgress):
+	case err != nil && ctx.Err() != nil, errors.Is(err, errNoProgress):
 		return "no answer in time"
 	case err != nil:
 		g.log.Warn("an account is not ready", "account", u.account.name, "cause", shortened(err.Error(), maxCause))
@@ -116,7 +113,7 @@ func (g *gateway) probe(ctx context.Context, u *upstream) string {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		return http.StatusText(resp.StatusCode)
+		return fmt.Sprintf("status %d", resp.StatusCode)
 	}
 	return "ok"
 }
