@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -434,6 +436,190 @@ func TestAbuse069ExampleKeys(t *testing.T) {
 	for bucket, a := range c.buckets {
 		if strings.HasSuffix(a.host, ".amazonaws.com") && !strings.HasPrefix(bucket, "amzn-s3-demo-") {
 			t.Errorf("config.example.json: bucket %q at %s can be registered by anybody", bucket, a.host)
+		}
+	}
+}
+
+// The settings of running in earnest: what is right, and what it becomes.
+func TestConfigService(t *testing.T) {
+	dir := t.TempDir()
+	authorities := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(authorities, []byte(certToPEM(newTestCA(t, "an authority").cert)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"AWS_ACCESS_KEY_ID": "ENVKEYID", "AWS_SECRET_ACCESS_KEY": "secret", "HOME": dir}
+	parse := func(changes ...func(map[string]any)) *config {
+		t.Helper()
+		c, err := parseConfig([]byte(configText(t, changes...)), func(name string) (string, bool) { value, ok := env[name]; return value, ok })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, test := range []struct {
+		name      string
+		change    func(map[string]any)
+		got       func(*config) any
+		want      any
+		otherwise any // without the change
+	}{
+		{"certificate", inOrder(with("server.tls_cert_file", "c.pem"), with("server.tls_key_file", "k.pem"), with("server.tls_client_ca_file", "a.pem")),
+			func(c *config) any { return [3]string{c.certFile, c.keyFile, c.clientCA} }, [3]string{"c.pem", "k.pem", "a.pem"}, [3]string{}},
+		{"connections", with("server.max_connections", 7), func(c *config) any { return c.maxConnections }, 7, 0},
+		{"admin", with("server.admin", map[string]any{}), func(c *config) any { return c.admin }, "127.0.0.1:9090", ""},
+		{"admin elsewhere", with("server.admin", map[string]any{"host": "::", "port": 1}), func(c *config) any { return c.admin }, "[::]:1", ""},
+		{"stop", with("server.shutdown_timeout", "5m"), func(c *config) any { return c.shutdownTimeout }, 5 * time.Minute, 30 * time.Second},
+		{"idle", with("server.idle_timeout", "1ms"), func(c *config) any { return c.idleTimeout }, time.Millisecond, time.Minute},
+		{"connect", with("accounts.main.connect_timeout", "1s"), func(c *config) any { return c.accounts[0].connectTimeout }, time.Second, 5 * time.Second},
+		{"head", with("accounts.main.response_header_timeout", "10m"), func(c *config) any { return c.accounts[0].responseHeaderTimeout }, 10 * time.Minute, time.Minute},
+		{"authorities", with("accounts.main.ca_file", authorities), func(c *config) any { return c.accounts[0].roots != nil }, true, false},
+		{"environment", inOrder(without("accounts.main.access_key_id"), without("accounts.main.secret_access_key"), with("accounts.main.credentials", "env")),
+			func(c *config) any { return c.accounts[0].source.get().AccessKeyID }, "ENVKEYID", testCredentials.AccessKeyID},
+		{"profile", inOrder(without("accounts.main.access_key_id"), without("accounts.main.secret_access_key"), with("accounts.main.credentials", "profile:x")),
+			func(c *config) any { return c.accounts[0].credentialSpec }, "profile:x", ""},
+		{"requests at once", with("max_in_flight", 5), func(c *config) any { return c.shares["user"] }, share{5, 0}, share{}},
+		{"bandwidth", with("bytes_per_second", 1<<40), func(c *config) any { return c.shares["user"] }, share{0, 1 << 40}, share{}},
+		{"a user's own", inOrder(with("max_in_flight", 5), with("bytes_per_second", 6), with("users.user.max_in_flight", 7)),
+			func(c *config) any { return [2]share{c.shares["user"], c.shares["ro"]} }, [2]share{{7, 6}, {5, 6}}, [2]share{}},
+		{"a user without", inOrder(with("max_in_flight", 5), with("bytes_per_second", 6), with("users.user.max_in_flight", 0), with("users.user.bytes_per_second", 0)),
+			func(c *config) any { return c.shares["user"] }, share{}, share{}},
+		{"shared limiter", with("rate_limit.redis_url", "rediss://u:p%2F@store.example/3"),
+			func(c *config) any {
+				if c.redis == nil {
+					return nil
+				}
+				return *c.redis
+			}, redisServer{"store.example:6379", true, "u", "p/", 3}, nil},
+	} {
+		if got := test.got(parse(test.change)); got != test.want {
+			t.Errorf("%s = %v, want %v", test.name, got, test.want)
+		}
+		if got := test.got(parse()); got != test.otherwise {
+			t.Errorf("without %s: %v, want %v", test.name, got, test.otherwise)
+		}
+	}
+}
+
+// What is wrong with one of them is said where it is wrong.
+func TestConfigServiceFaults(t *testing.T) {
+	notPEM := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(notPEM, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	withoutStatic := inOrder(without("accounts.main.access_key_id"), without("accounts.main.secret_access_key"))
+	for _, test := range []struct {
+		name   string
+		change func(map[string]any)
+		want   []string
+	}{
+		{"certificate without key", with("server.tls_cert_file", "c.pem"), []string{"server.tls_cert_file"}},
+		{"key without certificate", with("server.tls_key_file", "k.pem"), []string{"server.tls_cert_file"}},
+		{"clients' authority alone", with("server.tls_client_ca_file", "a.pem"), []string{"server.tls_client_ca_file"}},
+		{"connections below 0", with("server.max_connections", -1), []string{"server.max_connections"}},
+		{"connections as a string", with("server.max_connections", "7"), []string{"server.max_connections"}},
+		{"admin as an address", with("server.admin", "127.0.0.1:9090"), []string{"server.admin"}},
+		{"admin on", with("server.admin", true), []string{"server.admin"}},
+		{"admin port", with("server.admin.port", 65536), []string{"server.admin.port"}},
+		{"admin with more", with("server.admin.user", "x"), []string{"server.admin.user"}},
+		{"stop at once", with("server.shutdown_timeout", "0s"), []string{"server.shutdown_timeout"}},
+		{"idle as a number", with("server.idle_timeout", 60), []string{"server.idle_timeout"}},
+
+		{"no such authorities", with("accounts.main.ca_file", notPEM+".none"), []string{"accounts.main.ca_file"}},
+		{"authorities that are none", with("accounts.main.ca_file", notPEM), []string{"accounts.main.ca_file"}},
+		{"unknown credentials", inOrder(withoutStatic, with("accounts.main.credentials", "vault")), []string{"accounts.main.credentials"}},
+		{"variable that is not set", inOrder(withoutStatic, with("accounts.main.credentials", "env")), []string{"accounts.main.credentials"}},
+		{"credentials of both kinds", with("accounts.main.credentials", "imds"), []string{"accounts.main.credentials"}},
+		{"and with a token alone", inOrder(withoutStatic, with("accounts.main.credentials", "imds"), with("accounts.main.session_token", "x")), []string{"accounts.main.credentials"}},
+		{"credentials of no kind", withoutStatic, []string{"accounts.main.access_key_id", "accounts.main.secret_access_key"}},
+
+		{"requests at once below 0", with("max_in_flight", -1), []string{"max_in_flight"}},
+		{"bandwidth below 0", with("bytes_per_second", -1), []string{"bytes_per_second"}},
+		{"bandwidth with a unit", with("bytes_per_second", "1MB"), []string{"bytes_per_second"}},
+		{"a user's requests at once", with("users.user.max_in_flight", -1), []string{"users.user.max_in_flight"}},
+		{"a user's bandwidth", with("users.user.bytes_per_second", -1), []string{"users.user.bytes_per_second"}},
+		{"a user's bandwidth in parts", with("users.user.bytes_per_second", 1.5), []string{"users.user.bytes_per_second"}},
+
+		{"store of another kind", with("rate_limit.redis_url", "memcached://localhost"), []string{"rate_limit.redis_url"}},
+		{"store without scheme", with("rate_limit.redis_url", "localhost:6379"), []string{"rate_limit.redis_url"}},
+		{"a user's store", with("users.user.rate_limit", map[string]any{"redis_url": "redis://localhost"}), []string{"users.user.rate_limit.redis_url"}},
+	} {
+		t.Run(test.name, func(t *testing.T) { wantFaults(t, configText(t, test.change), test.want...) })
+	}
+}
+
+// A store's password is neither in a fault, nor in what -check prints.
+func TestConfigStorePassword(t *testing.T) {
+	const canary = "2718281828459045"
+	for _, url := range []string{
+		"memcached://:" + canary + "@localhost", "redis://:" + canary, "redis://:" + canary + "@localhost:x", "redis://:" + canary + "@localhost/one",
+		"redis://:" + canary + "%@localhost", "redis://localhost?password=" + canary, canary,
+	} {
+		_, err := parseConfig([]byte(configText(t, with("rate_limit.redis_url", url))), noEnv)
+		if err == nil || strings.Contains(err.Error(), canary) {
+			t.Errorf("redis_url %s: error %v, want one without the password", url, err)
+		}
+	}
+	_, err := parseConfig([]byte(configText(t, with("users.user.rate_limit", map[string]any{"redis_url": "redis://:" + canary + "@localhost"}))), noEnv)
+	if err == nil || strings.Contains(err.Error(), canary) {
+		t.Errorf("a user's redis_url: error %v, want one without the password", err)
+	}
+	c, err := parseConfig([]byte(configText(t, with("rate_limit.redis_url", "redis://:"+canary+"@localhost"), with("accounts.main.session_token", canary))), noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var described strings.Builder
+	c.describe(&described)
+	checkNoSecret(t, "what -check prints", described.String())
+	if text := described.String() + fmt.Sprint(c.redis); strings.Contains(text, canary) {
+		t.Errorf("-check prints %s", text)
+	}
+}
+
+// A file that others can read is warned of if a secret stands in it, not if it says
+// where the secrets are.
+func TestConfigReadableByOthers(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no permissions for others")
+	}
+	secret := writeFile(t, "0123456789abcdef-from-a-file")
+	t.Setenv("S3PROXY_TEST_SECRET", "secret-from-the-environment")
+	elsewhere := func(c map[string]any) {
+		with("accounts.main.secret_access_key", "${S3PROXY_TEST_SECRET}")(c)
+		with("users", map[string]any{"user": map[string]any{"api_key": "file:" + secret, "role": "user"}})(c)
+	}
+	digest := sha256.Sum256([]byte(userKey))
+	for _, test := range []struct {
+		name   string
+		mode   os.FileMode
+		change func(map[string]any)
+		warns  bool
+	}{
+		{"secrets", 0o644, inOrder(), true},
+		{"secrets, for the owner", 0o600, inOrder(), false},
+		{"secrets, for the group", 0o640, inOrder(), false},
+		{"none", 0o644, elsewhere, false},
+		{"digest", 0o644, inOrder(elsewhere, with("users.user", map[string]any{"api_key_sha256": hex.EncodeToString(digest[:]), "role": "user"})), false},
+		{"account's secret", 0o644, inOrder(elsewhere, with("accounts.main.secret_access_key", "s")), true},
+		{"token", 0o644, inOrder(elsewhere, with("accounts.main.session_token", "t")), true},
+		{"key", 0o644, inOrder(elsewhere, with("users.user.api_key", userKey)), true},
+		{"one of two keys", 0o644, inOrder(elsewhere, with("users.user", map[string]any{"api_keys": []any{"file:" + secret, userKey}, "role": "user"})), true},
+		{"store's password", 0o644, inOrder(elsewhere, with("rate_limit.redis_url", "redis://:password@localhost")), true},
+		{"store's password from elsewhere", 0o644, inOrder(elsewhere, with("rate_limit.redis_url", "redis://:${S3PROXY_TEST_SECRET}@localhost")), false},
+		{"store without password", 0o644, inOrder(elsewhere, with("rate_limit.redis_url", "redis://localhost")), false},
+	} {
+		path := writeConfig(t, testConfig("http://localhost:9000", test.change))
+		if err := os.Chmod(path, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		c, err := loadConfig(path)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		warned := slices.ContainsFunc(c.warnings, func(warning string) bool {
+			return strings.HasPrefix(warning, path+": ") && strings.Contains(warning, "chmod o-r")
+		})
+		if warned != test.warns {
+			t.Errorf("%s, mode %o: warnings %q, want one: %t", test.name, test.mode, c.warnings, test.warns)
 		}
 	}
 }
