@@ -106,7 +106,7 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 	return nil
 }
 
-// next makes a gateway of the file as it is now.
+// next makes a gateway of the file as it is now. It requires that mu is held.
 func (s *service) next(before *gateway) (*gateway, error) {
 	if s.path == "" {
 		return nil, errors.New("there is no configuration file to read again")
@@ -118,6 +118,7 @@ func (s *service) next(before *gateway) (*gateway, error) {
 	next := before.succeed(conf)
 	if err := next.startAccounts(before); err != nil {
 		next.retire(before)
+		s.seen = [sha256.Size]byte{} // the file may be good: watch looks at it again
 		return nil, err
 	}
 	return next, nil

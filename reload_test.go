@@ -622,7 +622,7 @@ func TestReloadWindowsMeanwhile(t *testing.T) {
 	metadata := newStandIn(t, func(w http.ResponseWriter, r *http.Request) {
 		asked <- struct{}{}
 		<-release
-		io.WriteString(w, jsonAnswer)
+		io.WriteString(w, strings.ReplaceAll(jsonAnswer, "2014-", "2999-"))
 	})
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", metadata.URL)
 	backend := startRecorder(t, nil)
@@ -899,6 +899,29 @@ func TestReloadWithoutCredentials(t *testing.T) {
 		if now := s.current.Load(); now == before || now.accounts["good"].account.source != source {
 			t.Error("the good file is not taken, or with other credentials")
 		}
+
+		// The watch tries again, for it may be the endpoint that was at fault.
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go s.watch(ctx, time.Minute)
+		rewrite(base(with("accounts.late", map[string]any{"endpoint_url": "http://localhost:1", "credentials": "profile:late", "buckets": []any{"fourth"}})))
+		time.Sleep(5 * time.Minute)
+		if s.current.Load().accounts["late"] != nil {
+			t.Error("an account without credentials serves")
+		}
+		if err := os.WriteFile(profiles, []byte("[good]\naws_access_key_id = NEXTID\naws_secret_access_key = CANARY\n[late]\naws_access_key_id = LATEID\naws_secret_access_key = CANARY\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if s.current.Load().accounts["late"] == nil {
+			t.Error("the watch has given up")
+		}
+		taken := strings.Count(log.String(), configTaken)
+		time.Sleep(5 * time.Minute)
+		if n := strings.Count(log.String(), configTaken); n != taken {
+			t.Errorf("%d configurations were taken where nothing has changed", n-taken)
+		}
+		stop()
 		s.current.Load().retire(nil)
 		checkNoCredential(t, log.String())
 	})

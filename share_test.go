@@ -266,18 +266,39 @@ func TestShareBandwidth(t *testing.T) {
 }
 
 // A transfer that waits for its own bandwidth for longer than idle_timeout makes
-// progress enough.
+// progress enough, over each protocol.
 func TestShareBandwidthIsProgress(t *testing.T) {
-	const rate, size = 16 << 10, 20 << 10 // a turn is 4 KiB: 250 ms
+	const rate, size, least = 16 << 10, 20 << 10, 800 * time.Millisecond // a turn is 4 KiB: 250 ms
 	endpoint, _ := shareBackend(t)
-	g := startGateway(t, testConfig(endpoint, with("bytes_per_second", rate), with("server.idle_timeout", "100ms")))
+	config := testConfig(endpoint, with("bytes_per_second", rate), with("server.idle_timeout", "100ms"))
+	plain, secure := startGateway(t, config), startTLS(t, config, nil)
 	var all sync.WaitGroup
 	for _, method := range []string{"GET", "PUT"} {
 		all.Go(func() {
-			if took := g.transfer(method, userKey, size); took < 8*100*time.Millisecond {
+			if took := plain.transfer(method, userKey, size); took < least {
 				t.Errorf("%s took %s, want about a second", method, took)
 			}
 		})
+		for major, key := range map[int]string{1: userKey, 2: adminKey} {
+			target, body, length := fmt.Sprintf("/photos/%d", size), io.Reader(nil), int64(0)
+			if method == "PUT" {
+				target, body, length = "/photos/k", io.LimitReader(serviceZeros{}, size), size
+			}
+			transport, req := secure.client(major), secure.request(method, target, key, body, length)
+			all.Go(func() {
+				started := time.Now()
+				resp, err := transport.RoundTrip(req)
+				if err != nil {
+					t.Errorf("HTTP/%d %s: %v", major, method, err)
+					return
+				}
+				defer resp.Body.Close()
+				n, err := io.Copy(io.Discard, resp.Body)
+				if took := time.Since(started); resp.StatusCode != 200 || err != nil || method == "GET" && n != size || took < least {
+					t.Errorf("HTTP/%d %s = %d with %d bytes, %v, after %s, want all after about a second", major, method, resp.StatusCode, n, err, took)
+				}
+			})
+		}
 	}
 	all.Wait()
 }
