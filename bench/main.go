@@ -54,7 +54,7 @@ func main() {
 		fail(serve(os.Args[2], os.Args[3:]))
 	}
 	var o options
-	flag.DurationVar(&o.turn, "time", 700*time.Millisecond, "of each turn")
+	flag.DurationVar(&o.turn, "time", 600*time.Millisecond, "of each turn")
 	flag.IntVar(&o.rounds, "rounds", 7, "turns that each contender has at each work")
 	flag.StringVar(&o.only, "only", "", "only works whose `name` holds this")
 	flag.BoolVar(&o.memory, "memory", false, "measure the gateway's memory instead")
