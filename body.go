@@ -3,6 +3,7 @@ package main
 // The client's body, as everything behind the gateway's edge reads it.
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -19,7 +20,9 @@ type requestBody struct {
 	x        *exchange
 	body     io.ReadCloser
 	in       flow
-	pace     pace // of the read deadline
+	pace     pace            // of the read deadline
+	ctx      context.Context // of the request; done when interrupt is called, if the body is limited
+	stop     context.CancelFunc
 	stopped  atomic.Bool
 	received atomic.Int64
 	done     atomic.Bool
@@ -28,7 +31,7 @@ type requestBody struct {
 
 // Read implements io.Reader.
 func (b *requestBody) Read(p []byte) (int, error) {
-	if err := b.in.wait(b.x.r.Context(), 0, b.x.idle/4, b.progress); err != nil {
+	if err := b.in.wait(b.ctx, 0, b.x.idle/4, b.progress); err != nil {
 		return 0, err
 	}
 	b.progress()
@@ -76,6 +79,7 @@ func (b *requestBody) isMalformed() bool {
 // interrupt makes a Read that waits for the client return.
 func (b *requestBody) interrupt() {
 	b.stopped.Store(true)
+	b.stop()
 	if !b.done.Load() {
 		b.x.control.SetReadDeadline(time.Now())
 	}

@@ -9,6 +9,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -158,7 +159,7 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 		c.Conn = secure
 	}
 	p.counts.opened.Add(1)
-	c.input = meteredReader{source: c.Conn, token: math.MaxInt, document: math.MaxInt}
+	c.input = meteredReader{source: c.Conn, left: math.MaxInt}
 	c.reader = bufio.NewReaderSize(&c.input, 16<<10)
 	return c, nil
 }
@@ -173,6 +174,27 @@ type backendConn struct {
 	unwatch  func() bool // see watch; nil: not watched
 	reused   bool        // it has carried an answer before
 	since    time.Time   // idle since
+}
+
+// A meteredReader reads from a backend. It fails when the head of an answer is too
+// large.
+type meteredReader struct {
+	source io.Reader
+	left   int   // bytes
+	failed error // of the source, but for its end
+}
+
+// Read implements io.Reader.
+func (m *meteredReader) Read(p []byte) (int, error) {
+	if m.left <= 0 {
+		return 0, errors.New("the head of the answer is too large")
+	}
+	n, err := m.source.Read(p)
+	m.left -= n
+	if m.failed = err; err == io.EOF {
+		m.failed = nil // nor the deadline that passed before
+	}
+	return n, err
 }
 
 // abort resets the connection. Closing it would tell some servers that the object
@@ -206,6 +228,12 @@ func (c *backendConn) hears(d time.Duration) bool {
 	c.SetReadDeadline(time.Now().Add(d))
 	_, err := c.reader.Peek(1)
 	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// hasHead reports whether the head of the answer that counts is here whole.
+func (c *backendConn) hasHead() bool {
+	b, _ := c.reader.Peek(c.reader.Buffered())
+	return len(b) > len("HTTP/1.1 ") && b[len("HTTP/1.1 ")] != '1' && bytes.Contains(b, []byte("\r\n\r\n"))
 }
 
 // quiet reports whether nothing was heard from the backend since its last answer:
@@ -256,7 +284,7 @@ func isToken(s string) bool {
 
 // readHead reads the head of the answer that counts.
 func (c *backendConn) readHead(req *http.Request) (*http.Response, error) {
-	c.input.token = maxResponseHeaders
+	c.input.left = maxResponseHeaders
 	for range maxInformational {
 		resp, err := http.ReadResponse(c.reader, req)
 		if err != nil {
@@ -266,7 +294,7 @@ func (c *backendConn) readHead(req *http.Request) (*http.Response, error) {
 		if resp.StatusCode >= 100 && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
 			continue
 		}
-		c.input.token = math.MaxInt
+		c.input.left = math.MaxInt
 		if resp.StatusCode < 200 || resp.StatusCode > 599 {
 			return nil, fmt.Errorf("the backend answered with status %d", resp.StatusCode)
 		}

@@ -74,7 +74,7 @@ func withCork(ctx context.Context, conn net.Conn) context.Context {
 // writeWhole writes an answer's body, of which nothing was written yet, to be sent
 // when the request ends: the log has it by then.
 func (x *exchange) writeWhole(body []byte) error {
-	if c, ok := x.r.Context().Value(corkKey{}).(*corkConn); ok && len(body) <= maxCorked {
+	if c, ok := x.r.Context().Value(corkKey{}).(*corkConn); ok && len(body) <= maxCorked && x.out.unlimited() {
 		x.corked = c
 		x.corkBuffer = copyBuffers.Get().(*[64 << 10]byte)
 		c.cork(x.corkBuffer[:])
@@ -83,13 +83,14 @@ func (x *exchange) writeWhole(body []byte) error {
 	return err
 }
 
-// uncork sends what writeWhole kept, if it did. Whether it arrives is no longer of
-// interest to anybody here.
-func (x *exchange) uncork() {
+// uncork sends what writeWhole kept, if it did. net/http believes that all of it was
+// sent; after an error nothing may follow on the connection.
+func (x *exchange) uncork() (err error) {
 	if x.corked != nil {
 		x.control.Flush()
-		x.corked.uncork()
+		err = x.corked.uncork()
 		copyBuffers.Put(x.corkBuffer)
 		x.corked, x.corkBuffer = nil, nil
 	}
+	return err
 }

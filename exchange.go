@@ -78,7 +78,7 @@ func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
 		start:          time.Now(),
 	}
 	g.metrics.inFlight.Add(1)
-	x.body = requestBody{x: x, body: r.Body}
+	x.body = requestBody{x: x, body: r.Body, ctx: r.Context(), stop: func() {}}
 	h := w.Header()
 	hardenHeader(h)
 	h["X-Amz-Request-Id"] = []string{x.id}
@@ -106,15 +106,32 @@ func (x *exchange) end() {
 	default:
 		x.log.Error("panic", "request_id", x.id, "panic", shortened(fmt.Sprint(p), maxCause), "stack", string(debug.Stack()))
 		if aborted = x.status != 0 || x.left(); !aborted {
-			x.fail(newError("InternalError", ""))
+			aborted = x.failInternally()
 		}
 	}
 	x.record(aborted)
 	x.count()
-	x.uncork()
-	if aborted {
+	broken := x.uncork() != nil
+	x.leave()
+	if broken || aborted {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// failInternally answers with a 500, and reports whether the client has left meanwhile.
+func (x *exchange) failInternally() (aborted bool) {
+	defer func() { aborted = recover() != nil }()
+	x.fail(newError("InternalError", ""))
+	return false
+}
+
+// leave ends the request for those who count how many are under way.
+func (x *exchange) leave() {
+	x.body.stop()
+	if x.load != nil {
+		x.load.inFlight.leave()
+	}
+	x.g.metrics.inFlight.Add(-1)
 }
 
 // abort ends an answer that can't be completed in a way no client can take for
@@ -331,9 +348,6 @@ func (x *exchange) record(aborted bool) {
 // count adds the request to the metrics, whose labels are names of the configuration
 // and of the operation table only.
 func (x *exchange) count() {
-	if x.load != nil {
-		x.load.inFlight.leave()
-	}
 	s := sample{
 		user:      x.userName(),
 		operation: x.operationName(),
@@ -349,7 +363,6 @@ func (x *exchange) count() {
 		s.firstByte = x.upstreamDuration
 	}
 	x.g.metrics.observe(s)
-	x.g.metrics.inFlight.Add(-1)
 }
 
 func (x *exchange) userName() string {

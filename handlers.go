@@ -47,6 +47,9 @@ func (g *gateway) enter(x *exchange) *apiError {
 	}
 	x.load = u
 	x.body.in.bandwidth, x.out.bandwidth = &u.in, &u.out
+	if !x.body.in.unlimited() { // a reader that waits for its turn has to be woken
+		x.body.ctx, x.body.stop = context.WithCancel(x.body.ctx)
+	}
 	return nil
 }
 

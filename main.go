@@ -131,6 +131,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *demo {
 		return runDemo(ctx, *demoDir, stdout, log)
 	}
+	seen := fingerprint(*configPath)
 	conf, err := loadConfig(*configPath)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -145,7 +146,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
-	return serve(ctx, conf, launch{log: log, out: out, path: *configPath, watch: *watch})
+	return serve(ctx, conf, launch{log: log, out: out, path: *configPath, seen: seen, watch: *watch})
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {

@@ -103,6 +103,7 @@ type redisStore struct {
 	tls    *tls.Config   // but for the server's name; nil without TLS
 	inUse  chan struct{} // holds a token for each connection in use
 	closed chan struct{} // closed by close
+	once   sync.Once     // of close
 
 	mu     sync.Mutex        // guards the rest
 	idle   []*redisConn      // to any node, the one used last at the end
@@ -127,7 +128,7 @@ func newRedisStore(server redisServer) *redisStore {
 // close ends the store, once. Calls under way are answered; later ones fail with
 // errRedisClosed.
 func (s *redisStore) close() {
-	close(s.closed)
+	s.once.Do(func() { close(s.closed) })
 	s.forget()
 }
 

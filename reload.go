@@ -25,8 +25,9 @@ import (
 
 // A service is the gateway that serves now, and how another takes its place.
 type service struct {
-	path      string    // of the configuration; "": there is none to read again
-	listeners listeners // in use since the start
+	ctx       context.Context // of the program: what goes on beside requests ends with it
+	path      string          // of the configuration; "": there is none to read again
+	listeners listeners       // in use since the start
 	log       *slog.Logger
 	metrics   *metrics
 	current   atomic.Pointer[gateway]
@@ -37,10 +38,10 @@ type service struct {
 
 // newService returns a service that serves a configuration, once it has the
 // credentials of all accounts.
-func newService(path string, conf *config, m *metrics, log *slog.Logger) (*service, error) {
-	s := &service{path: path, listeners: conf.listeners, log: log, metrics: m, seen: fingerprint(path)}
-	g := newGateway(conf, m, log)
-	if err := g.startAccounts(nil); err != nil {
+func newService(ctx context.Context, conf *config, l launch, m *metrics) (*service, error) {
+	s := &service{ctx: ctx, path: l.path, listeners: conf.listeners, log: l.log, metrics: m, seen: l.seen}
+	g := newGateway(conf, m, l.log)
+	if err := g.startAccounts(ctx, nil); err != nil {
 		g.retire(nil)
 		return nil, err
 	}
@@ -116,7 +117,7 @@ func (s *service) next(before *gateway) (*gateway, error) {
 		return nil, err
 	}
 	next := before.succeed(conf)
-	if err := next.startAccounts(before); err != nil {
+	if err := next.startAccounts(s.ctx, before); err != nil {
 		next.retire(before)
 		s.seen = [sha256.Size]byte{} // the file may be good: watch looks at it again
 		return nil, err
@@ -126,14 +127,14 @@ func (s *service) next(before *gateway) (*gateway, error) {
 
 // startAccounts fetches the credentials of the accounts that were not started for
 // the gateway before, which may be nil: all at once, for each may take its time.
-func (g *gateway) startAccounts(before *gateway) error {
+func (g *gateway) startAccounts(ctx context.Context, before *gateway) error {
 	var mu sync.Mutex // guards faults
 	var faults []error
 	var started sync.WaitGroup
 	for _, u := range g.accounts {
 		if !before.has(u) {
 			started.Go(func() {
-				if err := u.start(); err != nil {
+				if err := u.start(ctx); err != nil {
 					mu.Lock()
 					defer mu.Unlock()
 					faults = append(faults, err)

@@ -842,7 +842,7 @@ func testService(t *testing.T, config map[string]any) (s *service, rewrite func(
 		t.Fatal(err)
 	}
 	log = &syncBuffer{}
-	if s, err = newService(path, conf, newMetrics(), slog.New(slog.NewTextHandler(log, nil))); err != nil {
+	if s, err = newService(t.Context(), conf, launch{path: path, seen: fingerprint(path), log: slog.New(slog.NewTextHandler(log, nil))}, newMetrics()); err != nil {
 		t.Fatal(err)
 	}
 	rewrite = func(config map[string]any) {

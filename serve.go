@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,10 +28,11 @@ const (
 // A launch is what serve needs besides a configuration.
 type launch struct {
 	log   *slog.Logger
-	out   *logWriter     // where the log goes; nil: not to one that is opened again
-	path  string         // of the configuration; "": it can't be read again
-	watch time.Duration  // how often it is looked at for changes; 0: never
-	ready func(net.Addr) // if not nil, told the address
+	out   *logWriter        // where the log goes; nil: not to one that is opened again
+	path  string            // of the configuration; "": it can't be read again
+	seen  [sha256.Size]byte // its fingerprint, from before it was read
+	watch time.Duration     // how often it is looked at for changes; 0: never
+	ready func(net.Addr)    // if not nil, told the address
 }
 
 // A program is what runs between start and end.
@@ -53,19 +55,16 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	for _, warning := range conf.warnings {
 		l.log.Warn(warning)
 	}
-	listener, err := net.Listen("tcp", conf.listen)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	listener = corkListener{limitConnections(listener, conf.maxConnections)}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var err error
 	if conf.certFile != "" {
 		if p.certificates, err = newServerTLS(conf.certFile, conf.keyFile, conf.clientCA, l.log); err != nil {
 			return err
 		}
 	}
 	m := newMetrics()
-	if p.service, err = newService(l.path, conf, m, l.log); err != nil {
+	if p.service, err = newService(ctx, conf, l, m); err != nil {
 		return err
 	}
 	defer func() { p.service.current.Load().retire(nil) }()
@@ -77,8 +76,12 @@ func serve(ctx context.Context, conf *config, l launch) error {
 		}
 		defer pages.Close()
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	listener, err := net.Listen("tcp", conf.listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	listener = corkListener{limitConnections(listener, conf.maxConnections)}
 	go p.follow(ctx, hangup)
 	server := newServer(p.service, l.log)
 	server.ConnState = p.countConnections

@@ -56,9 +56,10 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 	}
 }
 
-// start fetches the first credentials, and has them refreshed until retire.
-func (u *upstream) start() error {
-	ctx, stop := context.WithCancel(context.Background())
+// start fetches the first credentials, and has them refreshed until ctx is done, or
+// retire.
+func (u *upstream) start(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
 	u.stop = stop
 	return u.account.source.start(ctx)
 }
@@ -284,7 +285,7 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 	case written != nil:
 		patience = lastWord
 	}
-	if l == nil && patience > soon && !c.hears(soon) {
+	if l == nil && patience > soon && !(c.hears(soon) && c.hasHead()) {
 		c.watch(ctx)
 	}
 	c.SetReadDeadline(time.Now().Add(patience))

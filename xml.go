@@ -200,27 +200,6 @@ func parseDocument(r io.Reader, root string) (element, error) {
 	return newScanner(r).document(root)
 }
 
-// A meteredReader fails when a token, or the whole document, is too large.
-type meteredReader struct {
-	source          io.Reader
-	token, document int   // bytes left
-	failed          error // of the source, but for its end
-}
-
-// Read implements io.Reader.
-func (m *meteredReader) Read(p []byte) (int, error) {
-	if m.token <= 0 || m.document <= 0 {
-		return 0, fmt.Errorf("a document, or a part of one, larger than a list has")
-	}
-	n, err := m.source.Read(p)
-	m.token -= n
-	m.document -= n
-	if err != io.EOF {
-		m.failed = err
-	}
-	return n, err
-}
-
 // urlEncoded reports whether encoding-type=url encodes the text of an element.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 func urlEncoded(name string) bool {
