@@ -14,14 +14,22 @@ import (
 	"strings"
 )
 
-// gatewayConfig is a configuration of the gateway.
+// A limit that is counted and never reached, by all users together. It isn't higher
+// than that, for the gateway has 8 bytes for each request that a user may send.
+const (
+	limitOfAll     = 100000 // requests in a second
+	limitOfAnybody = 100    // at least
+)
+
+// gatewayConfig is a configuration of the gateway with so many users that have a
+// bucket each.
 func (s *site) gatewayConfig(addr, admin string, users int) map[string]any {
 	fileBuckets := []string{"photos"}
-	limit := map[string]any{"requests": 1000000, "window_seconds": 1} // counted, and never reached
+	limit := func(requests int) map[string]any { return map[string]any{"requests": requests, "window_seconds": 1} }
 	all := map[string]any{"bench": map[string]any{"api_key": benchKey, "role": "admin", "allowed_buckets": []string{"*"}}}
 	for i := range users {
 		fileBuckets = append(fileBuckets, bucketName(i))
-		all[fmt.Sprintf("user-%d", i)] = map[string]any{"api_key": userKey(i), "role": "user", "allowed_buckets": []string{bucketName(i)}}
+		all[fmt.Sprintf("user-%d", i)] = map[string]any{"api_key": userKey(i), "role": "user", "allowed_buckets": []string{bucketName(i)}, "rate_limit": limit(max(limitOfAll/users, limitOfAnybody))}
 	}
 	account := func(endpoint string, buckets ...string) map[string]any {
 		return map[string]any{"endpoint_url": endpoint, "access_key_id": "bench", "secret_access_key": "bench", "buckets": buckets}
@@ -37,7 +45,7 @@ func (s *site) gatewayConfig(addr, admin string, users int) map[string]any {
 		},
 		"users":         all,
 		"max_file_size": int64(1) << 40,
-		"rate_limit":    limit,
+		"rate_limit":    limit(limitOfAll),
 	}
 }
 
