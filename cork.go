@@ -76,8 +76,8 @@ func withCork(ctx context.Context, conn net.Conn) context.Context {
 func (x *exchange) writeWhole(body []byte) error {
 	if c, ok := x.r.Context().Value(corkKey{}).(*corkConn); ok && len(body) <= maxCorked && x.out.unlimited() {
 		x.corked = c
-		x.corkBuffer = copyBuffers.Get().(*[64 << 10]byte)
-		c.cork(x.corkBuffer[:])
+		x.corkBuffer = borrow(roomForHead + int64(len(body)))
+		c.cork(x.corkBuffer)
 	}
 	_, err := x.Write(body)
 	return err
@@ -89,7 +89,7 @@ func (x *exchange) uncork() (err error) {
 	if x.corked != nil {
 		x.control.Flush()
 		err = x.corked.uncork()
-		copyBuffers.Put(x.corkBuffer)
+		giveBack(x.corkBuffer)
 		x.corked, x.corkBuffer = nil, nil
 	}
 	return err

@@ -53,7 +53,7 @@ type exchange struct {
 	pace       pace        // of the write deadline
 	out        flow        // of the answer's body
 	corked     *corkConn   // not nil: the answer is kept until the end, in corkBuffer
-	corkBuffer *[64 << 10]byte
+	corkBuffer []byte
 	body       requestBody
 	load       *userLoad // once the request counts there
 

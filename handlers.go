@@ -21,7 +21,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -366,10 +365,6 @@ func badGateway(cause error) *apiError {
 	return e
 }
 
-// copyBuffers are shared by all transfers: memory grows with how many there
-// are, not with how large they are.
-var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
-
 // respond streams a backend's answer to the client. If either of them breaks
 // off, so does the answer.
 func (x *exchange) respond(resp *http.Response) {
@@ -378,11 +373,16 @@ func (x *exchange) respond(resp *http.Response) {
 	if x.r.Method == http.MethodHead {
 		return
 	}
-	buffer := copyBuffers.Get().(*[64 << 10]byte)
-	if err := x.copy(resp.Body.(*answerBody), buffer[:]); err != nil {
+	body := resp.Body.(*answerBody)
+	size := body.left
+	if size < 0 || size > maxCorked {
+		size = largeBuffer
+	}
+	buffer := borrow(size)
+	if err := x.copy(body, buffer); err != nil {
 		x.abort(err) // and the buffer is not used again: HTTP/2 may still be about to send it
 	}
-	copyBuffers.Put(buffer)
+	giveBack(buffer)
 }
 
 // copy streams a body as it comes, or sends one that is small when it is here.

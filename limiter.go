@@ -33,6 +33,10 @@ func (l limit) String() string {
 	return fmt.Sprintf("%d requests in %s", l.requests, l.window)
 }
 
+// firstRing is the size of a ring at first: many users never make much of their
+// limit.
+const firstRing = 16
+
 // A limiter holds a window for every name it was made with. It may be used by
 // several goroutines at once.
 type limiter struct {
@@ -113,7 +117,7 @@ func (l *limiter) allow(name string, now time.Time) decision {
 type window struct {
 	mu     sync.Mutex // guards the rest; one for each window, so that users don't wait for each other
 	limit  limit
-	ring   []time.Duration // of limit.requests, made on first use
+	ring   []time.Duration // grows up to limit.requests
 	first  int
 	count  int
 	newest time.Duration // the latest instant seen
@@ -123,7 +127,7 @@ type window struct {
 // exactly window after it: at 60 s sharp a request of 0 s counts no more.
 func (w *window) admit(at time.Duration) bool {
 	if w.ring == nil {
-		w.ring = make([]time.Duration, w.limit.requests)
+		w.ring = make([]time.Duration, min(firstRing, w.limit.requests))
 		w.newest = at
 	}
 	w.newest = max(w.newest, at)
@@ -131,12 +135,23 @@ func (w *window) admit(at time.Duration) bool {
 		w.first = (w.first + 1) % len(w.ring)
 		w.count--
 	}
-	if w.count == len(w.ring) {
+	if w.count == w.limit.requests {
 		return false
+	}
+	if w.count == len(w.ring) {
+		w.grow()
 	}
 	w.ring[(w.first+w.count)%len(w.ring)] = w.newest
 	w.count++
 	return true
+}
+
+// grow doubles the ring, which is full. It requires that mu is held.
+func (w *window) grow() {
+	ring := make([]time.Duration, min(2*len(w.ring), w.limit.requests))
+	n := copy(ring, w.ring[w.first:])
+	copy(ring[n:], w.ring[:w.first])
+	w.ring, w.first = ring, 0
 }
 
 // change gives the window another limit. It keeps the latest instants that fit.

@@ -175,7 +175,7 @@ func (s *slidingLog) allow(now time.Time) decision {
 func TestLimiterModel(t *testing.T) {
 	for seed := range uint64(60) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		rule := limit{1 + random.IntN(9), time.Duration(1+random.IntN(50)) * time.Millisecond}
+		rule := limit{1 + random.IntN(9)*(1+random.IntN(8)), time.Duration(1+random.IntN(50)) * time.Millisecond}
 		epoch := time.Unix(1e9, 0)
 		l := newLimiter(map[string]limit{"u": rule}, epoch)
 		model := &slidingLog{limit: rule, newest: epoch.Add(-time.Hour)}

@@ -191,8 +191,8 @@ func statusOf(resp *http.Response) int {
 // either body by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, error) {
 	if out.body != nil && out.length <= smallUpload {
-		buffer := copyBuffers.Get().(*[64 << 10]byte)
-		defer copyBuffers.Put(buffer)
+		buffer := borrow(out.length)
+		defer giveBack(buffer)
 		if err := out.readWhole(buffer[:out.length]); err != nil {
 			return nil, err
 		}
@@ -313,11 +313,14 @@ func isBodyError(err error) bool {
 	return is
 }
 
+// roomForHead is what most heads of requests fit into.
+const roomForHead = 4 << 10
+
 // write sends the head and the body, the start of which goes with the head. The last
 // bytes are not written before the body has ended well.
 func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *listener) error {
-	buffer := copyBuffers.Get().(*[64 << 10]byte)
-	defer copyBuffers.Put(buffer)
+	buffer := borrow(roomForHead + out.length)
+	defer giveBack(buffer)
 	pending, err := appendHead(buffer[:0], req, out.length, out.body != nil)
 	if err != nil {
 		return err
