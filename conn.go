@@ -43,6 +43,7 @@ type pool struct {
 
 	mu      sync.Mutex // guards the rest
 	idle    map[string][]*backendConn
+	retired bool        // what comes back is closed
 	sweeper *time.Timer // set while there are idle connections
 }
 
@@ -94,7 +95,7 @@ func (p *pool) put(c *backendConn) {
 	c.since = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle[c.host]) >= maxIdleConns {
+	if p.retired || len(p.idle[c.host]) >= maxIdleConns {
 		c.Close()
 		return
 	}
@@ -121,6 +122,14 @@ func (p *pool) sweep() {
 	if len(p.idle) > 0 {
 		p.sweeper = time.AfterFunc(idleConnTimeout, p.sweep)
 	}
+}
+
+// retire closes what nobody uses, and what is used when it comes back.
+func (p *pool) retire() {
+	p.mu.Lock()
+	p.retired = true
+	p.mu.Unlock()
+	p.closeIdle()
 }
 
 // closeIdle closes the connections that nobody uses.

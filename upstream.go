@@ -76,7 +76,7 @@ func (u *upstream) succeed(a *account, idle time.Duration) *upstream {
 // retire lets go of what an upstream has without requests.
 func (u *upstream) retire() {
 	u.stop()
-	u.pool.closeIdle()
+	u.pool.retire()
 }
 
 // An outgoing request, before it has an address and a signature. A nil body is
