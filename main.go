@@ -54,6 +54,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -181,8 +182,8 @@ func buildVersion() string {
 		return "unknown"
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + " " + shortened(s.Value, 12)
+		if revision := s.Value[:min(len(s.Value), 12)]; s.Key == "vcs.revision" && !strings.Contains(info.Main.Version, revision) {
+			return info.Main.Version + " " + revision
 		}
 	}
 	return info.Main.Version
