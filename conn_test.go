@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -209,5 +211,66 @@ func TestConnectionIsKept(t *testing.T) {
 	}
 	if n := connections.Load(); n != 1 {
 		t.Errorf("18 requests took %d connections, want 1", n)
+	}
+}
+
+// Over TLS too an answer may take longer than the first look at the connection, which
+// is kept.
+func TestUpstreamTLSLate(t *testing.T) {
+	var connections atomic.Int32
+	late := make(chan struct{}, 1)
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-late:
+		case <-r.Context().Done():
+		}
+		io.WriteString(w, "meow")
+	}))
+	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	backend.StartTLS()
+	defer backend.Close()
+	g := startGateway(t, testConfig(backend.URL))
+	roots := x509.NewCertPool()
+	roots.AddCert(backend.Certificate())
+	g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+	g.noticeLate(late)
+	for range 4 {
+		if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || body != "meow" {
+			t.Errorf("GET = %d %s, want 200 meow", resp.StatusCode, body)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("four requests took %d connections, want 1", n)
+	}
+}
+
+// A client that leaves is noticed, and its backend's connection broken off, whatever
+// of an answer has come, unless it is all of it.
+func TestClientLeavesAfterFirstBytes(t *testing.T) {
+	for _, first := range []string{
+		"", "H", "HTTP/1.1 ", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n", "HTTP/1.1 102 Processing\r\n\r\n",
+		"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmeo",
+	} {
+		begun, ended := make(chan struct{}), make(chan error, 1)
+		endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(conn, first)
+			close(begun)
+			conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_, err := io.Copy(io.Discard, r)
+			ended <- err
+		})
+		g := startGateway(t, testConfig(endpoint))
+		conn := g.dial()
+		fmt.Fprintf(conn, "GET /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", userKey)
+		<-begun
+		conn.Close()
+		if err := <-ended; errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("after %q the backend's connection is open, 5 s after the client has left", first)
+		}
 	}
 }

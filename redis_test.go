@@ -811,3 +811,22 @@ func TestSharedLimiterLog(t *testing.T) {
 		})
 	}
 }
+
+// The program may end while a reload lets go of the same store.
+func TestRedisClosedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake, store := newFakeRedis(t, always("*1\r\n:7\r\n"))
+		if _, err := evalOne(store, "k"); err != nil {
+			t.Fatal(err)
+		}
+		store.close()
+		store.close()
+		synctest.Wait()
+		if _, _, open := fake.seen(); open != 0 {
+			t.Errorf("%d connections are open, want none", open)
+		}
+		if _, err := evalOne(store, "k"); !errors.Is(err, errRedisClosed) {
+			t.Errorf("eval = %v, want %v", err, errRedisClosed)
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -1050,4 +1051,133 @@ func TestReloadLeavesNothing(t *testing.T) {
 		t.Errorf("%d windows for %d users", n, len(last.config.users))
 	}
 	last.retire(nil)
+}
+
+// What changes after the file was read, and before the watch begins, is taken.
+func TestReloadWatchMissesNothing(t *testing.T) {
+	path := writeConfig(t, testConfig("http://localhost:1"))
+	l := launch{path: path, seen: fingerprint(path), log: slog.New(slog.DiscardHandler)}
+	conf, err := loadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, path, configText(t, with("users.ro.role", "user")))
+	synctest.Test(t, func(t *testing.T) {
+		s, err := newService(t.Context(), conf, l, newMetrics())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.watch(t.Context(), time.Minute)
+		time.Sleep(2 * time.Minute) // the clock is synctest's
+		if role := s.current.Load().auth.byName["ro"].role; role != "user" {
+			t.Errorf("the role is %s, want that of the file", role)
+		}
+	})
+}
+
+// Whatever happens around it, reloads and clients that leave, each client gets its own
+// answer and all of it, and each upload arrives as it was sent.
+func TestReloadAnswers(t *testing.T) {
+	const clients, rounds, keys = 4, 16, 300
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		switch name := path.Base(r.URL.Path); {
+		case r.URL.Query().Has("list-type"):
+			prefix := r.URL.Query().Get("prefix")
+			io.WriteString(w, "<ListBucketResult><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>")
+			for i := range keys {
+				fmt.Fprintf(w, "<Contents><Key>%s%%2B%d</Key><ETag>&quot;%s&quot;</ETag></Contents>", prefix, i, prefix)
+			}
+			io.WriteString(w, "</ListBucketResult>")
+		case strings.HasPrefix(name, "endless"):
+			w.Write(pattern(2 * maxCorked))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		default:
+			io.WriteString(w, strings.Repeat(name, 500))
+		}
+	})
+	version := func(i int) map[string]any {
+		return testConfig(backend.URL, withAdmin, with("accounts.main.region", fmt.Sprintf("region-%d", i%3)), with("rate_limit.requests", 100000+i%2))
+	}
+	p := startReloadable(t, 0, version(0))
+	transport := &http.Transport{MaxIdleConnsPerHost: clients}
+	t.Cleanup(transport.CloseIdleConnections)
+	// ask returns as much of the answer as is wanted, or all of it for -1, and leaves.
+	ask := func(method, target, body string, want int64) string {
+		req, err := http.NewRequest(method, p.url+target, strings.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return ""
+		}
+		req.Header.Set("X-Api-Key", userKey)
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Errorf("%s %s: %v", method, target, err)
+			return ""
+		}
+		defer resp.Body.Close()
+		var r io.Reader = resp.Body
+		if want >= 0 {
+			r = io.LimitReader(r, want)
+		}
+		data, err := io.ReadAll(r)
+		if resp.StatusCode != 200 || err != nil {
+			t.Errorf("%s %s = %d with %.200q, %v, want 200", method, target, resp.StatusCode, data, err)
+		}
+		return string(data)
+	}
+	var all sync.WaitGroup
+	for client := range clients {
+		all.Go(func() {
+			for i := range rounds {
+				name := fmt.Sprintf("%d-%03d.", client, i)
+				switch i % 4 {
+				case 0:
+					if got := ask("GET", "/photos/"+name, "", -1); got != strings.Repeat(name, 500) {
+						t.Errorf("GET %s = %.100q with %d bytes", name, got, len(got))
+					}
+				case 1:
+					ask("PUT", "/photos/"+name, strings.Repeat(name, 1+i*1000), -1) // to 78 KB, the last more than a smallUpload
+				case 2:
+					got := ask("GET", "/photos?list-type=2&prefix="+name, "", -1)
+					for i := range keys {
+						if key := fmt.Sprintf("<Key>%s+%d</Key>", name, i); !strings.Contains(got, key) {
+							t.Errorf("the list of %s lacks %s", name, key)
+							break
+						}
+					}
+					if n := strings.Count(got, "<Key>"); n != keys {
+						t.Errorf("the list of %s has %d keys, want %d", name, n, keys)
+					}
+				case 3:
+					if got := ask("GET", "/photos/endless"+name, "", 100); got != string(pattern(100)) {
+						t.Errorf("GET of what does not end = %q", got)
+					}
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	for i, under := 1, true; under; i++ {
+		p.take(version(i))
+		select {
+		case <-done:
+			under = false
+		default:
+		}
+	}
+	uploads := 0
+	for _, r := range backend.requests() {
+		if r.method != "PUT" {
+			continue
+		}
+		uploads++
+		if name := path.Base(r.uri); r.err != nil || r.body == "" || strings.ReplaceAll(r.body, name, "") != "" {
+			t.Errorf("PUT %s has %d bytes that begin with %.100q, %v", name, len(r.body), r.body, r.err)
+		}
+	}
+	if want := clients * rounds / 4; uploads != want {
+		t.Errorf("%d uploads, want %d", uploads, want)
+	}
 }

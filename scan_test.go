@@ -388,3 +388,39 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// The same for documents of more than a block, in pieces: in memory that is too small,
+// or has room to spare, or that a document was in which broke off.
+func TestScanResetLong(t *testing.T) {
+	entry := func(i int) string {
+		return fmt.Sprintf("<Contents><Key>k%d&amp;%s</Key><!--c-->t&quot;\r\n<ETag>&quot;<![CDATA[%d]]>&quot;</ETag><p:Size x='&lt;1'/></Contents>\r\n", i, strings.Repeat("é", i%300), i)
+	}
+	readers := map[string]func(io.Reader) io.Reader{
+		"whole": func(r io.Reader) io.Reader { return r }, "halves": iotest.HalfReader, "bytes": iotest.OneByteReader, "end with data": iotest.DataErrReader,
+	}
+	var s scanner
+	for _, entries := range []int{1, 150, 30, 0, 60} {
+		doc := "<R>"
+		for i := range entries {
+			doc += entry(i)
+		}
+		doc += "<Long>" + strings.Repeat("x&gt;", 3*entries) + "</Long></R>"
+		root, _, err := readReference([]byte(doc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := outline(root)
+		for name, reader := range readers {
+			for _, size := range []int64{-1, int64(len(doc)), int64(len(doc)) / 2, 2 * int64(len(doc))} {
+				s.reset(reader(strings.NewReader(doc)), size)
+				if got, err := s.document("R"); err != nil || outline(got) != want {
+					t.Errorf("%d entries, %s, announced as %d bytes: %v, or not as encoding/xml reads it", entries, name, size, err)
+				}
+				s.reset(strings.NewReader(doc[:len(doc)*2/3]), size)
+				if _, err := s.document("R"); err == nil {
+					t.Errorf("two thirds of %d entries are read without an error", entries)
+				}
+			}
+		}
+	}
+}

@@ -374,3 +374,70 @@ func TestShareConnections(t *testing.T) {
 		t.Errorf("/-/ready = %d: the operator's connections count", resp.StatusCode)
 	}
 }
+
+// A request has its place until the last byte of its answer is written, though a small
+// answer is kept until all else is done.
+func TestShareInFlightUntilWritten(t *testing.T) {
+	const size = 30_000
+	endpoint, _ := shareBackend(t)
+	g := startGateway(t, testConfig(endpoint, with("users.user.max_in_flight", 1)))
+	writing, release := make(chan struct{}, 1), make(chan struct{})
+	conn := g.dialHooked(func(conn *net.TCPConn, p []byte) (int, error) {
+		writing <- struct{}{}
+		<-release
+		return conn.Write(p)
+	})
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /photos/%d HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", size, userKey)
+	<-writing
+	if n := g.gw.metrics.inFlight.Load(); n != 1 {
+		t.Errorf("the metrics count %d requests under way, want 1", n)
+	}
+	resp, body := g.do("GET", "/photos/1", userKey, "")
+	wantError(t, resp, body, 503, "SlowDown")
+	close(release)
+	if resp, body := readAnswer(t, "GET", conn); resp.StatusCode != 200 || len(body) != size {
+		t.Errorf("the answer that was waited for = %d with %d bytes, want 200 with %d", resp.StatusCode, len(body), size)
+	}
+	serviceAwait(t, "no request is under way", func() bool { return g.gw.loads["user"].inFlight.count.Load() == 0 && g.gw.metrics.inFlight.Load() == 0 })
+	if resp, body := g.do("GET", "/photos/1", userKey, ""); resp.StatusCode != 200 {
+		t.Errorf("GET = %d %s, want 200", resp.StatusCode, body)
+	}
+}
+
+// A small answer comes at the user's rate, too, and not at once when it is over.
+func TestShareBandwidthSmallAnswer(t *testing.T) {
+	const rate, size = 1000, 30_000 // half a minute
+	endpoint, _ := shareBackend(t)
+	g := startGateway(t, testConfig(endpoint, with("users.user.bytes_per_second", rate)))
+	conn := g.dial()
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintf(conn, "GET /photos/%d HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", size, userKey)
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Errorf("the first byte: %v", err)
+	}
+	if lines := g.lines(); len(lines) != 0 {
+		t.Errorf("the request has ended before the first byte came: %v", lines[0])
+	}
+}
+
+// A backend's answer to an upload that waits for its bandwidth is not waited for.
+func TestShareBandwidthEarlyAnswer(t *testing.T) {
+	const rate, size = 100, 100_000 // a turn is 4 KiB: 40 s
+	endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.CopyN(io.Discard, r, smallestChunk) // the first turn
+		const document = "<Error><Code>QuotaExceeded</Code></Error>"
+		fmt.Fprintf(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s", len(document), document)
+		io.Copy(io.Discard, r)
+	})
+	g := startGateway(t, testConfig(endpoint, with("users.user.bytes_per_second", rate)))
+	conn := g.dial()
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", userKey, size)
+	go io.CopyN(conn, serviceZeros{}, size)
+	resp, body := readAnswer(t, "PUT", conn)
+	wantError(t, resp, body, 403, "QuotaExceeded")
+}

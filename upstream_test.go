@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -295,4 +297,83 @@ func TestUpstreamBasePathStores(t *testing.T) {
 	if resp, body := g.do("GET", "/photos/a+b%20c", userKey, ""); resp.StatusCode != 200 || body != "meow" {
 		t.Errorf("GET = %d %q, want 200 meow", resp.StatusCode, body)
 	}
+}
+
+// A backend that closes the connection when it has been waited for a while has closed
+// it all the same: a read is tried again, and a write failed, but not for the time it
+// took.
+func TestRetryLateClose(t *testing.T) {
+	for _, test := range []struct {
+		name, method string
+		closes       int32 // the number of the request that is not answered
+		want         int32 // requests
+		status       int
+	}{
+		{"new connection", "GET", 1, 2, 200},
+		{"kept connection", "GET", 2, 3, 200},
+		{"without a body", "HEAD", 2, 3, 200},
+		{"write", "PUT", 1, 1, 502},
+		{"write, kept connection", "PUT", 2, 2, 502},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var requests atomic.Int32
+			late := make(chan struct{}, 1)
+			endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+				for {
+					if _, _, err := readHead(r); err != nil {
+						return
+					}
+					if requests.Add(1) == test.closes {
+						select {
+						case <-late:
+						case <-t.Context().Done():
+						}
+						return
+					}
+					io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				}
+			})
+			g := startGateway(t, testConfig(endpoint))
+			g.noticeLate(late)
+			for range test.closes - 1 {
+				if resp, body := g.do(test.method, "/photos/k", userKey, ""); resp.StatusCode != 200 {
+					t.Fatalf("%s before = %d %s, want 200", test.method, resp.StatusCode, body)
+				}
+			}
+			resp, body := g.do(test.method, "/photos/k", userKey, "")
+			if n := requests.Load(); resp.StatusCode != test.status || n != test.want {
+				t.Errorf("%s = %d %s after %d requests, want %d after %d", test.method, resp.StatusCode, body, n, test.status, test.want)
+			}
+		})
+	}
+}
+
+// noticeLate has a channel get a value when a read from a backend was given up, for the
+// time it took.
+func (g *testGateway) noticeLate(late chan<- struct{}) {
+	p := g.gw.upstreams["photos"].pool
+	dial := p.dialer
+	p.dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return lateConn{conn, late}, nil
+	}
+}
+
+type lateConn struct {
+	net.Conn
+	late chan<- struct{}
+}
+
+func (c lateConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		select {
+		case c.late <- struct{}{}:
+		default: // it is known
+		}
+	}
+	return n, err
 }
