@@ -231,12 +231,17 @@ func (c *backendConn) end() bool {
 	return unwatch == nil || unwatch()
 }
 
-// hears reports whether the answer begins within d. What else there is to know of it,
-// readHead will find out again.
-func (c *backendConn) hears(d time.Duration) bool {
-	c.SetReadDeadline(time.Now().Add(d))
-	_, err := c.reader.Peek(1)
-	return !errors.Is(err, os.ErrDeadlineExceeded)
+// hears reports whether n bytes are here within d. What kept them from coming, whoever
+// reads them will find out again.
+func (c *backendConn) hears(n int64, d time.Duration) bool {
+	if n < 0 || n > int64(c.reader.Size()) {
+		return false
+	}
+	if int64(c.reader.Buffered()) < n {
+		c.SetReadDeadline(time.Now().Add(d))
+	}
+	_, err := c.reader.Peek(int(n))
+	return err == nil
 }
 
 // hasHead reports whether the head of the answer that counts is here whole.

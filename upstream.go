@@ -241,7 +241,7 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 	switch {
 	case resp.Body == http.NoBody:
 		body.release(true)
-	case body.left != int64(c.reader.Buffered()): // it is not here yet
+	case !c.hears(body.left, soon):
 		c.watch(ctx)
 	}
 	resp.Body = body
@@ -285,7 +285,7 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 	case written != nil:
 		patience = lastWord
 	}
-	if l == nil && patience > soon && !(c.hears(soon) && c.hasHead()) {
+	if l == nil && patience > soon && !(c.hears(1, soon) && c.hasHead()) {
 		c.watch(ctx)
 	}
 	c.SetReadDeadline(time.Now().Add(patience))
