@@ -495,7 +495,7 @@ func (c *serviceConn) Write(p []byte) (int, error) {
 		var nothing map[string]int
 		nothing["x"] = 1
 	case strings.HasSuffix(head, "/body"):
-		c.answer = io.MultiReader(strings.NewReader("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nmeow"), fault)
+		c.answer = io.MultiReader(strings.NewReader("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nmeow"), fault)
 		return len(p), nil
 	case strings.HasSuffix(head, "/chunks"):
 		c.answer = io.MultiReader(strings.NewReader("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmeow\r\n"), fault)

@@ -274,3 +274,19 @@ func TestClientLeavesAfterFirstBytes(t *testing.T) {
 		}
 	}
 }
+
+// What comes back to a pool that is retired is closed, not kept.
+func TestPoolRetired(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	p := newPool(&account{scheme: "http"}, &accountMetrics{})
+	p.retire()
+	p.put(&backendConn{Conn: here, raw: here, host: "h", reader: bufio.NewReader(here)})
+	there.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := there.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("Read at the backend = %v, want EOF: the connection is closed", err)
+	}
+	if c := p.pop("h"); c != nil {
+		t.Error("a retired pool has a connection")
+	}
+}
