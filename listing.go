@@ -149,7 +149,7 @@ func (g *gateway) listPage(x *exchange, query []parameter, root string) *apiErro
 		case "EncodingType":
 			continue
 		case "Name", "Bucket":
-			e.text = []byte(x.target.bucket)
+			e.setText(x.target.bucket)
 		case "Contents", "CommonPrefixes":
 			count++
 		}

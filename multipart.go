@@ -131,9 +131,9 @@ func (x *exchange) rewritten(doc element) []byte {
 	for i, e := range doc.children {
 		switch e.name {
 		case "Bucket", "Name":
-			doc.children[i].text = []byte(x.target.bucket)
+			doc.children[i].setText(x.target.bucket)
 		case "Location":
-			doc.children[i].text = []byte(x.origin() + "/" + x.target.bucket + "/" + uriEncode(x.target.key, false))
+			doc.children[i].setText(x.origin() + "/" + x.target.bucket + "/" + uriEncode(x.target.key, false))
 		}
 	}
 	b := append([]byte(xmlHeader+"<"), doc.name...)

@@ -47,8 +47,12 @@ const (
 type element struct {
 	name     string // without its prefix
 	text     []byte // a slice of what was read; nil if there is none
+	plain    bool   // the text is known to be written as it is
 	children []element
 }
+
+// setText gives the element another text.
+func (e *element) setText(text string) { e.text, e.plain = []byte(text), false }
 
 // child returns the text of the first child of a name, or "".
 func (e element) child(name string) string {
@@ -231,7 +235,7 @@ func (s *scanner) plainText(e *element, name string) bool {
 		s.pos -= n
 		return false
 	}
-	e.text = d[:n:n]
+	e.text, e.plain = d[:n:n], true
 	return true
 }
 

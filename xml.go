@@ -218,7 +218,7 @@ func (e *element) decodeKeys() error {
 		if err != nil {
 			return fmt.Errorf("element %s: %w", e.name, err)
 		}
-		e.text = []byte(text)
+		e.setText(text)
 	}
 	for i := range e.children {
 		if err := e.children[i].decodeKeys(); err != nil {
@@ -241,6 +241,8 @@ func appendTree(b []byte, e *element, encodeURL bool) []byte {
 		b = appendEncoded(b, e.text)
 	case e.name == "LastModified" && !hasMilliseconds(e.text):
 		b = appendText(b, s3Time(string(e.text)))
+	case e.plain:
+		b = append(b, e.text...)
 	default:
 		b = appendText(b, e.text)
 	}

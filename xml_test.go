@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -49,7 +50,7 @@ func TestParseDocument(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := parseDocument(strings.NewReader(test.in), "ListBucketResult")
-			if err != nil || !reflect.DeepEqual(got, test.want) {
+			if err != nil || !reflect.DeepEqual(unmarked(got), test.want) {
 				t.Errorf("parseDocument = %+v, %v, want %+v", got, err, test.want)
 			}
 		})
@@ -192,7 +193,7 @@ func TestDecodeKeys(t *testing.T) {
 		leaf("NextContinuationToken", "a%20b+"),
 		branch("Contents", leaf("Key", "a b+c"), leaf("ETag", "%20+")),
 		branch("CommonPrefixes", leaf("Prefix", "é/")))
-	if err := in.decodeKeys(); err != nil || !reflect.DeepEqual(in, want) {
+	if err := in.decodeKeys(); err != nil || !reflect.DeepEqual(unmarked(in), want) {
 		t.Errorf("decodeKeys = %+v, %v, want %+v", in, err, want)
 	}
 	for _, bad := range []string{"%", "%4", "%zz", "100%"} {
@@ -336,13 +337,13 @@ func FuzzListRoundTrip(f *testing.F) {
 		if err == nil {
 			err = got.decodeKeys()
 		}
-		if err != nil || !reflect.DeepEqual(got, list) {
+		if err != nil || !reflect.DeepEqual(unmarked(got), list) {
 			t.Errorf("key %q, encoded: %s\nparses to %+v, %v", key, encoded, got, err)
 		}
 		plain := appendTree([]byte(xmlHeader), &list, false)
 		got, err = parseDocument(strings.NewReader(string(plain)), "ListBucketResult")
 		switch {
-		case validXML(key) && (err != nil || !reflect.DeepEqual(got, list)):
+		case validXML(key) && (err != nil || !reflect.DeepEqual(unmarked(got), list)):
 			t.Errorf("key %q: %s\nparses to %+v, %v", key, plain, got, err)
 		case !validXML(key) && err == nil:
 			t.Errorf("key %q, which XML can't hold: %s\nparses to %+v", key, plain, got)
@@ -431,4 +432,14 @@ func TestS3Errors(t *testing.T) {
 			t.Errorf("uriEncode(%q) is undone to %q, %v", key, got, err)
 		}
 	}
+}
+
+// unmarked returns a tree without what the scanner notes beside it.
+func unmarked(e element) element {
+	e.plain = false
+	e.children = slices.Clone(e.children)
+	for i := range e.children {
+		e.children[i] = unmarked(e.children[i])
+	}
+	return e
 }
