@@ -4,9 +4,12 @@ package main
 // of the next configuration goes on with.
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -98,6 +101,45 @@ func (g *gateway) succeed(c *config) *gateway {
 	slices.Sort(next.buckets)
 	next.mux = newMux(next)
 	return next
+}
+
+// startAccounts fetches the credentials of the accounts that were not started for
+// the gateway before, which may be nil: all at once, for each may take its time.
+func (g *gateway) startAccounts(ctx context.Context, before *gateway) error {
+	var mu sync.Mutex // guards faults
+	var faults []error
+	var started sync.WaitGroup
+	for _, u := range g.accounts {
+		if !before.has(u) {
+			started.Go(func() {
+				if err := u.start(ctx); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					faults = append(faults, err)
+				}
+			})
+		}
+	}
+	started.Wait()
+	return errors.Join(faults...)
+}
+
+// retire lets go of what a gateway has and the other, which may be nil, has not.
+// Requests under way end on it all the same.
+func (g *gateway) retire(other *gateway) {
+	for _, u := range g.accounts {
+		if !other.has(u) {
+			u.retire()
+		}
+	}
+	if g.shared != nil && (other == nil || other.shared == nil || other.shared.store != g.shared.store) {
+		g.shared.store.close()
+	}
+}
+
+// has reports whether a gateway, which may be nil, has the connections of u.
+func (g *gateway) has(u *upstream) bool {
+	return g != nil && g.accounts[u.account.name] != nil && g.accounts[u.account.name].pool == u.pool
 }
 
 // ServeHTTP implements http.Handler.

@@ -23,7 +23,8 @@ var notForwarded = set(
 	"Transfer-Encoding", "Upgrade", "Http2-Settings",
 	// net/http has answered it already.
 	"Expect",
-	// With one of these, http.Transport sends a write a second time.
+	// With one of these, some clients on the way (Go's http.Transport) send a
+	// write a second time.
 	"Idempotency-Key", "X-Idempotency-Key",
 	// Some frameworks take another method or path from these than the ones
 	// that were authorized.
@@ -97,9 +98,6 @@ func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 			values = []string{strings.Join(values, ",")}
 		}
 		out[wireName(name)] = values
-	}
-	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = []string{""} // or http.Transport would add its own
 	}
 	return out, nil
 }

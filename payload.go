@@ -4,8 +4,8 @@ package main
 //
 // A backend commits an object when it has the last byte. So where there is
 // something to check, the last byte is held back until it was checked; if it
-// fails, the body ends in an error instead, one byte short, and http.Transport
-// breaks the connection. The backend has then seen an upload that was cut.
+// fails, the body ends in an error instead, one byte short, and the upstream
+// resets the connection. The backend has then seen an upload that was cut.
 
 import (
 	"crypto/sha256"
