@@ -327,7 +327,7 @@ func testAWSCLI(t *testing.T, b *backend, path, major string) {
 		// connection, for a minute, unless the first was "100 Continue":
 		// https://github.com/boto/botocore/issues/3755
 		puts := 0
-		for _, line := range g.log(t) {
+		for _, line := range g.logSoFar(t) {
 			if line["operation"] == "PutObject" && line["status"] == 200.0 {
 				puts++
 			}
