@@ -2041,12 +2041,13 @@ func serviceServe(t *testing.T, config map[string]any) (g *testGateway, stop con
 	}
 }
 
-// A stop lets the transfers under way finish, and nobody else in.
-func TestAbuse115GracefulStop(t *testing.T) {
-	const half = 15 << 20
-	underWay, release := make(chan struct{}, 2), make(chan struct{})
-	stored := make(chan int64, 1)
-	endpoint := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
+// startHalfway starts a backend that says when half of a transfer is through. The rest
+// of a download waits for release; what arrived of an upload is told to stored.
+func startHalfway(t *testing.T, half int64) (endpoint string, underWay, release chan struct{}, stored chan int64) {
+	t.Helper()
+	underWay, release = make(chan struct{}, 2), make(chan struct{})
+	stored = make(chan int64, 1)
+	endpoint = startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
 		line, _, err := readHead(r)
 		switch {
 		case err != nil:
@@ -2064,6 +2065,13 @@ func TestAbuse115GracefulStop(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		}
 	})
+	return endpoint, underWay, release, stored
+}
+
+// A stop lets the transfers under way finish, and nobody else in.
+func TestAbuse115GracefulStop(t *testing.T) {
+	const half = 15 << 20
+	endpoint, underWay, release, stored := startHalfway(t, half)
 	g, stop, ended := serviceServe(t, testConfig(endpoint, with("server.shutdown_timeout", "30s")))
 	var clients sync.WaitGroup
 	clients.Go(func() {

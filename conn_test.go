@@ -17,12 +17,31 @@ import (
 	"time"
 )
 
+// startBeforeTLS starts a gateway before a backend with TLS, whose connections are
+// counted.
+func startBeforeTLS(t *testing.T, handle http.HandlerFunc) (g *testGateway, connections *atomic.Int32) {
+	t.Helper()
+	connections = new(atomic.Int32)
+	backend := httptest.NewUnstartedServer(handle)
+	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	backend.StartTLS()
+	t.Cleanup(backend.Close)
+	g = startGateway(t, testConfig(backend.URL))
+	roots := x509.NewCertPool()
+	roots.AddCert(backend.Certificate())
+	g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+	return g, connections
+}
+
 // The same over TLS: large bodies both ways, one connection for all, and an
 // upload that is cut is no end there either, though TLS has a goodbye of its own.
 func TestUpstreamTLS(t *testing.T) {
-	var connections atomic.Int32
 	cut := make(chan error, 1)
-	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	g, connections := startBeforeTLS(t, func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		if strings.HasSuffix(r.URL.Path, "/cut") {
 			cut <- err
@@ -31,18 +50,7 @@ func TestUpstreamTLS(t *testing.T) {
 			w.Write(make([]byte, 1<<20))
 		}
 		w.Header().Set("X-Amz-Meta-Size", fmt.Sprint(n))
-	}))
-	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	backend.StartTLS()
-	defer backend.Close()
-	g := startGateway(t, testConfig(backend.URL))
-	roots := x509.NewCertPool()
-	roots.AddCert(backend.Certificate())
-	g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+	})
 
 	for range 3 {
 		if resp, body := g.do("PUT", "/photos/k", userKey, strings.Repeat("x", 1<<20)); resp.StatusCode != 200 || resp.Header.Get("X-Amz-Meta-Size") != fmt.Sprint(1<<20) {
@@ -217,26 +225,14 @@ func TestConnectionIsKept(t *testing.T) {
 // Over TLS too an answer may take longer than the first look at the connection, which
 // is kept.
 func TestUpstreamTLSLate(t *testing.T) {
-	var connections atomic.Int32
 	late := make(chan struct{}, 1)
-	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	g, connections := startBeforeTLS(t, func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-late:
 		case <-r.Context().Done():
 		}
 		io.WriteString(w, "meow")
-	}))
-	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	backend.StartTLS()
-	defer backend.Close()
-	g := startGateway(t, testConfig(backend.URL))
-	roots := x509.NewCertPool()
-	roots.AddCert(backend.Certificate())
-	g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+	})
 	g.noticeLate(late)
 	for range 4 {
 		if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || body != "meow" {

@@ -4,7 +4,6 @@ package main
 // goes on as it was, and what a file with a fault does not do.
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -512,26 +511,7 @@ func TestReloadWatch(t *testing.T) {
 // user is gone, and its account is another.
 func TestReloadUnderWay(t *testing.T) {
 	const half = 1 << 20
-	underWay, release := make(chan struct{}, 2), make(chan struct{})
-	stored := make(chan int64, 1)
-	slow := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
-		line, _, err := readHead(r)
-		switch {
-		case err != nil:
-		case strings.HasPrefix(line, "GET"):
-			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", 2*half)
-			io.CopyN(conn, serviceZeros{}, half)
-			underWay <- struct{}{}
-			<-release
-			io.CopyN(conn, serviceZeros{}, half)
-		default:
-			n, _ := io.CopyN(io.Discard, r, half)
-			underWay <- struct{}{}
-			m, _ := io.CopyN(io.Discard, r, half)
-			stored <- n + m
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-		}
-	})
+	slow, underWay, release, stored := startHalfway(t, half)
 	p := startReloadable(t, 0, testConfig(slow, withAdmin))
 	var clients sync.WaitGroup
 	clients.Go(func() {

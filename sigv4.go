@@ -349,16 +349,23 @@ func uriEncode(s string, encodeSlash bool) string {
 	if n == 0 {
 		return s
 	}
+	return string(appendURIEncoded(make([]byte, 0, len(s)+2*n), s, encodeSlash))
+}
+
+// appendURIEncoded appends what uriEncode returns.
+func appendURIEncoded[T string | []byte](b []byte, s T, encodeSlash bool) []byte {
 	const digits = "0123456789ABCDEF"
-	b := make([]byte, 0, len(s)+2*n)
-	for i := range len(s) {
-		if c := s[i]; unreserved(c, encodeSlash) {
-			b = append(b, c)
-		} else {
-			b = append(b, '%', digits[c>>4], digits[c&15])
+	for i := 0; i < len(s); {
+		start := i
+		for i < len(s) && unreserved(s[i], encodeSlash) {
+			i++
+		}
+		if b = append(b, s[start:i]...); i < len(s) {
+			b = append(b, '%', digits[s[i]>>4], digits[s[i]&15])
+			i++
 		}
 	}
-	return string(b)
+	return b
 }
 
 func unreserved(c byte, encodeSlash bool) bool {

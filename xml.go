@@ -238,7 +238,7 @@ func appendTree(b []byte, e *element, encodeURL bool) []byte {
 			b = appendTree(b, &e.children[i], encodeURL)
 		}
 	case encodeURL && urlEncoded(e.name):
-		b = appendEncoded(b, e.text)
+		b = appendURIEncoded(b, e.text, false)
 	case e.name == "LastModified" && !hasMilliseconds(e.text):
 		b = appendText(b, s3Time(string(e.text)))
 	case e.plain:
@@ -247,21 +247,6 @@ func appendTree(b []byte, e *element, encodeURL bool) []byte {
 		b = appendText(b, e.text)
 	}
 	return append(append(append(b, "</"...), e.name...), '>')
-}
-
-// appendEncoded appends text as encoding-type=url asks: as uriEncode has it.
-func appendEncoded(b, text []byte) []byte {
-	for i := 0; i < len(text); {
-		start := i
-		for i < len(text) && unreserved(text[i], false) {
-			i++
-		}
-		if b = append(b, text[start:i]...); i < len(text) {
-			b = fmt.Appendf(b, "%%%02X", text[i])
-			i++
-		}
-	}
-	return b
 }
 
 // s3Time gives an instant the form S3 gives it, with three decimals, always:
