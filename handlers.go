@@ -98,19 +98,23 @@ func (g *gateway) limit(x *exchange) *apiError {
 		return err
 	}
 	d := g.allow(x.user.name, time.Now())
-	if d.limit == 0 {
-		return nil
-	}
 	h := x.Header()
+	switch {
+	case d.limit == 0:
+		return nil
+	case d.busy:
+		h["Retry-After"] = []string{retryAfterSeconds(d)}
+		return newError("SlowDown", "too many requests at once for the shared limiter to decide on; try again in a second")
+	}
 	values := [...]string{strconv.Itoa(d.limit), strconv.Itoa(d.remaining), strconv.FormatInt(roundUp(d.reset), 10)}
 	h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"], h["X-Ratelimit-Reset"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	if d.admitted {
 		return nil
 	}
 	g.metrics.refused(x.user.name)
-	seconds := int(math.Ceil(d.retryAfter.Seconds()))
-	h["Retry-After"] = []string{strconv.Itoa(seconds)}
-	message := fmt.Sprintf("more than %d requests in the window; try again in %d s", d.limit, seconds)
+	seconds := retryAfterSeconds(d)
+	h["Retry-After"] = []string{seconds}
+	message := fmt.Sprintf("more than %d requests in the window; try again in %s s", d.limit, seconds)
 	if x.signs() { // SDKs retry after a SlowDown, and give up on a 429
 		return newError("SlowDown", message)
 	}
@@ -122,6 +126,10 @@ func (g *gateway) allow(name string, now time.Time) decision {
 		return g.shared.allow(name, now)
 	}
 	return g.limiter.allow(name, now)
+}
+
+func retryAfterSeconds(d decision) string {
+	return strconv.Itoa(int(math.Ceil(d.retryAfter.Seconds())))
 }
 
 // roundUp returns the first full Unix second that is not before t.

@@ -84,6 +84,7 @@ type decision struct {
 	remaining  int           // requests that would be admitted now
 	reset      time.Time     // when the oldest request leaves the window
 	retryAfter time.Duration // until the next one would be admitted; 0 if admitted
+	busy       bool          // refused because a shared limiter had no time to decide
 }
 
 // allow decides on a request of name at the instant now. A refused request does

@@ -99,7 +99,7 @@ func TestLimiterAllow(t *testing.T) {
 			l := newLimiter(map[string]limit{"u": {3, 60 * time.Second}}, epoch)
 			for i, s := range test.steps {
 				got := l.allow("u", secondsAfter(epoch, s.second))
-				want := decision{s.admitted, 3, s.remaining, secondsAfter(epoch, s.reset), secondsAfter(epoch, s.retry).Sub(epoch)}
+				want := decision{s.admitted, 3, s.remaining, secondsAfter(epoch, s.reset), secondsAfter(epoch, s.retry).Sub(epoch), false}
 				if got != want {
 					t.Errorf("step %d: allow(%v s) = %+v, want %+v", i, s.second, got, want)
 				}

@@ -387,6 +387,7 @@ func (m *metrics) ownFamilies() []family {
 		{"s3proxy_ratelimit_refused_total", counter, "Requests refused because the user was over the limit.", []string{"user"}, func(e *exposition) {
 			m.refusals.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
+		{"s3proxy_ratelimit_store_busy_total", counter, "Requests refused because the shared limiter store had no time to decide on them.", nil, nil},
 		{"s3proxy_ratelimit_store_up", gauge, "1 if the shared limiter store is in use, 0 if this process limits by itself.", nil, nil},
 		{"s3proxy_received_bytes_total", counter, "Bytes of request bodies received from clients.", owner, func(e *exposition) {
 			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.received.Load()), l[:]...) })

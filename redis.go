@@ -1,7 +1,7 @@
 package main
 
 // A client for Redis, and for what speaks its protocol as Valkey does. It can do
-// one thing: run a Lua script on one key, within redisDeadline. The protocol is
+// one thing: run a Lua script on one key, in a bounded time. The protocol is
 // RESP2, https://redis.io/docs/latest/develop/reference/protocol-spec/, with one
 // command on a connection at a time:
 //
@@ -10,6 +10,13 @@ package main
 //
 // A connection on which anything went wrong is closed: the reply that it still
 // owes would be taken for the answer to the next question.
+//
+// An error of eval is evidence about the store: it refused a connection, broke one,
+// answered nonsense, or answered nobody in time. That there were more calls than
+// connections is no evidence, for clients decide how many calls there are. Such calls
+// wait for a turn, apart from the deadline of the store; those that get none in
+// redisPatience fail with errRedisBusy, those that wait while the store fails another
+// call fail with it.
 
 import (
 	"bufio"
@@ -22,6 +29,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,9 +37,13 @@ import (
 )
 
 const (
-	redisDeadline    = 50 * time.Millisecond // for a script, with all it takes to get there
+	redisDeadline    = 50 * time.Millisecond // how long the store may leave a dial or a command unanswered
+	redisPatience    = time.Second           // for a turn, and then for the answer, while the store answers others
 	redisIdleTimeout = 30 * time.Second      // less than any server or firewall waits
 	maxRedisConns    = 64                    // in use at once; as many may be idle
+	maxRedisTurns    = maxRedisConns / 2     // of them, for one key: who floods it leaves some to others
+	maxRedisDials    = 4                     // at once: many TLS handshakes would be what slows the store down
+	maxRedisNodes    = 1024                  // whose last answer is remembered
 	maxRedirects     = 4
 	maxRoutes        = 16384   // keys whose node is remembered; a cluster has as many slots
 	maxReplySize     = 4 << 10 // bytes
@@ -40,7 +52,7 @@ const (
 
 var (
 	errRedisClosed = errors.New("the client is closed")
-	errRedisBusy   = fmt.Errorf("%d calls were under way, none of which ended in time", maxRedisConns)
+	errRedisBusy   = errors.New("there were more calls than the store could answer in time")
 	errRedisReply  = errors.New("the reply is not RESP2, or too large")
 	errRedisScript = errors.New("the script's reply is not what it returns")
 )
@@ -100,14 +112,16 @@ func newRedisScript(text string) *redisScript {
 type redisStore struct {
 	server redisServer
 	dialer func(ctx context.Context, network, addr string) (net.Conn, error)
-	tls    *tls.Config   // but for the server's name; nil without TLS
-	inUse  chan struct{} // holds a token for each connection in use
+	tls    *tls.Config // but for the server's name; nil without TLS
+	queues redisQueues
 	closed chan struct{} // closed by close
 	once   sync.Once     // of close
 
-	mu     sync.Mutex        // guards the rest
-	idle   []*redisConn      // to any node, the one used last at the end
-	routes map[string]string // the node of a key, if it is not server.addr
+	mu     sync.Mutex            // guards the rest
+	outage *redisOutage          // the next one
+	idle   []*redisConn          // to any node, the one used last at the end
+	routes map[string]string     // the node of a key, if it is not server.addr
+	nodes  map[string]*redisNode // by address
 }
 
 // newRedisStore returns a store. Nothing is dialed before the first eval.
@@ -115,9 +129,11 @@ func newRedisStore(server redisServer) *redisStore {
 	s := &redisStore{
 		server: server,
 		dialer: new(net.Dialer).DialContext,
-		inUse:  make(chan struct{}, maxRedisConns),
+		queues: newRedisQueues(),
 		closed: make(chan struct{}),
+		outage: newRedisOutage(),
 		routes: map[string]string{},
+		nodes:  map[string]*redisNode{},
 	}
 	if server.tls { // a session that is resumed saves time, of which there is little
 		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64)}
@@ -142,18 +158,40 @@ func (s *redisStore) isClosed() bool {
 }
 
 // eval runs a script on a key and returns the integers it replies with, so many
-// as results has room for. It returns within redisDeadline, whatever the server
-// does. A script that failed may have been run.
+// as results has room for. It returns within twice redisPatience, and with an error as
+// soon as the store leaves it unanswered for redisDeadline and answers nobody else. A
+// script that failed may have been run.
 //
 // In a cluster a node that does not have the key says who does: with MOVED for
 // good, with ASK for this time, while the key is being moved
 // (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
 func (s *redisStore) eval(script *redisScript, key string, args []string, results []int64) error {
-	ctx, cancel := context.WithTimeout(context.Background(), redisDeadline)
-	defer cancel()
+	if s.isClosed() {
+		return errRedisClosed
+	}
+	call := s.begin()
+	turns := s.queues.turns(key)
+	if err := s.wait(call, turns); err != nil {
+		return err
+	}
+	defer leave(turns)
+	if err := s.wait(call, s.queues.conns); err != nil {
+		return err
+	}
+	defer leave(s.queues.conns)
+	call.ends = time.Now().Add(redisPatience) // it has its turn: from here on it is the store's time
+	err := s.follow(call, script, key, args, results)
+	if err != nil && err != errRedisClosed && err != errRedisBusy {
+		s.fail(call, err) // before the next one has the turn
+	}
+	return err
+}
+
+// follow runs a script where the nodes of the cluster say that the key is.
+func (s *redisStore) follow(call *redisCall, script *redisScript, key string, args []string, results []int64) error {
 	addr, asking := s.route(key), false
 	for range maxRedirects + 1 {
-		err := s.evalAt(ctx, addr, asking, script, key, args, results)
+		err := s.evalAt(call, addr, asking, script, key, args, results)
 		var refusal redisError
 		if !errors.As(err, &refusal) || !refusal.redirects() {
 			return err
@@ -168,8 +206,8 @@ func (s *redisStore) eval(script *redisScript, key string, args []string, result
 	return errors.New("the nodes of the cluster refer to each other in a circle")
 }
 
-func (s *redisStore) evalAt(ctx context.Context, addr string, asking bool, script *redisScript, key string, args []string, results []int64) error {
-	c, err := s.get(ctx, addr)
+func (s *redisStore) evalAt(call *redisCall, addr string, asking bool, script *redisScript, key string, args []string, results []int64) error {
+	c, err := s.get(call, addr)
 	if err != nil {
 		return err
 	}
@@ -214,28 +252,42 @@ func (s *redisStore) forget() {
 }
 
 // get returns a connection to a node, a new one if none is idle. It must be given
-// back with put.
-func (s *redisStore) get(ctx context.Context, addr string) (*redisConn, error) {
-	if s.isClosed() {
-		return nil, errRedisClosed
+// back with put. A dial that fails for want of time says nothing about a node that
+// answers others: then the call waits again.
+func (s *redisStore) get(call *redisCall, addr string) (*redisConn, error) {
+	if c := s.takeIdle(call, addr); c != nil {
+		return c, nil
 	}
-	select {
-	case s.inUse <- struct{}{}:
-	case <-ctx.Done():
-		return nil, errRedisBusy
+	for {
+		if err := s.wait(call, s.queues.dials); err != nil {
+			return nil, err
+		}
+		if c := s.takeIdle(call, addr); c != nil { // meanwhile there is one
+			leave(s.queues.dials)
+			return c, nil
+		}
+		node, begin := s.node(addr), time.Now()
+		c, err := s.dial(call, node, addr)
+		leave(s.queues.dials)
+		switch {
+		case err == nil || !isTimeout(err) || !node.answeredSince(begin):
+			return c, err
+		case !time.Now().Before(call.ends):
+			return nil, errRedisBusy
+		}
 	}
+}
+
+// takeIdle returns an idle connection to a node, or nil.
+func (s *redisStore) takeIdle(call *redisCall, addr string) *redisConn {
 	for c := s.pop(addr); c != nil; c = s.pop(addr) {
 		if time.Since(c.since) < redisIdleTimeout && silent(c.raw) {
-			c.begin(ctx)
-			return c, nil
+			c.call = call
+			return c
 		}
 		c.Close()
 	}
-	c, err := s.dial(ctx, addr)
-	if err != nil {
-		<-s.inUse
-	}
-	return c, err
+	return nil
 }
 
 func (s *redisStore) pop(addr string) *redisConn {
@@ -253,8 +305,7 @@ func (s *redisStore) pop(addr string) *redisConn {
 // put ends the use of a connection. It is kept if the caller says that it owes no
 // reply; what was idle for too long, or is one too many, is closed.
 func (s *redisStore) put(c *redisConn, keep bool) {
-	defer func() { <-s.inUse }()
-	c.since = time.Now()
+	c.call, c.since = nil, time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !keep || s.isClosed() {
@@ -269,7 +320,9 @@ func (s *redisStore) put(c *redisConn, keep bool) {
 }
 
 // dial opens a connection and logs in.
-func (s *redisStore) dial(ctx context.Context, addr string) (*redisConn, error) {
+func (s *redisStore) dial(call *redisCall, node *redisNode, addr string) (*redisConn, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), call.deadline(time.Now()))
+	defer cancel()
 	raw, err := s.dialer(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -285,8 +338,8 @@ func (s *redisStore) dial(ctx context.Context, addr string) (*redisConn, error) 
 		}
 		conn = secure
 	}
-	c := newRedisConn(conn, raw, addr)
-	c.begin(ctx)
+	c := newRedisConn(conn, raw, node, addr)
+	c.call = call
 	if err := c.login(s.server); err != nil {
 		c.Close()
 		return nil, err
@@ -299,14 +352,17 @@ type redisConn struct {
 	net.Conn
 	raw     net.Conn // what Conn is, or speaks TLS on
 	addr    string
+	node    *redisNode
+	call    *redisCall       // that uses it; nil: none
 	limited io.LimitedReader // to the rest of maxReplySize
 	reader  *bufio.Reader
 	command []byte
 	since   time.Time // idle since
 }
 
-func newRedisConn(conn, raw net.Conn, addr string) *redisConn {
-	c := &redisConn{Conn: conn, raw: raw, addr: addr, limited: io.LimitedReader{R: conn}}
+func newRedisConn(conn, raw net.Conn, node *redisNode, addr string) *redisConn {
+	c := &redisConn{Conn: conn, raw: raw, node: node, addr: addr}
+	c.limited.R = c
 	c.reader = bufio.NewReaderSize(&c.limited, maxReplySize)
 	return c
 }
@@ -314,10 +370,33 @@ func newRedisConn(conn, raw net.Conn, addr string) *redisConn {
 // Close ends the connection without the goodbye of TLS, which might have to wait.
 func (c *redisConn) Close() error { return c.raw.Close() }
 
-// begin sets the deadline for all that follows.
-func (c *redisConn) begin(ctx context.Context) {
-	deadline, _ := ctx.Deadline()
-	c.SetDeadline(deadline)
+// Read implements io.Reader. It fails when the node has answered nobody for
+// redisDeadline, or when the call has no time left.
+func (c *redisConn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.extend(time.Now()) {
+			return n, err
+		}
+	}
+}
+
+// extend moves on a read deadline that has passed, and reports whether there is a
+// reason to: an answer to another call meanwhile, or a reply that is here, which this
+// process had no time to read.
+func (c *redisConn) extend(now time.Time) bool {
+	until := c.node.lastAnswer().Add(redisDeadline)
+	if !silent(c.raw) {
+		until = now.Add(redisDeadline)
+	}
+	if until.After(c.call.ends) {
+		until = c.call.ends
+	}
+	if !until.After(now) {
+		return false
+	}
+	c.SetReadDeadline(until)
+	return true
 }
 
 // login sends AUTH and SELECT, as far as they are needed. A server that does not
@@ -371,6 +450,7 @@ func (c *redisConn) eval(asking bool, command, script, key string, args []string
 // do sends a command and reads its reply. An error reply is a redisError. After
 // any other error the connection is of no use.
 func (c *redisConn) do(args ...string) (redisReply, error) {
+	c.SetDeadline(c.call.deadline(time.Now()))
 	c.command = appendCommand(c.command[:0], args)
 	if _, err := c.Write(c.command); err != nil {
 		return redisReply{}, err
@@ -382,7 +462,9 @@ func (c *redisConn) do(args ...string) (redisReply, error) {
 		return redisReply{}, errRedisReply
 	case err != nil:
 		return redisReply{}, err
-	case reply.kind == '-':
+	}
+	c.node.answer(time.Now())
+	if reply.kind == '-' {
 		return redisReply{}, newRedisError(reply.text)
 	}
 	return reply, nil

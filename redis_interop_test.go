@@ -222,8 +222,8 @@ func redisLogin(t *testing.T, server redisServer) *redisConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	c := newRedisConn(conn, conn, server.addr)
+	c := newRedisConn(conn, conn, &redisNode{made: time.Now()}, server.addr)
+	c.call = &redisCall{ends: time.Now().Add(20 * time.Second), grace: 20 * time.Second}
 	if err := c.login(server); err != nil {
 		t.Fatal(err)
 	}
@@ -324,6 +324,29 @@ func testRedisExactly(t *testing.T) bool {
 		}
 	}
 	return true
+}
+
+// More requests at once than there are connections wait for their turn: the store is
+// not taken for gone, so not every gateway admits the limit by itself.
+func TestInteropRedisFlood(t *testing.T) {
+	server := newRedisServer(t)
+	startRedis(t, server)
+	limits := map[string]limit{"u": {50, time.Hour}}
+	var gateways []*sharedLimiter
+	for range 2 {
+		gateways = append(gateways, newSharedLimiter(newInteropStore(t, server), newLimiter(limits, time.Now()), limits, slog.New(slog.DiscardHandler)))
+	}
+	for range 5 {
+		flood(400, "u", gateways...)
+	}
+	for _, s := range gateways {
+		if n := s.failures.Load(); n > 0 || !s.healthy() {
+			t.Errorf("%d failures, healthy = %t, want none and true", n, s.healthy())
+		}
+	}
+	if n := redisInt(t, gateways[0].store, windowKey("u"), "redis.call('LLEN', KEYS[1])"); n != 50 {
+		t.Errorf("%d admitted, want 50", n)
+	}
 }
 
 // The server is killed and started again under load. Every decision is made, in

@@ -507,9 +507,9 @@ func TestRedisPoolBounded(t *testing.T) {
 		fake, store := newFakeRedis(t, always(""))
 		begin := time.Now()
 		var calls sync.WaitGroup
-		for range 5 * maxRedisConns {
+		for i := range 5 * maxRedisConns {
 			calls.Go(func() {
-				if got, err := evalOne(store, "k"); err == nil {
+				if got, err := evalOne(store, strconv.Itoa(i)); err == nil {
 					t.Errorf("eval = %d, want an error", got)
 				}
 			})
@@ -612,13 +612,14 @@ func TestRedisTLS(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
 		}
 		store.tls.RootCAs = test.roots
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // a handshake under -race may take its time
-		c, err := store.get(ctx, server.addr)
+		call := store.begin()
+		call.grace = 10 * time.Second // a handshake under -race may take its time
+		call.ends = call.ends.Add(call.grace)
+		c, err := store.get(call, server.addr)
 		if err == nil {
 			_, err = c.do("PING")
 			store.put(c, true)
 		}
-		cancel()
 		store.close()
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
@@ -639,8 +640,8 @@ func TestSharedLimiterDecision(t *testing.T) {
 		reply string
 		want  decision
 	}{
-		{"*4\r\n:1\r\n:2\r\n:60000000\r\n:0\r\n", decision{true, 3, 2, now.Add(time.Minute), 0}},
-		{"*4\r\n:0\r\n:0\r\n:1500000\r\n:1500001\r\n", decision{false, 3, 0, now.Add(1500 * time.Millisecond), 1500001 * time.Microsecond}},
+		{"*4\r\n:1\r\n:2\r\n:60000000\r\n:0\r\n", decision{true, 3, 2, now.Add(time.Minute), 0, false}},
+		{"*4\r\n:0\r\n:0\r\n:1500000\r\n:1500001\r\n", decision{false, 3, 0, now.Add(1500 * time.Millisecond), 1500001 * time.Microsecond, false}},
 	} {
 		var commands [][]string
 		_, store := newFakeRedis(t, func(_ string, command []string) string {
@@ -667,7 +668,7 @@ func TestSharedLimiterDecision(t *testing.T) {
 			_, store := newFakeRedis(t, always(fmt.Sprintf("*4\r\n:%d\r\n:%d\r\n:%d\r\n:%d\r\n", numbers[0], numbers[1], numbers[2], numbers[3])))
 			s, _ := newSharedTest(store)
 			now := time.Now()
-			want := decision{true, 3, 2, now.Add(time.Minute), 0} // the local limiter's
+			want := decision{true, 3, 2, now.Add(time.Minute), 0, false} // the local limiter's
 			if got := s.allow("u", now); !reflect.DeepEqual(got, want) || s.healthy() {
 				t.Errorf("%d: allow = %+v, healthy = %t, want %+v and false", numbers, got, s.healthy(), want)
 			}

@@ -220,6 +220,12 @@ func (s *service) register(m *metrics) {
 		}
 		return 0
 	})
+	m.setFunc("s3proxy_ratelimit_store_busy_total", func() float64 {
+		if shared := s.current.Load().shared; shared != nil {
+			return float64(shared.busy.Load())
+		}
+		return math.NaN()
+	})
 	byAccount := func(value func(*credentialSource) float64) func() map[string]float64 {
 		return func() map[string]float64 {
 			values := map[string]float64{}

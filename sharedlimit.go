@@ -4,9 +4,11 @@ package main
 // a list of instants by the server's clock. A script runs by itself there, so
 // that no two gateways see the same room in a window.
 //
-// It never stands in the way. When the server fails to answer once, in
-// redisDeadline, the limiter of this process decides from then on, at once, and
-// in the background the server is tried until it answers again.
+// It never stands in the way. When the server leaves a call unanswered for
+// redisDeadline, or fails it in another way, the limiter of this process decides from
+// then on, at once, and in the background the server is tried until it answers again.
+// No number of requests makes that happen: those for which a server that answers has no
+// time are told to come back.
 
 import (
 	"fmt"
@@ -17,7 +19,7 @@ import (
 )
 
 const (
-	firstProbe = 100 * time.Millisecond // more than redisDeadline: no call from before the failure is under way
+	firstProbe = 100 * time.Millisecond // more than redisDeadline: nothing from before the failure is unanswered
 	maxProbe   = time.Second            // twice the wait after each probe, up to this
 	steady     = 10 * time.Second       // a server that fails sooner than this after its return is waited for longer
 )
@@ -107,7 +109,10 @@ func (s *sharedLimiter) with(local *limiter, limits map[string]limit) *sharedLim
 	return &sharedLimiter{s.sharedWindows, local, limits}
 }
 
-// allow decides on a request of name at the instant now, within redisDeadline. It
+// busyRetry is when a request is to come back for which the store had no time.
+const busyRetry = time.Second
+
+// allow decides on a request of name at the instant now, within twice redisPatience. It
 // takes no context: that a client goes away must not break a connection to the
 // store, nor be taken for the store's failure.
 //
@@ -123,6 +128,10 @@ func (s *sharedLimiter) allow(name string, now time.Time) decision {
 	}
 	s.calls.Add(1)
 	d, err := s.admit(windowKey(name), limit, now)
+	if err == errRedisBusy && !s.down.Load() {
+		s.busy.Add(1)
+		return decision{limit: limit.requests, reset: now.Add(busyRetry), retryAfter: busyRetry, busy: true}
+	}
 	if err != nil {
 		s.failed(name, err)
 		return s.local.allow(name, now)
@@ -139,6 +148,7 @@ type sharedWindows struct {
 	log      *slog.Logger
 	calls    atomic.Uint64 // decisions asked of the store
 	failures atomic.Uint64 // of them, those it did not make
+	busy     atomic.Uint64 // of them, those it had no time for
 	down     atomic.Bool   // the store is not asked, but by the one goroutine of probe
 
 	// Both belong to whoever changes down.
