@@ -46,6 +46,9 @@ func (g *gateway) deleteObjects(x *exchange) *apiError {
 		if err := checkKey(e.child("Key"), g.config.nestedKeys); err != nil {
 			return newError("InvalidRequest", fmt.Sprintf("%v (%q)", err, shortened(e.child("Key"), 64)))
 		}
+		if err := checkMemberValues(e); err != nil {
+			return newError("InvalidArgument", err.Error())
+		}
 		if e.child("VersionId") != "" && !x.user.role.may(actionAdmin) {
 			return newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(x.user.role))
 		}
@@ -111,6 +114,20 @@ func checkMembers(object element) error {
 	}
 	if !seen["Key"] {
 		return errors.New("an Object without a Key")
+	}
+	return nil
+}
+
+// checkMemberValues applies the rule for opaque tokens to all of an Object but its
+// key. The error is for the client.
+func checkMemberValues(object element) error {
+	for _, member := range object.children {
+		if member.name == "Key" {
+			continue
+		}
+		if err := markerID(string(member.text)); err != nil {
+			return fmt.Errorf("the %s of an Object %w", member.name, err)
+		}
 	}
 	return nil
 }

@@ -438,25 +438,6 @@ func TestListBuckets(t *testing.T) {
 	backend.wantNone(t)
 }
 
-func TestWithParameter(t *testing.T) {
-	query := []parameter{{"a", "1"}, {"b", "2"}}
-	for _, test := range []struct {
-		name, value string
-		want        []parameter
-	}{
-		{"c", "3", []parameter{{"a", "1"}, {"b", "2"}, {"c", "3"}}},
-		{"a", "3", []parameter{{"b", "2"}, {"a", "3"}}},
-		{"b", "", []parameter{{"a", "1"}, {"b", ""}}},
-	} {
-		if got := withParameter(query, test.name, test.value); !slices.Equal(got, test.want) {
-			t.Errorf("withParameter(%s, %s) = %v, want %v", test.name, test.value, got, test.want)
-		}
-	}
-	if !slices.Equal(query, []parameter{{"a", "1"}, {"b", "2"}}) {
-		t.Errorf("withParameter changed its argument to %v", query)
-	}
-}
-
 // A page is passed on if its answer is a list to the last byte, or not at all.
 func TestListPageIsWhole(t *testing.T) {
 	const list = `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key></Contents></ListBucketResult>`

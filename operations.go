@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -198,17 +197,14 @@ func classify(rows []*operation, h http.Header, level level, query []parameter) 
 		if op == nil || !op.takes(p.name) {
 			return nil, newError("NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
 		}
-		if strings.HasPrefix(p.name, "response-") && !isHeaderText(p.value) {
-			return nil, newError("InvalidArgument", fmt.Sprintf("%s holds a control character", p.name))
+	}
+	for _, p := range query {
+		if err := checkParameter(p); err != nil {
+			return nil, err
 		}
 	}
-	if op.selector == "uploadId" && get(query, "uploadId") == "" {
-		return nil, newError("InvalidArgument", "uploadId is empty")
-	}
-	if part := get(query, "partNumber"); has(query, "partNumber") || strings.HasPrefix(op.name, "UploadPart") {
-		if n, err := strconv.ParseUint(part, 10, 16); err != nil || n < 1 || n > maxParts {
-			return nil, newError("InvalidArgument", fmt.Sprintf("partNumber wants a number from 1 to %d", maxParts))
-		}
+	if strings.HasPrefix(op.name, "UploadPart") && !has(query, "partNumber") {
+		return nil, newError("InvalidArgument", "the query parameter partNumber is missing")
 	}
 	if _, copies := h[copySource]; copies && op.header == "" {
 		return nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
@@ -221,8 +217,18 @@ func (op *operation) selectedBy(h http.Header, query []parameter) bool {
 	return (op.header == "" || hasHeader) && (op.selector == "" || has(query, op.selector))
 }
 
+// takes reports whether a parameter is one of the operation's. One without a name
+// is nobody's: an operation without a selector has the selector "".
 func (op *operation) takes(name string) bool {
-	return name == op.selector || slices.Contains(strings.Fields(op.params), name)
+	if name == op.selector {
+		return name != ""
+	}
+	for param := range strings.FieldsSeq(op.params) {
+		if param == name {
+			return true
+		}
+	}
+	return false
 }
 
 func methodNotAllowed(level level) *apiError {
@@ -239,20 +245,6 @@ var authentication = set("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x
 
 func withoutAuthentication(query []parameter) []parameter {
 	return slices.DeleteFunc(query, func(p parameter) bool { return authentication[strings.ToLower(p.name)] })
-}
-
-func has(query []parameter, name string) bool {
-	return slices.ContainsFunc(query, func(p parameter) bool { return p.name == name })
-}
-
-// get returns the value of a parameter, or "".
-func get(query []parameter, name string) string {
-	for _, p := range query {
-		if p.name == name {
-			return p.value
-		}
-	}
-	return ""
 }
 
 func shortened(s string, n int) string {

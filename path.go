@@ -52,7 +52,7 @@ func (t target) level() level {
 // that "/pub%2Fsecret" names no bucket, rather than one here and another
 // behind. With nested false a key is one segment: no "/", however it is
 // written. With nested true it is any S3 key, byte for byte, but for NUL and
-// the segments "." and "..", which servers that keep objects as files resolve.
+// the segments "." and "..": see hasDotSegment.
 // The error is for the client.
 func parsePath(escaped string, nested bool) (target, error) {
 	if page, ok := strings.CutPrefix(escaped, "/-/"); ok {
@@ -110,13 +110,24 @@ func checkKey(key string, nested bool) error {
 	return nil
 }
 
+// hasDotSegment reports whether a path has a segment "." or "..". Servers that keep
+// objects as files resolve those; on Windows, "\" separates segments too.
 func hasDotSegment(path string) bool {
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
-			return true
+	dots := 0 // of the segment so far, if it has nothing else; else -1
+	for i := range len(path) {
+		switch c := path[i]; {
+		case c == '/' || c == '\\':
+			if dots == 1 || dots == 2 {
+				return true
+			}
+			dots = 0
+		case c != '.':
+			dots = -1
+		case dots >= 0:
+			dots++
 		}
 	}
-	return false
+	return dots == 1 || dots == 2
 }
 
 // validBucket is S3's rule for general purpose buckets, without the prefixes

@@ -8,7 +8,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -21,16 +20,13 @@ const defaultPresignExpiry = 3600 // seconds
 // key, method (GET by default; HEAD, PUT or DELETE), expires (seconds).
 func (g *gateway) presign(x *exchange) *apiError {
 	t := target{bucket: get(x.query, "bucket"), key: get(x.query, "key")}
-	method, action, refusal := presignMethod(get(x.query, "method"))
-	if refusal != nil {
-		return refusal
-	}
-	seconds, refusal := presignExpiry(x.query)
-	if refusal != nil {
-		return refusal
+	method, action := presignMethod(get(x.query, "method"))
+	seconds := defaultPresignExpiry
+	if n, err := strconv.Atoi(get(x.query, "expires")); err == nil { // it is in range: parameterRules
+		seconds = n
 	}
 	if !validBucket(t.bucket) {
-		return newError("InvalidArgument", "bucket wants the name of a bucket")
+		return newError("InvalidArgument", "the query parameter bucket must be the name of a bucket")
 	}
 	if err := checkKey(t.key, g.config.nestedKeys); err != nil {
 		return newError("InvalidArgument", err.Error())
@@ -60,27 +56,16 @@ func (g *gateway) presign(x *exchange) *apiError {
 	return nil
 }
 
-func presignMethod(method string) (string, action, *apiError) {
+// presignMethod returns a method that parameterRules has let pass, GET by default,
+// and what it does.
+func presignMethod(method string) (string, action) {
 	switch method {
-	case "", http.MethodGet:
-		return http.MethodGet, actionRead, nil
 	case http.MethodHead:
-		return method, actionRead, nil
+		return method, actionRead
 	case http.MethodPut, http.MethodDelete:
-		return method, actionWrite, nil
+		return method, actionWrite
 	}
-	return "", "", newError("InvalidArgument", "method wants to be GET, HEAD, PUT or DELETE")
-}
-
-func presignExpiry(query []parameter) (int, *apiError) {
-	if !has(query, "expires") {
-		return defaultPresignExpiry, nil
-	}
-	seconds, err := strconv.Atoi(get(query, "expires"))
-	if err != nil || seconds < 1 || seconds > maxPresignExpiry {
-		return 0, newError("InvalidArgument", fmt.Sprintf("expires wants a number of seconds from 1 to %d", maxPresignExpiry))
-	}
-	return seconds, nil
+	return http.MethodGet, actionRead
 }
 
 // presignedTarget returns path and query of a presigned URL, path-style. The

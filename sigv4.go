@@ -20,16 +20,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"hash"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -273,67 +270,6 @@ func requestHost(req *http.Request) string {
 		return req.Host
 	}
 	return req.URL.Host
-}
-
-// A parameter is one name and value of a query, decoded.
-type parameter struct{ name, value string }
-
-// parseQuery decodes a query. Where url.Values would drop a pair that it can't
-// decode, or keep the second of two, parseQuery returns an error: a parameter
-// that the policy does not see must not be one that a backend sees.
-func parseQuery(raw string) ([]parameter, error) {
-	if raw == "" {
-		return nil, nil
-	}
-	params := make([]parameter, 0, 1+strings.Count(raw, "&"))
-	for pair := range strings.SplitSeq(raw, "&") {
-		if pair == "" {
-			continue
-		}
-		if strings.Contains(pair, ";") {
-			return nil, fmt.Errorf("a query parameter holds a semicolon; encode it as %%3B")
-		}
-		name, value, _ := strings.Cut(pair, "=")
-		name, err1 := url.QueryUnescape(name)
-		value, err2 := url.QueryUnescape(value)
-		if err1 != nil || err2 != nil || !utf8.ValidString(name+value) {
-			return nil, fmt.Errorf("a query parameter is not properly percent-encoded UTF-8")
-		}
-		if slices.ContainsFunc(params, func(p parameter) bool { return p.name == name }) {
-			return nil, fmt.Errorf("the query parameter %q is given more than once", name)
-		}
-		params = append(params, parameter{name, value})
-	}
-	return params, nil
-}
-
-// canonicalQuery encodes a query as the canonical request wants it: each name
-// and value encoded, then sorted. url.Values.Encode sorts first, which is
-// another order where one name is the beginning of another ("x[" and "xA").
-func canonicalQuery(params []parameter) string {
-	if len(params) == 0 {
-		return ""
-	}
-	encoded := make([]parameter, len(params))
-	for i, p := range params {
-		encoded[i] = parameter{uriEncode(p.name, true), uriEncode(p.value, true)}
-	}
-	slices.SortFunc(encoded, func(a, b parameter) int {
-		if c := strings.Compare(a.name, b.name); c != 0 {
-			return c
-		}
-		return strings.Compare(a.value, b.value)
-	})
-	var b strings.Builder
-	for i, p := range encoded {
-		if i > 0 {
-			b.WriteByte('&')
-		}
-		b.WriteString(p.name)
-		b.WriteByte('=')
-		b.WriteString(p.value)
-	}
-	return b.String()
 }
 
 // uriEncode is the specification's UriEncode(): every byte but the unreserved

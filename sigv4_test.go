@@ -215,35 +215,6 @@ func TestURIEncode(t *testing.T) {
 	}
 }
 
-func TestCanonicalQuery(t *testing.T) {
-	for _, test := range []struct{ in, want string }{
-		{"", ""},
-		{"uploads", "uploads="},
-		{"b=2&a=1", "a=1&b=2"},
-		{"xA=1&x[=2", "x%5B=2&xA=1"}, // "%" sorts before "A"; "[" would not
-		{"prefix=a+b%2Bc&delimiter=/", "delimiter=%2F&prefix=a%20b%2Bc"},
-		{"a=&b", "a=&b="},
-		{"k=a=b", "k=a%3Db"},
-		{"&&a=1&", "a=1"},
-	} {
-		query, err := parseQuery(test.in)
-		if err != nil {
-			t.Errorf("parseQuery(%q): %v", test.in, err)
-		}
-		if got := canonicalQuery(query); got != test.want {
-			t.Errorf("canonicalQuery(%q) = %q, want %q", test.in, got, test.want)
-		}
-	}
-}
-
-func TestParseQueryRefuses(t *testing.T) {
-	for _, in := range []string{"a=1;b=2", "a=%zz", "%zz=1", "a=%", "a=1&a=2", "uploads&uploads=", "x=1&%78=2"} {
-		if query, err := parseQuery(in); err == nil {
-			t.Errorf("parseQuery(%q) = %v, want an error", in, query)
-		}
-	}
-}
-
 // What is encoded decodes to what it was, byte for byte, and holds nothing but
 // unreserved characters, slashes and escapes.
 func FuzzURIEncode(f *testing.F) {
@@ -260,24 +231,6 @@ func FuzzURIEncode(f *testing.F) {
 			if !encodeSlash && u.EscapedPath() != "/"+encoded {
 				t.Errorf("net/http would send %q for %q: not what was signed", u.EscapedPath(), "/"+encoded)
 			}
-		}
-	})
-}
-
-// Canonicalizing twice changes nothing, and keeps every pair.
-func FuzzCanonicalQuery(f *testing.F) {
-	for _, seed := range []string{"", "uploads", "list-type=2&prefix=J", "xA=1&x[=2", "a=%2B+b"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, raw string) {
-		query, err := parseQuery(raw)
-		if err != nil {
-			return
-		}
-		once := canonicalQuery(query)
-		again, err := parseQuery(once)
-		if err != nil || len(again) != len(query) || canonicalQuery(again) != once {
-			t.Errorf("parseQuery(%q) = %v, %v: not what it was made of, %v", once, again, err, query)
 		}
 	})
 }

@@ -1,0 +1,170 @@
+package main
+
+// Syntax of the values that a client sends: one rule for each kind, wherever the
+// value stands, in a query, a header or a document. A backend may resolve any of
+// them (versitygw joins an upload id to a path), so a value that is not known to
+// be free text obeys the rule for keys or the stricter one for opaque tokens.
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// maxID is S3's limit on a version id, in bytes. Upload ids have no limit
+	// in the documentation; the services' own have 20 to 200 bytes.
+	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html
+	maxID = 1024
+
+	// maxPageToken bounds a continuation token, in bytes. Some services encode
+	// a key of 1,024 bytes and a few names of their own in base64 (MinIO), some
+	// send the key itself (versitygw, SeaweedFS).
+	maxPageToken = 4096
+
+	// maxHeaderToken is S3's limit on all headers of a request, in bytes.
+	// https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html
+	maxHeaderToken = 8192
+
+	// maxDigits is the length of the largest uint64.
+	maxDigits = 20
+)
+
+// A valueRule checks a value. The error is for the client and completes a
+// sentence that begins with the name of what holds the value.
+type valueRule func(value string) error
+
+var (
+	errDotSegment = errors.New(`has a segment "." or ".."`)
+	errControl    = errors.New("has a control character")
+	errBackslash  = errors.New("has a backslash")
+	errNUL        = errors.New("has a NUL byte")
+	errNotUTF8    = errors.New("is not valid UTF-8")
+	errEmpty      = errors.New("must not be empty")
+	errValue      = errors.New("takes no value")
+)
+
+// opaque is the rule for what another service has issued: an id, a token, and
+// everything whose form is not known. Services use letters, digits, "-._~" and
+// base64 with "+/=", all of which pass.
+func opaque(maxBytes int) valueRule {
+	return func(value string) error {
+		if len(value) > maxBytes {
+			return fmt.Errorf("is longer than %d bytes", maxBytes)
+		}
+		ascii := true
+		for i := range len(value) {
+			switch c := value[i]; {
+			case c < ' ' || c == 0x7f:
+				return errControl
+			case c == '\\':
+				return errBackslash
+			case c >= utf8.RuneSelf:
+				ascii = false
+			}
+		}
+		switch {
+		case !ascii && !utf8.ValidString(value):
+			return errNotUTF8
+		case !ascii && strings.ContainsFunc(value, unicode.IsControl):
+			return errControl
+		case hasDotSegment(value):
+			return errDotSegment
+		}
+		return nil
+	}
+}
+
+// keyText is the rule for a key, or the beginning of one. Control characters and
+// backslashes are bytes of keys. The last segment may be ".": that is how a key
+// like ".profile" begins.
+func keyText(maxBytes int) valueRule {
+	return func(value string) error {
+		switch {
+		case len(value) > maxBytes:
+			return fmt.Errorf("is longer than %d bytes", maxBytes)
+		case strings.Contains(value, "\x00"):
+			return errNUL
+		case !utf8.ValidString(value):
+			return errNotUTF8
+		}
+		begun := value
+		if i := strings.LastIndexAny(value, `/\`); value[i+1:] == "." {
+			begun = value[:i+1]
+		}
+		if hasDotSegment(begun) {
+			return errDotSegment
+		}
+		return nil
+	}
+}
+
+// delimiterText is the rule for a delimiter, which may be ".".
+func delimiterText(value string) error {
+	if value == "." {
+		return nil
+	}
+	if hasDotSegment(value) {
+		return errDotSegment
+	}
+	return keyText(maxKey)(value)
+}
+
+// headerText is the rule for free text that will be the value of a header. It is
+// for the values of response-* parameters: no type, language or date has a dot
+// segment, and a file name that has one is none to save under.
+func headerText(value string) error {
+	switch {
+	case !isHeaderText(value):
+		return errControl
+	case hasDotSegment(value):
+		return errDotSegment
+	}
+	return nil
+}
+
+// decimal is the rule for decimal digits and nothing else: no sign, no space.
+func decimal(smallest, largest uint64) valueRule {
+	wrong := fmt.Errorf("must be a number from %d to %d", smallest, largest)
+	return func(value string) error {
+		n, err := strconv.ParseUint(value, 10, 64) // it takes no sign
+		if err != nil || n < smallest || n > largest || len(value) > maxDigits {
+			return wrong
+		}
+		return nil
+	}
+}
+
+// word is the rule for one of a few words. An empty one may be left out of the
+// request as well.
+func word(words ...string) valueRule {
+	wrong := fmt.Errorf("must be %s", strings.TrimPrefix(strings.Join(words, " or "), " or "))
+	return func(value string) error {
+		if !slices.Contains(words, value) {
+			return wrong
+		}
+		return nil
+	}
+}
+
+// noValue is the rule for a selector, which has a name and no value.
+func noValue(value string) error {
+	if value != "" {
+		return errValue
+	}
+	return nil
+}
+
+// notEmpty adds to a rule that the value is not empty.
+func notEmpty(rule valueRule) valueRule {
+	return func(value string) error {
+		if value == "" {
+			return errEmpty
+		}
+		return rule(value)
+	}
+}
