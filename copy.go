@@ -46,6 +46,9 @@ func parseCopySource(header string, nested bool) (source, error) {
 	if strings.HasPrefix(decoded, "/") && strings.HasPrefix(path, "/") || !validBucket(bucket) {
 		return source{}, errors.New("x-amz-copy-source wants the form /bucket/key, and a bucket of this gateway")
 	}
+	if err := markerID(version); err != nil {
+		return source{}, fmt.Errorf("the versionId of x-amz-copy-source %v", err)
+	}
 	return source{target{bucket: bucket, key: key}, version}, checkKey(key, nested)
 }
 
@@ -218,7 +221,7 @@ func copyMetadata(out, source http.Header) *apiError {
 		}
 	}
 	for name, values := range source {
-		if matches(refused, name) { // the source was not stored through here
+		if isTrigger(name) { // the source was not stored through here
 			return newError("InvalidRequest", fmt.Sprintf("the source has the metadata %s, which is not allowed", strings.ToLower(name)))
 		}
 		if strings.HasPrefix(name, "X-Amz-Meta-") {

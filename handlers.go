@@ -146,6 +146,9 @@ func (g *gateway) serve(x *exchange, rows []*operation) {
 }
 
 func (g *gateway) run(x *exchange, rows []*operation) *apiError {
+	if err := checkConnection(x.r.Header, x.claim); err != nil {
+		return err
+	}
 	if err := x.moveHeaders(); err != nil {
 		return err
 	}

@@ -1,53 +1,182 @@
 package main
 
-// Which headers pass. Everything end-to-end does, both ways, but for the lists
-// here, each with its reason. A proxy that drops a header it does not know
-// drops a condition or a checksum one day, and data with it.
+// Which headers pass. To a backend: what S3 documents, user metadata, and a few
+// for tracing. An x-amz-* header that is not known is refused: dropping it could
+// change what the request means, and forwarding it is a guess. To a client:
+// everything end-to-end but what the lists here name, each with its reason.
 
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
 )
 
-// notForwarded are headers of a request that never reach a backend.
-var notForwarded = set(
-	// The client's credentials are the gateway's business.
-	"X-Api-Key", "Authorization", "Cookie", "Proxy-Authorization", "X-Amz-Security-Token",
-	// Made anew for the gateway's own request and signature.
-	"Host", "Content-Length", "X-Amz-Date", "X-Amz-Content-Sha256",
-	// Hop-by-hop: RFC 9110 section 7.6.1, and what older software sends.
-	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade", "Http2-Settings",
-	// net/http has answered it already.
-	"Expect",
-	// With one of these, some clients on the way (Go's http.Transport) send a
-	// write a second time.
-	"Idempotency-Key", "X-Idempotency-Key",
-	// Some frameworks take another method or path from these than the ones
-	// that were authorized.
-	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url",
-	// What a stranger says about the network in front of us is not our word
-	// to a backend.
-	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip",
+// A headerRule says how a header passes to a backend.
+type headerRule struct {
+	reason string    // why it passes, in the words of the README's table
+	value  valueRule // what it may hold; nil: free text, as net/http has checked it
+	list   bool      // several lines are one list: RFC 9110 section 5.3
+	admin  bool      // it hands out rights or takes protection away
+}
+
+// Reasons for which headers of a request pass.
+const (
+	describesObject  = "describes the object"
+	setsCondition    = "sets a condition"
+	selectsPart      = "selects a part of the answer"
+	protectsBody     = "protects the body"
+	encrypts         = "encrypts the object"
+	placesObject     = "says how the object is kept"
+	copies           = "copies"
+	identifiesOwner  = "names the owner or payer that is expected"
+	handsOutRights   = "hands out rights, or takes protection away"
+	configuresBucket = "configures a bucket"
+	negotiates       = "negotiates the answer"
+	traces           = "traces a request"
 )
 
-// refused are headers that change what a request is: an archive that is
-// unpacked into other keys, or the private language of a server behind. An
-// entry that ends in "-" is a prefix.
-var refused = []string{
-	"X-Amz-Meta-Snowball-Auto-Extract", "X-Amz-Replication-", "X-Minio-", "X-Rgw-",
-	"X-Container-", "X-Object-Manifest", "X-Delete-At", "X-Delete-After",
-	"X-Copy-From", "X-Copy-From-", "X-Symlink-Target", "X-Symlink-Target-", // Swift's copies and links, to any bucket
+// passing are the headers of a request that reach a backend: those that S3
+// documents for the operations of the table, and a few for tracing. An x-amz-*
+// header that stands here without a rule for its value obeys the one for opaque
+// tokens. See also prefixRule.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html
+var passing = headerTable([]struct {
+	rule  headerRule
+	names string
+}{
+	{headerRule{reason: describesObject}, "Content-Type Content-Disposition Expires"},
+	{headerRule{reason: describesObject, list: true}, "Content-Encoding Content-Language Cache-Control"},
+	{headerRule{reason: describesObject, value: freeText}, "X-Amz-Tagging"}, // a query, of any text
+
+	{headerRule{reason: setsCondition, list: true}, "If-Match If-None-Match"},
+	{headerRule{reason: setsCondition}, "If-Modified-Since If-Unmodified-Since If-Range " +
+		"X-Amz-If-Match-Last-Modified-Time X-Amz-If-Match-Initiated-Time"},
+	{headerRule{reason: setsCondition, value: anySize}, "X-Amz-If-Match-Size"},
+
+	{headerRule{reason: selectsPart}, "Range X-Amz-Checksum-Mode"},
+	{headerRule{reason: selectsPart, list: true}, "X-Amz-Object-Attributes X-Amz-Optional-Object-Attributes"},
+	{headerRule{reason: selectsPart, value: listNumber}, "X-Amz-Max-Parts X-Amz-Part-Number-Marker"},
+
+	{headerRule{reason: protectsBody}, "Content-Md5 X-Amz-Sdk-Checksum-Algorithm X-Amz-Trailer"},
+	{headerRule{reason: protectsBody, value: anySize}, "X-Amz-Decoded-Content-Length X-Amz-Mp-Object-Size"},
+
+	{headerRule{reason: encrypts}, "X-Amz-Server-Side-Encryption X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id " +
+		"X-Amz-Server-Side-Encryption-Bucket-Key-Enabled X-Amz-Server-Side-Encryption-Context " +
+		"X-Amz-Server-Side-Encryption-Customer-Algorithm X-Amz-Server-Side-Encryption-Customer-Key " +
+		"X-Amz-Server-Side-Encryption-Customer-Key-Md5"},
+
+	{headerRule{reason: placesObject}, "X-Amz-Storage-Class"},
+
+	{headerRule{reason: copies, value: freeText}, copySource}, // parseCopySource reads it
+	{headerRule{reason: copies}, "X-Amz-Copy-Source-Range X-Amz-Copy-Source-If-Match X-Amz-Copy-Source-If-None-Match " +
+		"X-Amz-Copy-Source-If-Modified-Since X-Amz-Copy-Source-If-Unmodified-Since " +
+		"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key " +
+		"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key-Md5 X-Amz-Metadata-Directive X-Amz-Tagging-Directive"},
+
+	{headerRule{reason: identifiesOwner}, "X-Amz-Expected-Bucket-Owner X-Amz-Source-Expected-Bucket-Owner X-Amz-Request-Payer"},
+
+	{headerRule{reason: handsOutRights, admin: true}, "X-Amz-Acl X-Amz-Grant-Full-Control X-Amz-Grant-Read X-Amz-Grant-Read-Acp " +
+		"X-Amz-Grant-Write X-Amz-Grant-Write-Acp X-Amz-Bypass-Governance-Retention X-Amz-Mfa X-Amz-Object-Lock-Legal-Hold " +
+		"X-Amz-Object-Lock-Mode X-Amz-Object-Lock-Retain-Until-Date"},
+	{headerRule{reason: handsOutRights, admin: true, value: freeText}, "X-Amz-Website-Redirect-Location"}, // a path or a URL
+
+	{headerRule{reason: configuresBucket}, "X-Amz-Bucket-Object-Lock-Token X-Amz-Confirm-Remove-Self-Bucket-Access " +
+		"X-Amz-Skip-Destination-Validation X-Amz-Transition-Default-Minimum-Object-Size"},
+
+	{headerRule{reason: negotiates, list: true}, "Accept Accept-Encoding Accept-Language User-Agent"},
+
+	// https://www.w3.org/TR/trace-context/
+	// https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html
+	{headerRule{reason: traces, list: true}, "Traceparent Tracestate X-Amzn-Trace-Id"},
+})
+
+// Families of headers that pass.
+var (
+	metadata  = headerRule{reason: describesObject, list: true}
+	checksums = headerRule{reason: protectsBody, value: headerToken} // of any algorithm
+)
+
+var (
+	headerToken = opaque(maxHeaderToken)
+	anySize     = decimal(0, math.MaxInt64)
+)
+
+// freeText is the rule for what net/http has checked: RFC 9110 section 5.5.
+func freeText(string) error { return nil }
+
+func headerTable(groups []struct {
+	rule  headerRule
+	names string
+}) map[string]headerRule {
+	table := map[string]headerRule{}
+	for _, g := range groups {
+		for name := range strings.FieldsSeq(g.names) {
+			rule := g.rule
+			if rule.value == nil && strings.HasPrefix(name, "X-Amz-") {
+				rule.value = headerToken
+			}
+			table[name] = rule
+		}
+	}
+	return table
 }
 
-// adminOnly are headers that hand out rights or take protection away.
-var adminOnly = []string{
-	"X-Amz-Acl", "X-Amz-Grant-", "X-Amz-Bypass-Governance-Retention", "X-Amz-Object-Lock-",
-	"X-Amz-Mfa", "X-Amz-Website-Redirect-Location",
+// ending are headers of a request that mean something to the gateway, and end here.
+var ending = set(
+	// The client's credentials.
+	"X-Api-Key", "Authorization", "Cookie", "Proxy-Authorization", "X-Amz-Security-Token", "X-Amz-S3session-Token",
+	// Made anew for the gateway's own request and signature.
+	"Host", "Content-Length", "X-Amz-Date", "X-Amz-Content-Sha256",
+	// The framing of this connection, and net/http has answered Expect.
+	"Connection", "Transfer-Encoding", "Expect",
+	// What a browser's SDK says in place of User-Agent.
+	"X-Amz-User-Agent",
+	// A wish that a server may ignore: the MD5 of an object behind its body. Who
+	// resumes a download could not tell the two apart.
+	"X-Amz-Te",
+)
+
+// hopByHop are the options of a Connection header that have a meaning of their
+// own: RFC 9110 section 7.6.1, and what older software sends.
+var hopByHop = set("close", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings")
+
+// refused are headers that change what a request is, in the language of another
+// protocol or of one store: where an object comes from, when it goes, whether it
+// may be overwritten. Without them the request would be another one, and with
+// them it is not the one that was authorized. An entry that ends in "-" is a
+// prefix. Other headers that are not known are dropped.
+var refused = []string{
+	"Content-Range", // of an upload, it would be a write in the middle: RFC 9110 section 14.5
+	"X-Amz-Replication-", "X-Minio-", "X-Rgw-", "X-Rustfs-",
+	"X-Container-", "X-Object-Manifest", "X-Delete-At", "X-Delete-After", // Swift
+	"X-Copy-From", "X-Copy-From-", "X-Symlink-Target", "X-Symlink-Target-",
+	"X-Goog-Copy-Source", "X-Goog-Copy-Source-", "X-Goog-If-", "X-Goog-Content-Length-Range",
+	"X-Oss-Copy-Source", "X-Oss-Copy-Source-", "X-Oss-Forbid-Overwrite",
+	"X-Obs-Copy-Source", "X-Obs-Copy-Source-", "X-Cos-Copy-Source", "X-Cos-Copy-Source-", "X-Cos-Forbid-Overwrite",
 }
+
+// isTrigger reports whether a store takes the name of user metadata for a command.
+// MinIO and RustFS unpack the upload into other keys, RustFS for a name with any
+// word before "snowball" (CVE-2026-40344); Zenko stores it in another place.
+// Servers that keep headers as CGI variables do not tell "_" from "-".
+// https://github.com/minio/minio/blob/master/internal/http/headers.go
+// https://github.com/scality/cloudserver/blob/development/7.70/constants.js
+func isTrigger(name string) bool {
+	rest, ok := strings.CutPrefix(name, metadataPrefix)
+	if !ok {
+		return false
+	}
+	rest = strings.ReplaceAll(strings.ToLower(rest), "_", "-")
+	return strings.Contains(rest, "snowball-") || strings.HasPrefix(rest, "scal-")
+}
+
+const (
+	metadataPrefix = "X-Amz-Meta-"
+	checksumPrefix = "X-Amz-Checksum-"
+)
 
 // notReturned are headers of a backend's answer that never reach a client.
 var notReturned = set(
@@ -79,20 +208,41 @@ func matches(list []string, name string) bool {
 	})
 }
 
+// ruleFor returns the rule for a header, by its canonical name, if it passes.
+func ruleFor(name string) (headerRule, bool) {
+	rule, ok := passing[name]
+	if ok || !strings.HasPrefix(name, "X-Amz-") {
+		return rule, ok
+	}
+	switch {
+	case len(name) > len(metadataPrefix) && strings.HasPrefix(name, metadataPrefix):
+		return metadata, !isTrigger(name)
+	case len(name) > len(checksumPrefix) && strings.HasPrefix(name, checksumPrefix):
+		return checksums, true
+	}
+	return rule, false
+}
+
+// isDropped reports whether a header that does not pass means nothing to anybody
+// but the gateway. CloudFront adds X-Amz-Cf-* to what it fetches.
+func isDropped(name string) bool {
+	return ending[name] || strings.HasPrefix(name, "X-Amz-Cf-")
+}
+
 // forwardHeader returns the headers of a request that its backend gets, each
 // once, or an error if one of them is not allowed to this role.
 func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 	out := make(http.Header, len(in)+4)
-	hop := namedBy(in["Connection"])
 	for name, values := range in {
-		if notForwarded[name] {
+		rule, passes := ruleFor(name)
+		if !passes {
+			if err := checkUnknown(name); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		if err := checkHeader(name, values, r); err != nil {
+		if err := rule.check(name, values, r); err != nil {
 			return nil, err
-		}
-		if hop[name] {
-			continue
 		}
 		if len(values) > 1 {
 			values = []string{strings.Join(values, ",")}
@@ -106,31 +256,55 @@ func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 // and S3 in lower case; SDKs hand on what is behind "x-amz-meta-" as they find
 // it, and a program that looks for "name" does not find "Name".
 func wireName(name string) string {
-	if strings.HasPrefix(name, "X-Amz-Meta-") {
+	if strings.HasPrefix(name, metadataPrefix) {
 		return strings.ToLower(name)
 	}
 	return name
 }
 
-func checkHeader(name string, values []string, r role) *apiError {
+// check applies a rule to the values of a header.
+func (rule headerRule) check(name string, values []string, r role) *apiError {
 	switch {
-	case strings.Contains(name, "_") && isReserved(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))):
-		return newError("InvalidRequest", fmt.Sprintf("the header %s is not allowed", strings.ToLower(name)))
-	case matches(refused, name):
-		return newError("InvalidRequest", fmt.Sprintf("the header %s is not allowed", strings.ToLower(name)))
-	case matches(adminOnly, name) && r != roleAdmin && !harmlessACL(name, values):
+	case rule.admin && r != roleAdmin && !harmlessACL(name, values):
 		return newError("AccessDenied", fmt.Sprintf("the header %s needs the role admin", strings.ToLower(name)))
-	case len(values) > 1 && single(name):
+	case len(values) > 1 && !rule.list:
+		// Of two values, the one that was checked may not be the one that a
+		// backend applies.
 		return newError("InvalidRequest", fmt.Sprintf("the header %s is given more than once", strings.ToLower(name)))
+	case rule.value == nil:
+		return nil
+	}
+	for _, value := range values {
+		if err := rule.value(value); err != nil {
+			return newError("InvalidArgument", fmt.Sprintf("the header %s %v", strings.ToLower(name), err))
+		}
 	}
 	return nil
 }
 
-// isReserved reports whether a header means something to the gateway or to a
-// backend. Servers that keep headers as CGI variables take x_amz_copy_source for
-// x-amz-copy-source, which nobody would have checked.
-func isReserved(name string) bool {
-	return strings.HasPrefix(name, "X-Amz-") || notForwarded[name] || matches(refused, name)
+// checkUnknown returns an error for a header that does not pass and that can't be
+// dropped either.
+func checkUnknown(name string) *apiError {
+	switch {
+	case isDropped(name):
+		return nil
+	case matches(refused, name), isTrigger(name), looksReserved(name):
+		return newError("InvalidRequest", fmt.Sprintf("the header %s is not allowed", shortened(strings.ToLower(name), 64)))
+	case strings.HasPrefix(name, "X-Amz-"):
+		return newError("NotImplemented", fmt.Sprintf("the header %s is not supported", shortened(strings.ToLower(name), 64)))
+	}
+	return nil
+}
+
+// looksReserved reports whether a name is that of a header which means something,
+// but for underscores. Servers that keep headers as CGI variables take
+// x_amz_copy_source for x-amz-copy-source, which nobody would have checked.
+func looksReserved(name string) bool {
+	if !strings.Contains(name, "_") {
+		return false
+	}
+	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	return strings.HasPrefix(name, "X-Amz-") || ending[name] || matches(refused, name)
 }
 
 // harmlessACL reports whether a header is a canned ACL that gives nobody new
@@ -140,15 +314,24 @@ func harmlessACL(name string, values []string) bool {
 		(values[0] == "private" || values[0] == "bucket-owner-full-control")
 }
 
-// single reports whether a header has one meaning and one value. Of two values,
-// the one we check may not be the one a backend takes. Lists (If-None-Match,
-// Cache-Control, …) and user metadata may be repeated: RFC 9110 section 5.3.
-func single(name string) bool {
-	switch name {
-	case "Content-Type", "Content-Md5", "Range", "If-Range", "If-Modified-Since", "If-Unmodified-Since":
-		return true
+// checkConnection refuses a Connection header that names more than hop-by-hop
+// headers. It is never signed, so whoever adds it could take a condition or a
+// digest out of a signed request. What is not known is dropped anyway.
+func checkConnection(h http.Header, c *claim) *apiError {
+	for _, value := range h["Connection"] {
+		for option := range strings.SplitSeq(value, ",") {
+			option = strings.ToLower(strings.TrimSpace(option))
+			if hopByHop[option] {
+				continue
+			}
+			name := http.CanonicalHeaderKey(option)
+			_, passes := ruleFor(name)
+			if passes || isDropped(name) || checkUnknown(name) != nil || c != nil && c.signs(option) {
+				return newError("InvalidRequest", fmt.Sprintf("the Connection header names %s, which is not a hop-by-hop header", shortened(option, 64)))
+			}
+		}
 	}
-	return strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(name, "X-Amz-Meta-")
+	return nil
 }
 
 // namedBy returns the headers that a Connection header names as hop-by-hop.
@@ -170,7 +353,11 @@ func namedBy(connection []string) map[string]bool {
 func returnHeader(out, in http.Header) {
 	hop := namedBy(in["Connection"])
 	for name, values := range in {
-		if !notReturned[name] && !hop[name] && !strings.HasPrefix(name, "Access-Control-") {
+		switch {
+		case notReturned[name] || hop[name] || strings.HasPrefix(name, "Access-Control-"):
+		case name == "Vary": // ours stays: see cors
+			out[name] = slices.Concat(out[name], values)
+		default:
 			out[wireName(name)] = values
 		}
 	}
@@ -187,15 +374,20 @@ func returnErrorHeader(out, in http.Header) {
 	}
 }
 
-// hardening is what every response carries. The sandbox keeps a stored page from
-// acting in the gateway's origin. The slices are shared by all responses, which
-// only ever replace them.
+// hardening is what every response carries, beside Strict-Transport-Security. The
+// sandbox keeps a stored page from acting in the gateway's origin. The slices are
+// shared by all responses, which only ever replace them.
 var hardening = map[string][]string{
-	"X-Content-Type-Options":    {"nosniff"},
-	"X-Frame-Options":           {"DENY"},
-	"Strict-Transport-Security": {"max-age=31536000; includeSubDomains"},
-	"X-Xss-Protection":          {"1; mode=block"},
-	"Content-Security-Policy":   {"sandbox; default-src 'none'"},
+	"X-Content-Type-Options":  {"nosniff"},
+	"X-Frame-Options":         {"DENY"},
+	"Content-Security-Policy": {"sandbox; default-src 'none'"},
 }
 
-func hardenHeader(h http.Header) { maps.Copy(h, hardening) }
+// harden adds hardening and, if it is not empty, the value of
+// Strict-Transport-Security that the configuration has.
+func (conf *config) harden(h http.Header) {
+	maps.Copy(h, hardening)
+	if len(conf.hsts) > 0 {
+		h["Strict-Transport-Security"] = conf.hsts
+	}
+}

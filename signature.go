@@ -71,7 +71,7 @@ func parseAuthorization(h http.Header) (*claim, *apiError) {
 	parts := map[string]string{}
 	for part := range strings.SplitSeq(rest, ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
-		if _, twice := parts[name]; !ok || twice {
+		if _, twice := parts[name]; !ok || twice || len(parts) == 3 {
 			return nil, newError("AuthorizationHeaderMalformed", "")
 		}
 		parts[name] = value
@@ -94,12 +94,11 @@ func parseAuthorization(h http.Header) (*claim, *apiError) {
 // twice has been checked by parseQuery.
 func parsePresigned(query []parameter) (*claim, *apiError) {
 	c := &claim{presigned: true, signature: get(query, "X-Amz-Signature")}
-	expires := get(query, "X-Amz-Expires")
-	seconds, err := strconv.ParseUint(expires, 10, 32)
+	seconds, err := strconv.ParseUint(get(query, "X-Amz-Expires"), 10, 32)
 	switch {
 	case get(query, "X-Amz-Algorithm") != signatureAlgorithm:
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Algorithm wants to be AWS4-HMAC-SHA256")
-	case err != nil || seconds < 1 || seconds > maxPresignExpiry || expires[0] == '+':
+	case err != nil || seconds < 1 || seconds > maxPresignExpiry:
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Expires wants a number of seconds from 1 to 604800")
 	case !c.setScope(get(query, "X-Amz-Credential")):
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Credential wants the form ID/20130524/region/s3/aws4_request")
@@ -117,7 +116,7 @@ func parsePresigned(query []parameter) (*claim, *apiError) {
 // setScope takes "ID/date/region/s3/aws4_request". Any region will do: the
 // gateway has none, and clients must name one.
 func (c *claim) setScope(credential string) bool {
-	parts := strings.Split(credential, "/")
+	parts := strings.SplitN(credential, "/", 6)
 	if len(parts) != 5 || parts[0] == "" || len(parts[1]) != 8 || parts[2] == "" || parts[3] != "s3" || parts[4] != scopeTerminator {
 		return false
 	}
@@ -125,15 +124,22 @@ func (c *claim) setScope(credential string) bool {
 	return true
 }
 
+// maxSignedHeaders bounds what is looked up before anybody is known. S3 takes 8 KiB
+// of headers, which are 512 lines of the shortest user metadata.
+const maxSignedHeaders = 512
+
 // setHeaders takes names in lower case, sorted, none twice, host among them.
 func (c *claim) setHeaders(list string) bool {
+	if strings.Count(list, ";") >= maxSignedHeaders {
+		return false
+	}
 	c.signedHeaders = strings.Split(list, ";")
 	for i, name := range c.signedHeaders {
 		if name == "" || name != strings.ToLower(name) || i > 0 && name <= c.signedHeaders[i-1] {
 			return false
 		}
 	}
-	return slices.Contains(c.signedHeaders, "host")
+	return c.signs("host")
 }
 
 // setDate takes the form of amzDateFormat. time.Parse would let "…00.5Z" pass.
@@ -168,11 +174,19 @@ func (c *claim) checkTime(now time.Time) *apiError {
 	return nil
 }
 
+// signs reports whether a header, by its name in lower case, is among the signed
+// ones, which are sorted.
+func (c *claim) signs(name string) bool {
+	_, found := slices.BinarySearch(c.signedHeaders, name)
+	return found
+}
+
 // checkHeaders refuses a request to which somebody on the way could have added
-// an x-amz-* header, x-amz-copy-source above all.
+// an x-amz-* header, x-amz-copy-source above all. CloudFront adds X-Amz-Cf-*,
+// which is dropped.
 func (c *claim) checkHeaders(h http.Header) *apiError {
 	for name := range h {
-		if strings.HasPrefix(name, "X-Amz-") && !slices.Contains(c.signedHeaders, strings.ToLower(name)) {
+		if strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(name, "X-Amz-Cf-") && !c.signs(strings.ToLower(name)) {
 			return newError("AccessDenied", "there are x-amz-* headers in the request that were not signed")
 		}
 	}
