@@ -9,8 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,10 +57,27 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hardenHeader(w.Header())
+		conf := s.current.Load().config
+		conf.harden(w.Header())
 		w.Header()["Cache-Control"] = []string{"no-store"}
+		if !conf.mayNameAdmin(r.Host) {
+			answerText(w, http.StatusMisdirectedRequest, "the Host header names another host; add its name to server.admin.allowed_hosts, or ask by address")
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// mayNameAdmin reports whether the admin pages answer to a Host header. A page in
+// an operator's browser may have the name of its own host resolve to this
+// listener, and then read what it answers; it can't do so with an address, or with
+// a name that is somebody else's. HTTP/1.0 may leave the header out; browsers do not.
+func (conf *config) mayNameAdmin(hostPort string) bool {
+	u := url.URL{Host: hostPort}
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	_, err := netip.ParseAddr(host)
+	own, _, _ := net.SplitHostPort(conf.admin)
+	return hostPort == "" || err == nil || host == "localhost" || conf.adminHosts[host] || strings.EqualFold(host, own)
 }
 
 func answerText(w http.ResponseWriter, status int, text string) {

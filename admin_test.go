@@ -233,7 +233,7 @@ func TestAdminDeepIsBounded(t *testing.T) {
 		}
 		pages := newAdmin(s, new(atomic.Bool), s.reload)
 		started, w := time.Now(), httptest.NewRecorder()
-		pages.ServeHTTP(w, httptest.NewRequest("GET", "/-/ready?deep=1", nil))
+		pages.ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1/-/ready?deep=1", nil))
 		if took := time.Since(started); took > deepTimeout {
 			t.Errorf("it took %s, want %s at most", took, deepTimeout)
 		}
@@ -250,7 +250,7 @@ func TestAdminDeepIsBounded(t *testing.T) {
 		ctx, leave := context.WithTimeout(t.Context(), time.Second)
 		defer leave()
 		started = time.Now()
-		pages.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/-/ready?deep=1", nil))
+		pages.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "http://127.0.0.1/-/ready?deep=1", nil))
 		if took := time.Since(started); took > 1100*time.Millisecond {
 			t.Errorf("it took %s after the client had left, want none", took-time.Second)
 		}
@@ -359,4 +359,54 @@ func TestAdminMetrics(t *testing.T) {
 	idle := p.dial()
 	defer idle.Close()
 	serviceAwait(t, "a connection is counted", func() bool { n, _ := p.sample("s3proxy_client_connections"); return n == 1 })
+}
+
+// A page of another site can have its own name resolve to the operator's listener,
+// and read what that answers. It can't have it asked for by an address, nor by a
+// name that is not its own.
+func TestAdminPagesCheckTheHost(t *testing.T) {
+	p := startReloadable(t, 0, testConfig(startRecorder(t, nil).URL, withAdmin, with("server.admin.allowed_hosts", []any{"S3-Proxy.internal"})))
+	ask := func(method, path, host string) int {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.admin, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		version := "1.1"
+		if host == "" {
+			version = "1.0"
+		} else {
+			host = "Host: " + host + "\r\n"
+		}
+		fmt.Fprintf(conn, "%s %s HTTP/%s\r\n%sConnection: close\r\nContent-Length: 0\r\n\r\n", method, path, version, host)
+		resp, _ := readAnswer(t, method, conn)
+		checkHardened(t, resp)
+		return resp.StatusCode
+	}
+	pages := []string{"GET /metrics", "GET /debug/pprof/", "GET /debug/pprof/heap?debug=1", "GET /-/healthy", "GET /-/ready?deep=1", "POST /-/reload", "GET /nosuch"}
+	for _, host := range []string{
+		"evil.example", "evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example", "evil.localhost.example", "0x7f.1", "2130706433", "127.1", "s3-proxy.internal.evil.example",
+		"internal", "evil.example.", "xlocalhost", "[evil.example]", "*",
+	} {
+		for _, page := range pages {
+			method, path, _ := strings.Cut(page, " ")
+			if status := ask(method, path, host); status != 421 && status != 400 {
+				t.Errorf("%s at %s = %d, want 421", page, host, status)
+			}
+		}
+	}
+	for _, host := range []string{
+		"127.0.0.1", "127.0.0.1:9090", "10.1.2.3:80", "[::1]", "[::1]:9090", "localhost", "LOCALHOST:9090", "localhost.", "s3-proxy.internal", "S3-PROXY.internal:9090", "",
+	} {
+		if status := ask("GET", "/metrics", host); status != 200 {
+			t.Errorf("GET /metrics at %q = %d, want 200", host, status)
+		}
+	}
+	conf := parsed(t, withAdmin, with("server.admin.host", "Admin.example"))
+	if !conf.mayNameAdmin("admin.example:9090") || conf.mayNameAdmin("example:9090") {
+		t.Errorf("the pages of %s answer to another name, or not to that", conf.admin)
+	}
+	wantFaults(t, configText(t, with("server.admin.allowed_hosts", []any{"ok.example", "a b", "", "a:1", "*"})),
+		"server.admin.allowed_hosts[1]", "server.admin.allowed_hosts[2]", "server.admin.allowed_hosts[3]", "server.admin.allowed_hosts[4]")
 }

@@ -63,6 +63,8 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	conf.listeners = c.listeners(f.Server)
 	conf.domain = c.domain("server.domain", f.Server.Domain)
 	conf.cors = c.cors("server.cors", f.Server.CORS)
+	conf.hsts = c.hsts("server.hsts", f.Server.HSTS)
+	conf.adminHosts = c.adminHosts(f.Server.Admin)
 	if f.MaxFileSize != nil {
 		if conf.maxFileSize = *f.MaxFileSize; conf.maxFileSize < 1 {
 			c.fault("max_file_size", "want a number of bytes above 0, have %d", conf.maxFileSize)
@@ -266,6 +268,38 @@ func (c *checker) domain(path, domain string) string {
 		c.fault(path, "%q is not a host name in lower case, without a port", domain)
 	}
 	return domain
+}
+
+// hstsValue is RFC 6797 section 6.1, with preload, which browsers add.
+var hstsValue = regexp.MustCompile(`^(?i)max-age=[0-9]{1,10}( *; *(includeSubDomains|preload))*$`)
+
+// hsts returns the value of Strict-Transport-Security: a year by default, none for "".
+func (c *checker) hsts(path string, value *string) []string {
+	switch {
+	case value == nil:
+		return []string{defaultHSTS}
+	case *value == "":
+		return nil
+	case !hstsValue.MatchString(*value):
+		c.fault(path, `want a value like "max-age=31536000; includeSubDomains", or "" for none, have %q`, *value)
+	}
+	return []string{*value}
+}
+
+// adminHosts returns the names of server.admin.allowed_hosts.
+func (c *checker) adminHosts(f *adminFile) map[string]bool {
+	if f == nil {
+		return nil
+	}
+	names := map[string]bool{}
+	for i, host := range f.AllowedHosts {
+		path := fmt.Sprintf("server.admin.allowed_hosts[%d]", i)
+		names[c.domain(path, strings.ToLower(host))] = true
+		if host == "" {
+			c.fault(path, "want a host name without a port")
+		}
+	}
+	return names
 }
 
 // cors checks the rule for browsers. Its lists are what headers will say.

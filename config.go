@@ -23,8 +23,9 @@ const (
 	defaultShutdownTimeout = 30 * time.Second
 	defaultConnectTimeout  = 5 * time.Second
 	defaultHeaderTimeout   = 60 * time.Second
-	minAPIKey              = 16      // characters; 16 random hex digits are 64 bits
-	maxLimitRequests       = 1000000 // 8 MB for each user that makes use of it
+	minAPIKey              = 16                 // characters; 16 random hex digits are 64 bits
+	defaultHSTS            = "max-age=31536000" // a year, and no subdomains: they are not ours
+	maxLimitRequests       = 1000000            // 8 MB for each user that makes use of it
 )
 
 // configFile is the file as written. Every field is optional unless check says
@@ -57,11 +58,13 @@ type serverFile struct {
 	ShutdownTimeout duration   `json:"shutdown_timeout"`
 	Domain          string     `json:"domain"`
 	CORS            *corsFile  `json:"cors"`
+	HSTS            *string    `json:"hsts"`
 }
 
 type adminFile struct {
-	Host string `json:"host"`
-	Port *int   `json:"port"`
+	Host         string   `json:"host"`
+	Port         *int     `json:"port"`
+	AllowedHosts []string `json:"allowed_hosts"`
 }
 
 type corsFile struct {
@@ -121,6 +124,8 @@ type config struct {
 	behind          map[string]string   // names behind, of the buckets whose name is another there
 	domain          string              // of virtual-host-style requests, or ""
 	cors            *cors               // nil: off
+	hsts            []string            // value of Strict-Transport-Security; empty: none
+	adminHosts      map[string]bool     // server.admin.allowed_hosts, in lower case
 	users           []*user
 	limits          map[string]limit // by the name of the user
 	redis           *redisServer     // where the windows of all instances are; nil: in this process alone

@@ -41,16 +41,31 @@ func newCORS(origins, methods, headers, exposed []string, maxAgeSeconds int) *co
 	}
 }
 
+// What the answers depend on. A cache must know it from every one of them, those
+// without an Origin too: else it would hand one of these to a page of another
+// origin, without the headers that this page needs. A backend's Vary goes beside
+// it. The slices are shared by all responses, which only ever replace them.
+// https://fetch.spec.whatwg.org/#cors-protocol-and-http-caches
+var (
+	varyOrigin    = []string{"Origin"}
+	varyPreflight = []string{"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
+)
+
 // answer adds to a response what the browser wants to know, and writes it if
 // the request was a preflight. The origin is repeated, never with credentials:
 // an API key is in a header that the page must set itself.
 func (c *cors) answer(x *exchange) (done bool) {
-	origin := x.r.Header.Get("Origin")
-	if c == nil || origin == "" {
+	if c == nil {
 		return false
 	}
 	h := x.Header()
-	h.Set("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+	origin := x.r.Header.Get("Origin")
+	if h["Vary"] = varyOrigin; x.r.Method == http.MethodOptions {
+		h["Vary"] = varyPreflight
+	}
+	if origin == "" {
+		return false
+	}
 	if !slices.Contains(c.origins, "*") && !slices.Contains(c.origins, origin) {
 		return false
 	}

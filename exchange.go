@@ -80,7 +80,7 @@ func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
 	g.metrics.inFlight.Add(1)
 	x.body = requestBody{x: x, body: r.Body, ctx: r.Context(), stop: func() {}}
 	h := w.Header()
-	hardenHeader(h)
+	g.config.harden(h)
 	h["X-Amz-Request-Id"] = []string{x.id}
 	return x
 }

@@ -63,8 +63,7 @@ const (
 var hardening = map[string]string{
 	"X-Content-Type-Options":    "nosniff",
 	"X-Frame-Options":           "DENY",
-	"Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-	"X-Xss-Protection":          "1; mode=block",
+	"Strict-Transport-Security": "max-age=31536000",
 }
 
 // Programs.

@@ -164,6 +164,8 @@ func changes(before, now *config) []string {
 	note("server.shutdown_timeout", before.shutdownTimeout == now.shutdownTimeout)
 	note("server.domain", before.domain == now.domain)
 	note("server.cors", reflect.DeepEqual(before.cors, now.cors))
+	note("server.hsts", slices.Equal(before.hsts, now.hsts))
+	note("server.admin.allowed_hosts", maps.Equal(before.adminHosts, now.adminHosts))
 	note("max_file_size", before.maxFileSize == now.maxFileSize)
 	note("nested_keys", before.nestedKeys == now.nestedKeys)
 	note("rate_limit.redis_url", reflect.DeepEqual(before.redis, now.redis))
