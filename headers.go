@@ -2,8 +2,8 @@ package main
 
 // Which headers pass. To a backend: what S3 documents, user metadata, and a few
 // for tracing. An x-amz-* header that is not known is refused: dropping it could
-// change what the request means, and forwarding it is a guess. To a client:
-// everything end-to-end but what the lists here name, each with its reason.
+// change what the request means, and forwarding it is a guess. To a client: what
+// is known to be about the object, and not about the backend.
 
 import (
 	"fmt"
@@ -178,20 +178,31 @@ const (
 	checksumPrefix = "X-Amz-Checksum-"
 )
 
-// notReturned are headers of a backend's answer that never reach a client.
-var notReturned = set(
-	// Who the backend is, and its own ids (the log has them).
-	"Server", "Via", "Set-Cookie", "Alt-Svc", "Location", "X-Amz-Id-2", "X-Amz-Request-Id",
-	"Www-Authenticate", "Proxy-Authenticate",
-	// S3 clients correct their clocks by it; it is our clock that they meet.
-	"Date",
-	// Hop-by-hop.
-	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-	// Ours to say.
-	"Content-Security-Policy", "Content-Security-Policy-Report-Only", "Strict-Transport-Security",
-	"X-Content-Type-Options", "X-Frame-Options", "X-Xss-Protection",
-	"X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset",
-)
+// returned are the headers of a backend's answer that reach a client. A name that
+// nobody here knows may hold what nobody here expects (X-Served-By and X-Backend do, and
+// every store has its own), and dropping it changes no object. An entry that ends in
+// "-" is a prefix.
+var returned = []string{
+	// The representation, and how to keep it: RFC 9110, RFC 9111, RFC 9530.
+	"Accept-Ranges", "Age", "Cache-Control", "Digest", "Etag", "Expires", "Last-Modified", "Repr-Digest", "Vary",
+	"Content-Digest", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length", "Content-Md5", "Content-Range", "Content-Type",
+	// What the client can do about it.
+	"Allow", "Retry-After",
+	// S3's own. Not among them are those that hold ids, ARNs and places: x-amz-id-2,
+	// x-amz-request-id, x-amz-server-side-encryption-aws-kms-key-id,
+	// x-amz-server-side-encryption-context, x-amz-restore-output-path, x-amz-bucket-arn.
+	// https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonResponseHeaders.html
+	"X-Amz-Meta-", "X-Amz-Checksum-", "X-Amz-Object-Lock-",
+	"X-Amz-Abort-Date", "X-Amz-Abort-Rule-Id", "X-Amz-Archive-Status", "X-Amz-Bucket-Object-Lock-Enabled", "X-Amz-Bucket-Region",
+	"X-Amz-Copy-Source-Version-Id", "X-Amz-Delete-Marker", "X-Amz-Expiration", "X-Amz-Missing-Meta", "X-Amz-Mp-Parts-Count",
+	"X-Amz-Object-Size", "X-Amz-Replication-Status", "X-Amz-Request-Charged", "X-Amz-Restore",
+	"X-Amz-Server-Side-Encryption", "X-Amz-Server-Side-Encryption-Bucket-Key-Enabled",
+	"X-Amz-Server-Side-Encryption-Customer-Algorithm", "X-Amz-Server-Side-Encryption-Customer-Key-Md5",
+	"X-Amz-Storage-Class", "X-Amz-Tagging-Count", "X-Amz-Transition-Default-Minimum-Object-Size", "X-Amz-Type",
+	"X-Amz-Version-Id", "X-Amz-Website-Redirect-Location",
+}
+
+var isReturned = set(returned...)
 
 func set(names ...string) map[string]bool {
 	m := make(map[string]bool, len(names))
@@ -351,25 +362,25 @@ func namedBy(connection []string) map[string]bool {
 // returnHeader copies what a client gets of a backend's headers. It takes away none
 // of ours.
 func returnHeader(out, in http.Header) {
+	returnHeaders(out, in, func(name string) bool { return true })
+}
+
+// returnErrorHeader is returnHeader for an answer whose body is not the backend's:
+// of what describes the body, Content-Range stays, which tells the size of the object
+// in a 416.
+func returnErrorHeader(out, in http.Header) {
+	returnHeaders(out, in, func(name string) bool { return !strings.HasPrefix(name, "Content-") || name == "Content-Range" })
+}
+
+func returnHeaders(out, in http.Header, but func(name string) bool) {
 	hop := namedBy(in["Connection"])
 	for name, values := range in {
 		switch {
-		case notReturned[name] || hop[name] || strings.HasPrefix(name, "Access-Control-"):
+		case !isReturned[name] && !matches(returned, name), hop[name], !but(name):
 		case name == "Vary": // ours stays: see cors
 			out[name] = slices.Concat(out[name], values)
 		default:
 			out[wireName(name)] = values
-		}
-	}
-}
-
-// returnErrorHeader is returnHeader for an error, whose body is not the
-// backend's: Content-Range stays, it tells the size of the object in a 416.
-func returnErrorHeader(out, in http.Header) {
-	returnHeader(out, in)
-	for name := range in {
-		if strings.HasPrefix(name, "Content-") && name != "Content-Range" && !notReturned[name] {
-			delete(out, name)
 		}
 	}
 }
