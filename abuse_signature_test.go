@@ -1647,7 +1647,7 @@ func TestAbuse085Frames(t *testing.T) {
 // Case 86, of the writes that are no simple ones: each is sent once, wherever the
 // connection breaks.
 func TestAbuse086OtherWritesOnce(t *testing.T) {
-	source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "meow") })
+	source := startRecorder(t, answerAsS3)
 	part := framingBytes(86, 100_000)
 	const list = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>"
 	for _, op := range []struct{ name, method, target, body, header string }{

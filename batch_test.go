@@ -12,7 +12,7 @@ import (
 
 // What a backend gets is written anew, with a digest of its own.
 func TestDeleteObjectsRebuilds(t *testing.T) {
-	backend := startRecorder(t, nil)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
 	body := `<?xml version="1.0"?><!-- c --><Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"> <Quiet>true</Quiet>
 		<Object><Key>a&lt;b</Key></Object><Object><Key> c/d </Key><ETag>"e"</ETag></Object></Delete>`

@@ -8,7 +8,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -137,6 +136,11 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 	if resp.ContentLength < 0 {
 		return badGateway(errors.New("the source has no length"))
 	}
+	if resp.Header.Get("Content-Encoding") != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
+		// Bytes that are stored with an encoding are copied with it. These were encoded
+		// on the way: what changes a body has to weaken its ETag, RFC 9110 section 8.8.1.
+		return badGateway(errors.New("the source was compressed on the way"))
+	}
 	if resp.ContentLength > g.config.maxFileSize {
 		return newError("EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
 	}
@@ -166,6 +170,9 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 		return refusal
 	}
 	defer stored.Body.Close()
+	if stored.Header.Get("Etag") == "" { // all that the answer to a copy has to say
+		return badGateway(errors.New("the target stored the copy and sent no ETag"))
+	}
 	x.writeCopyResult(part, stored.Header)
 	return nil
 }
@@ -182,7 +189,7 @@ var sourceHeaders = map[string]string{
 
 // openSource reads the source, under the conditions that the client set for it.
 func (g *gateway) openSource(x *exchange, src source, span string) (*http.Response, *apiError) {
-	get := &outgoing{method: http.MethodGet, target: src.target, header: http.Header{}, payloadHash: emptyPayload}
+	get := &outgoing{method: http.MethodGet, target: src.target, header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
 	if src.version != "" {
 		get.query = []parameter{{"versionId", src.version}}
 	}
@@ -231,24 +238,54 @@ func copyMetadata(out, source http.Header) *apiError {
 	return nil
 }
 
-// copyTags reads the tags of a source that has some: they are not in its headers.
+// copyTags reads the tags of a source, which are not in its headers. A count of them
+// is; but a server that does not send it, or not to an account that may not read
+// tags, has not said that there are none. So the tags are asked for unless the count
+// is 0, and a copy without the tags is made only for a server that has none at all.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 func (g *gateway) copyTags(x *exchange, src source, source, out http.Header) *apiError {
 	delete(out, "X-Amz-Tagging")
-	if count := source.Get("X-Amz-Tagging-Count"); count == "" || count == "0" {
+	count := source.Get("X-Amz-Tagging-Count")
+	if count == "0" {
 		return nil
 	}
+	tags, refusal := g.readTags(x, src)
+	switch {
+	case refusal != nil && count == "" && hasNoTags(refusal):
+		return nil
+	case refusal != nil && refusal.Code == "AccessDenied":
+		return newError("AccessDenied", "the tags of the source can't be read with the account's credentials: allow them s3:GetObjectTagging, or send x-amz-tagging-directive: REPLACE")
+	case refusal != nil:
+		return refusal
+	case count != "" && count != strconv.Itoa(len(tags)):
+		return badGateway(fmt.Errorf("the source has %q tags, and %d of them came", shortened(count, 16), len(tags)))
+	}
+	if len(tags) > 0 {
+		out["X-Amz-Tagging"] = []string{canonicalQuery(tags)}
+	}
+	return nil
+}
+
+// hasNoTags reports whether an error says that there are no tags, or no such thing.
+func hasNoTags(e *apiError) bool {
+	return e.Code == "NoSuchTagSet" || e.Code == "NoSuchTagSetError" || e.Status == http.StatusNotImplemented || e.Status == http.StatusMethodNotAllowed
+}
+
+// readTags asks the backend for the tags of a source.
+func (g *gateway) readTags(x *exchange, src source) ([]parameter, *apiError) {
 	query := []parameter{{"tagging", ""}}
 	if src.version != "" {
 		query = append(query, parameter{"versionId", src.version})
 	}
-	resp, refusal := g.send(x, &outgoing{method: http.MethodGet, target: src.target, query: query, header: http.Header{}, payloadHash: emptyPayload})
+	resp, refusal := g.send(x, &outgoing{method: http.MethodGet, target: src.target, query: query,
+		header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload})
 	if refusal != nil {
-		return refusal
+		return nil, refusal
 	}
 	defer resp.Body.Close()
-	doc, err := parseDocument(io.LimitReader(resp.Body, maxErrorDocument), "Tagging")
-	if err != nil {
-		return badGateway(err)
+	doc, _, refusal := x.readAnswer(resp, answers["GetObjectTagging"])
+	if refusal != nil {
+		return nil, refusal
 	}
 	var tags []parameter
 	for _, set := range doc.children {
@@ -256,8 +293,7 @@ func (g *gateway) copyTags(x *exchange, src source, source, out http.Header) *ap
 			tags = append(tags, parameter{tag.child("Key"), tag.child("Value")})
 		}
 	}
-	out["X-Amz-Tagging"] = []string{canonicalQuery(tags)}
-	return nil
+	return tags, nil
 }
 
 // writeCopyResult answers as the backend would have, had it made the copy.

@@ -6,7 +6,6 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -297,24 +296,25 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	if err != nil {
 		return nil, err
 	}
+	if answers[x.op.name].kind != objectBytes {
+		header["Accept-Encoding"] = identityEncoding
+	}
 	return &outgoing{method: x.r.Method, target: x.target, query: x.query, header: header, payloadHash: emptyPayload,
 		interrupt: x.body.interrupt}, nil
 }
 
-// stream sends a request and hands the answer on as it comes. What is read must
-// have a length or chunks: an end that is nothing but the end of a connection may
-// be a cut.
+// identityEncoding asks for an answer that is not compressed, for the gateway to read.
+// RFC 9110 section 12.5.3 lets a server compress where the header is not there at all.
+var identityEncoding = []string{"identity"}
+
+// stream sends a request and hands the answer on.
 func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 	resp, err := g.send(x, out)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if x.r.Method == http.MethodGet && closeDelimited(resp) {
-		return badGateway(errors.New("an answer with neither length nor chunks"))
-	}
-	x.respond(resp)
-	return nil
+	return x.answer(resp)
 }
 
 // send sends a request and returns an answer that is a success (2xx, or 304):
@@ -334,22 +334,11 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	x.upstreamID = resp.Header.Get("X-Amz-Request-Id")
 	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusNotModified {
 		defer resp.Body.Close()
-		refusal := upstreamError(resp.StatusCode, resp.Header, readable(resp))
+		refusal := upstreamError(resp.StatusCode, resp.Header, plainBody(resp))
 		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
 		return nil, refusal
 	}
 	return resp, nil
-}
-
-// readable is the body of an error for the gateway itself to read: the client may
-// have asked for gzip, and some servers compress their errors too.
-func readable(resp *http.Response) io.Reader {
-	if resp.Header.Get("Content-Encoding") == "gzip" {
-		if plain, err := gzip.NewReader(resp.Body); err == nil {
-			return plain
-		}
-	}
-	return resp.Body
 }
 
 // transportError tells whose fault it was that there is no answer.

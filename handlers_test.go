@@ -93,7 +93,7 @@ func TestAPIKeyWinsOverSignature(t *testing.T) {
 func TestVirtualHostStyle(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" && r.URL.Query().Has("list-type") {
-			io.WriteString(w, "<ListBucketResult></ListBucketResult>")
+			io.WriteString(w, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
 		}
 	})
 	g := startGateway(t, testConfig(backend.URL, with("server.domain", "s3.example"), with("nested_keys", true)))
@@ -128,17 +128,17 @@ func TestBucketBehind(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Query().Has("list-type"):
-			io.WriteString(w, "<ListBucketResult><Name>corp-pics-prod</Name><Contents><Key>k</Key></Contents></ListBucketResult>")
+			io.WriteString(w, "<ListBucketResult><Name>corp-pics-prod</Name><IsTruncated>false</IsTruncated><Contents><Key>k</Key></Contents></ListBucketResult>")
 		case r.URL.Query().Has("uploads") && r.Method == "POST":
 			io.WriteString(w, "<InitiateMultipartUploadResult><Bucket>corp-pics-prod</Bucket><Key>k</Key><UploadId>u</UploadId></InitiateMultipartUploadResult>")
 		case r.URL.Query().Has("uploads"):
-			io.WriteString(w, "<ListMultipartUploadsResult><Bucket>corp-pics-prod</Bucket></ListMultipartUploadsResult>")
+			io.WriteString(w, "<ListMultipartUploadsResult><Bucket>corp-pics-prod</Bucket><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>")
 		case r.URL.Query().Has("versions"):
-			io.WriteString(w, "<ListVersionsResult><Name>corp-pics-prod</Name></ListVersionsResult>")
+			io.WriteString(w, "<ListVersionsResult><Name>corp-pics-prod</Name><IsTruncated>false</IsTruncated></ListVersionsResult>")
 		case r.Method == "POST":
 			io.WriteString(w, "<CompleteMultipartUploadResult><Location>http://10.0.0.1/corp-pics-prod/k</Location><Bucket>corp-pics-prod</Bucket><ETag>e</ETag></CompleteMultipartUploadResult>")
 		case r.URL.Query().Has("uploadId"):
-			io.WriteString(w, "<ListPartsResult><Bucket>corp-pics-prod</Bucket></ListPartsResult>")
+			io.WriteString(w, "<ListPartsResult><Bucket>corp-pics-prod</Bucket><IsTruncated>false</IsTruncated></ListPartsResult>")
 		default:
 			w.WriteHeader(404)
 			io.WriteString(w, "<Error><Code>NoSuchBucket</Code><BucketName>corp-pics-prod</BucketName></Error>")

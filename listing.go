@@ -16,6 +16,9 @@ import (
 	"sync"
 )
 
+// maxListKeys is how many keys S3 has on a page at most.
+const maxListKeys = 1000
+
 // maxBuckets is the largest page of buckets, as S3 has it.
 const maxBuckets = 10_000
 
@@ -74,103 +77,114 @@ func (x *exchange) writeDocument(contentType string, doc []byte) error {
 func (g *gateway) listObjects(x *exchange) *apiError {
 	switch {
 	case has(x.query, "continuation-token") || has(x.query, "start-after"): // V2 in all but name
-		return g.listPage(x, withParameter(x.query, "list-type", "2"), "ListBucketResult")
+		return g.listPage(x, withParameter(x.query, "list-type", "2"), "ListObjectsV2")
 	case has(x.query, "marker") || has(x.query, "max-keys"):
-		return g.listPage(x, x.query, "ListBucketResult")
+		return g.listPage(x, x.query, "ListObjects")
 	}
 	return g.listAll(x)
 }
 
 // listObjectVersions and listMultipartUploads answer one page.
 func (g *gateway) listObjectVersions(x *exchange) *apiError {
-	return g.listPage(x, x.query, "ListVersionsResult")
+	return g.listPage(x, x.query, "ListObjectVersions")
 }
 
 func (g *gateway) listMultipartUploads(x *exchange) *apiError {
-	return g.listPage(x, x.query, "ListMultipartUploadsResult")
+	return g.listPage(x, x.query, "ListMultipartUploads")
 }
 
 // listObjectsV2 answers one page of a V2 listing.
 func (g *gateway) listObjectsV2(x *exchange) *apiError {
-	return g.listPage(x, x.query, "ListBucketResult")
+	return g.listPage(x, x.query, "ListObjectsV2")
 }
 
-// listPage passes on one page, a document with the given root.
-func (g *gateway) listPage(x *exchange, query []parameter, root string) *apiError {
-	page, err := g.fetchPage(x, query, root)
+// listPage passes on one page of the list that an operation makes.
+func (g *gateway) listPage(x *exchange, query []parameter, operation string) *apiError {
+	page, err := g.fetchPage(x, query, operation)
 	if err != nil {
 		return err
 	}
+	form := page.form
+	w := x.answerWriter()
+	w.encodeURL = has(x.query, "encoding-type")
+	w.owned = operation == "ListObjects"
 	buffer := listBuffers.Get().(*[]byte)
-	encodeURL := has(x.query, "encoding-type")
-	b := appendListStart((*buffer)[:0], root)
-	count := 0
-	for i := range page.children {
-		e := &page.children[i]
-		switch e.name {
-		case "EncodingType":
-			continue
-		case "Name", "Bucket":
-			e.setText(x.target.bucket)
-		case "Contents", "CommonPrefixes":
-			count++
-		}
-		b = appendTree(b, e, encodeURL)
+	b := appendListStart((*buffer)[:0], form.root.name)
+	b = appendEchoes(b, form.list.echoes, query, w.encodeURL)
+	if operation == "ListObjectsV2" {
+		b = appendElement(b, "KeyCount", strconv.Itoa(page.count("Contents")+page.count("CommonPrefixes")))
 	}
-	if has(query, "list-type") && page.child("KeyCount") == "" {
-		b = appendElement(b, "KeyCount", strconv.Itoa(count))
-	}
+	b = w.appendContent(b, &page.element, &form.root)
 	page.free() // before a slow client is waited for
-	if encodeURL {
+	if w.encodeURL {
 		b = appendElement(b, "EncodingType", "url")
 	}
-	*buffer = append(append(append(b, "</"...), root...), '>')
+	*buffer = append(append(append(b, "</"...), form.root.name...), '>')
 	if x.writeDocument("application/xml", *buffer) == nil {
 		freeListBuffer(buffer)
 	}
 	return nil
 }
 
+// appendEchoes writes what a list repeats of the request: as the client has sent it,
+// for servers differ in how they write it.
+func appendEchoes(b []byte, echoes []echo, query []parameter, encodeURL bool) []byte {
+	for _, e := range echoes {
+		if value := get(query, e.param); value != "" || e.always {
+			b = append(append(append(b, '<'), e.element...), '>')
+			if encodeURL && urlEncoded(e.element) {
+				b = appendURIEncoded(b, value, false)
+			} else {
+				b = appendText(b, value)
+			}
+			b = append(append(append(b, "</"...), e.element...), '>')
+		}
+	}
+	return b
+}
+
+// appendEntries writes the keys and common prefixes of a page.
+func (w *answerWriter) appendEntries(b []byte, page *element, root *knownElement) []byte {
+	hint := 0
+	for i := range page.children {
+		e := &page.children[i]
+		if e.name != "Contents" && e.name != "CommonPrefixes" {
+			continue
+		}
+		if known := root.child(e.name, &hint); known != nil {
+			b = w.append(b, e, known)
+		}
+	}
+	return b
+}
+
 // listAll passes on every page, as one V1 document that is not truncated. If a
 // page is missing the document breaks off, and so does the connection: a list
 // that lacks its end must not parse as a shorter one.
 func (g *gateway) listAll(x *exchange) *apiError {
-	encodeURL := has(x.query, "encoding-type")
+	w := x.answerWriter()
+	w.encodeURL = has(x.query, "encoding-type")
+	w.owned = true // as V1 has it
 	query := withParameter(x.query, "list-type", "2")
-	page, err := g.fetchPage(x, query, "ListBucketResult")
+	page, err := g.fetchPage(x, query, "ListObjectsV2")
 	if err != nil {
 		return err
-	}
-	if _, err := page.last(); err != nil {
-		return badGateway(err)
 	}
 	x.Header()["Content-Type"] = []string{"application/xml"}
 	x.WriteHeader(http.StatusOK)
 	buffer := listBuffers.Get().(*[]byte)
 	b := appendListStart((*buffer)[:0], "ListBucketResult")
 	b = appendElement(b, "Name", x.target.bucket)
-	for _, name := range []string{"Prefix", "Marker", "Delimiter"} {
-		if value := get(x.query, strings.ToLower(name)); value != "" || name != "Delimiter" {
-			b = appendTree(b, &element{name: name, text: []byte(value)}, encodeURL)
-		}
-	}
-	if encodeURL {
+	b = appendEchoes(b, objectsV1.echoes, x.query, w.encodeURL)
+	b = appendElement(b, "MaxKeys", strconv.Itoa(maxListKeys)) // S3's, which is no bound here
+	if w.encodeURL {
 		b = appendElement(b, "EncodingType", "url")
 	}
 	b = appendElement(b, "IsTruncated", "false")
 	for number, seen := 1, ""; ; number++ {
-		for i := range page.children {
-			e := &page.children[i]
-			if e.name == "Contents" || e.name == "CommonPrefixes" {
-				b = appendTree(b, e, encodeURL)
-			}
-		}
-		last, unclear := page.last()
-		token := page.child("NextContinuationToken")
+		b = w.appendEntries(b, &page.element, &page.form.root)
+		last, token := page.last, page.child("NextContinuationToken")
 		page.free() // before a slow client is waited for
-		if unclear != nil {
-			x.abort(unclear)
-		}
 		if last {
 			b = append(b, "</ListBucketResult>"...)
 		}
@@ -191,7 +205,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 		if number&(number-1) == 0 { // a power of two: then a circle of any length is found
 			seen = token
 		}
-		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListBucketResult"); err != nil {
+		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListObjectsV2"); err != nil {
 			x.abort(err)
 		}
 		b = b[:0]
@@ -201,6 +215,8 @@ func (g *gateway) listAll(x *exchange) *apiError {
 // A page of a list, with its keys decoded, and the memory it is in.
 type page struct {
 	element
+	form    *answerForm
+	last    bool // no page follows
 	scanner scanner
 }
 
@@ -229,31 +245,16 @@ func freeListBuffer(b *[]byte) {
 	}
 }
 
-// last reports whether a page is the last. What is neither a clear yes nor a
-// clear no must not shorten a list.
-func (p *page) last() (bool, error) {
-	token := p.child("NextContinuationToken")
-	switch truncated := p.child("IsTruncated"); {
-	case truncated == "true" && token != "":
-		return false, nil
-	case truncated == "false", truncated == "" && token == "":
-		return true, nil
-	default:
-		return false, fmt.Errorf("a page with IsTruncated %q, and a token: %t", shortened(truncated, 16), token != "")
-	}
-}
-
 func appendListStart(b []byte, root string) []byte {
 	return append(b, xmlHeader+"<"+root+` xmlns="`+s3Namespace+`">`...)
 }
 
 // fetchPage asks the backend for a page and returns it checked, to be freed.
-func (g *gateway) fetchPage(x *exchange, query []parameter, root string) (*page, *apiError) {
+func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*page, *apiError) {
 	out, refusal := g.outgoing(x)
 	if refusal != nil {
 		return nil, refusal
 	}
-	delete(out.header, "Accept-Encoding") // it is the gateway that reads the page
 	out.query = withParameter(query, "encoding-type", "url")
 	resp, refusal := g.send(x, out)
 	if refusal != nil {
@@ -261,24 +262,36 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, root string) (*page,
 	}
 	defer resp.Body.Close()
 	p := pages.Get().(*page)
-	if err := p.read(resp.Body, resp.ContentLength, root); err != nil {
+	if err := p.read(plainBody(resp), plainLength(resp), answers[operation], query); err != nil {
+		if p.name == "Error" {
+			refusal = hiddenError(&p.element)
+		} else {
+			refusal = badGateway(err)
+		}
 		p.free()
-		return nil, badGateway(err)
+		return nil, refusal
 	}
 	return p, nil
 }
 
-// read reads a page to the end of the answer. The size is -1 if it is not known.
-func (p *page) read(body io.Reader, size int64, root string) (err error) {
+// read reads a page to the end of the answer, which a query has asked for. The size
+// is -1 if it is not known.
+func (p *page) read(body io.Reader, size int64, a answerSpec, query []parameter) (err error) {
 	p.scanner.reset(body, size)
-	if p.element, err = p.scanner.document(root); err != nil {
+	if p.element, err = p.scanner.document(""); err != nil {
 		return err
 	}
 	if err := p.scanner.ends(); err != nil {
 		return err
 	}
-	if p.child("EncodingType") == "url" {
-		return p.decodeKeys()
+	if p.form = a.form(p.name); p.form == nil {
+		return fmt.Errorf("want a document %s, have %q", a.forms[0].names[0], shortened(p.name, 64))
 	}
-	return nil
+	if p.child("EncodingType") == "url" {
+		if err := p.form.list.decode(&p.element); err != nil {
+			return err
+		}
+	}
+	p.last, err = p.form.list.last(&p.element, query)
+	return err
 }

@@ -19,26 +19,6 @@ import (
 // inside a backend: S3 says minutes.
 const slowAnswer = 15 * time.Minute
 
-// passDocument forwards a request without a body whose answer is a document.
-func (g *gateway) passDocument(x *exchange) *apiError {
-	out, refusal := g.outgoing(x)
-	if refusal != nil {
-		return refusal
-	}
-	resp, refusal := g.send(x, out)
-	if refusal != nil {
-		return refusal
-	}
-	defer resp.Body.Close()
-	doc, err := parseDocument(resp.Body, "")
-	if err != nil {
-		return badGateway(err)
-	}
-	returnErrorHeader(x.Header(), resp.Header) // all but what describes the other body
-	x.writeDocument("application/xml", x.rewritten(doc))
-	return nil
-}
-
 // completeMultipartUpload forwards the list of parts.
 func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
 	body, refusal := x.readSmall()
@@ -61,14 +41,14 @@ func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
 }
 
 // relay answers with the document of a slow operation: what comes before its
-// root at once, the rest when it is there. An error in it is passed on as it is,
-// under its 200, and logged.
+// root at once, the rest when it is there. An error in it is passed on under its 200,
+// as S3 does it; the log and the metrics count the error.
 func (x *exchange) relay(resp *http.Response) {
 	h := x.Header()
 	returnErrorHeader(h, resp.Header)
 	h["Content-Type"] = []string{"application/xml"}
 	x.WriteHeader(resp.StatusCode)
-	body := bufio.NewReader(resp.Body)
+	body := bufio.NewReader(plainBody(resp))
 	if err := x.relayProlog(body); err != nil {
 		x.abort(err)
 	}
@@ -76,11 +56,16 @@ func (x *exchange) relay(resp *http.Response) {
 	if err != nil {
 		x.abort(err)
 	}
-	if doc.name == "Error" {
-		x.upstreamCode = shortened(doc.child("Code"), 64)
-		x.cause = errors.New("the backend answered 200 with an error inside")
+	form, refusal := x.checkDocument(&doc, answers[x.op.name])
+	switch {
+	case refusal == nil:
+		x.Write(x.answerWriter().appendRoot(nil, &doc, form))
+	case refusal.cause == errUnder200:
+		x.Write(bytes.TrimPrefix(appendErrorXML(nil, refusal, x.resource(), x.id), []byte(xmlHeader)))
+		x.status, x.cause, x.upstreamCode = refusal.Status, refusal.cause, refusal.upstreamCode
+	default:
+		x.abort(refusal)
 	}
-	x.Write(bytes.TrimPrefix(x.rewritten(doc), []byte(xmlHeader)))
 }
 
 // relayProlog passes on the XML declaration, which ours takes the place of, and
@@ -118,28 +103,4 @@ func (x *exchange) relayProlog(body *bufio.Reader) error {
 			return err
 		}
 	}
-}
-
-// rewritten writes a document with the bucket's name in front in place of the
-// one behind, and the gateway's address in place of the backend's. Within an
-// Error it writes what is safe to know.
-func (x *exchange) rewritten(doc element) []byte {
-	if doc.name == "Error" {
-		e := upstreamError(http.StatusInternalServerError, nil, bytes.NewReader(appendTree(nil, &doc, false)))
-		return appendErrorXML(nil, e, x.resource(), x.id)
-	}
-	for i, e := range doc.children {
-		switch e.name {
-		case "Bucket", "Name":
-			doc.children[i].setText(x.target.bucket)
-		case "Location":
-			doc.children[i].setText(x.origin() + "/" + x.target.bucket + "/" + uriEncode(x.target.key, false))
-		}
-	}
-	b := append([]byte(xmlHeader+"<"), doc.name...)
-	b = append(b, ` xmlns="`+s3Namespace+`">`...)
-	for _, e := range doc.children {
-		b = appendTree(b, &e, false)
-	}
-	return append(append(append(b, "</"...), doc.name...), '>')
 }

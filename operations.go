@@ -55,7 +55,7 @@ var operations = append([]operation{
 	{"GetObjectLegalHold", "GET", objectLevel, "legal-hold", "", actionRead, "versionId", (*gateway).pass},
 	{"GetObjectRetention", "GET", objectLevel, "retention", "", actionRead, "versionId", (*gateway).pass},
 	{"GetObjectTagging", "GET", objectLevel, "tagging", "", actionRead, "versionId", (*gateway).pass},
-	{"ListParts", "GET", objectLevel, "uploadId", "", actionRead, "max-parts part-number-marker encoding-type", (*gateway).passDocument},
+	{"ListParts", "GET", objectLevel, "uploadId", "", actionRead, "max-parts part-number-marker encoding-type", (*gateway).pass},
 	{"GetObject", "GET", objectLevel, "", "", actionRead, "versionId partNumber " + overrides, (*gateway).pass},
 
 	{"UploadPartCopy", "PUT", objectLevel, "uploadId", copySource, actionWrite, "partNumber", (*gateway).copyObject},
@@ -67,7 +67,7 @@ var operations = append([]operation{
 	{"CopyObject", "PUT", objectLevel, "", copySource, actionWrite, "", (*gateway).copyObject},
 	{"PutObject", "PUT", objectLevel, "", "", actionWrite, "", (*gateway).upload},
 
-	{"CreateMultipartUpload", "POST", objectLevel, "uploads", "", actionWrite, "", (*gateway).passDocument},
+	{"CreateMultipartUpload", "POST", objectLevel, "uploads", "", actionWrite, "", (*gateway).pass},
 	{"CompleteMultipartUpload", "POST", objectLevel, "uploadId", "", actionWrite, "", (*gateway).completeMultipartUpload},
 	{"RestoreObject", "POST", objectLevel, "restore", "", actionWrite, "versionId", (*gateway).passSmall},
 	{"SelectObjectContent", "POST", objectLevel, "select", "", actionRead, "select-type", (*gateway).passSmall},

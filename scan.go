@@ -64,6 +64,27 @@ func (e element) child(name string) string {
 	return ""
 }
 
+// first returns the first child of a name, or nil.
+func (e *element) first(name string) *element {
+	for i := range e.children {
+		if e.children[i].name == name {
+			return &e.children[i]
+		}
+	}
+	return nil
+}
+
+// count returns the number of children of a name.
+func (e *element) count(name string) int {
+	n := 0
+	for i := range e.children {
+		if e.children[i].name == name {
+			n++
+		}
+	}
+	return n
+}
+
 // A tokenKind tells apart the parts of a document that are read at once.
 type tokenKind int
 
@@ -82,6 +103,7 @@ type scanner struct {
 	ended      bool     // source has
 	read       int      // bytes, from source
 	namespaces []string // that elements may have, "" if they may have none; nil: any
+	maxDepth   int      // of elements within elements
 
 	data []byte // from source; texts before pos are decoded in place
 	pos  int    // where the next token begins
@@ -105,13 +127,13 @@ type qualifiedName struct{ whole, prefix, local string }
 // A namespace and the prefix declared for it; the default one has none.
 type namespace struct{ prefix, name string }
 
-func newScanner(r io.Reader) *scanner { return &scanner{source: r} }
+func newScanner(r io.Reader) *scanner { return &scanner{source: r, maxDepth: maxListDepth} }
 
 // reset makes the scanner read another document, of a size that is known or -1,
 // into the memory of the one before.
 func (s *scanner) reset(r io.Reader, size int64) {
 	data := slices.Grow(s.data[:0], int(min(max(size, 0), maxBlock))+bytes.MinRead)
-	*s = scanner{source: r, data: data, siblings: s.siblings[:0], slab: s.slab[:0], names: s.names}
+	*s = scanner{source: r, maxDepth: maxListDepth, data: data, siblings: s.siblings[:0], slab: s.slab[:0], names: s.names}
 }
 
 // reusable reports whether the scanner holds no more memory than lists need.
@@ -170,7 +192,7 @@ func (s *scanner) ends() error {
 // element reads to the end of the element whose start tag was read, and puts it
 // behind its siblings.
 func (s *scanner) element(depth int) error {
-	if s.members++; depth > maxListDepth || s.members > maxListMembers*16 {
+	if s.members++; depth > s.maxDepth || s.members > maxListMembers*16 {
 		return errors.New("a document deeper or longer than a list is")
 	}
 	if !s.knows(s.name.prefix) {

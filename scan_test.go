@@ -340,7 +340,7 @@ func TestScanAllocations(t *testing.T) {
 	p := new(page)
 	got := testing.AllocsPerRun(10, func() {
 		reader.Reset(doc)
-		if err := p.read(reader, int64(len(doc)), "ListBucketResult"); err != nil {
+		if err := p.read(reader, int64(len(doc)), answers["ListObjectsV2"], nil); err != nil {
 			t.Fatal(err)
 		}
 	})

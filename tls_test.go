@@ -443,7 +443,11 @@ func TestHTTP2Concurrent(t *testing.T) {
 				return
 			}
 			defer resp.Body.Close()
-			if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(text) != target {
+			want := target
+			if method == "PUT" { // whose answer has no body
+				want = ""
+			}
+			if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(text) != want {
 				t.Errorf("%s %s = %d %q, %v", method, target, resp.StatusCode, text, err)
 			}
 		})
