@@ -1,176 +1,209 @@
 package main
 
-// The demo: a small S3 server which keeps its objects in a folder. It stands
-// behind the gateway when that is started with -demo, and the test-suite runs
-// the gateway against it. It is a demo and a test double, not a storage
-// product: nothing is flushed to the disk, one account may do everything, and
-// there are no versions and no access lists.
+// -demo: the gateway in front of an embedded S3 server, over real sockets and
+// with real signatures, to try it in a minute. Tests use the same server as
+// their backend.
 //
-// What it does, it does as S3 does; what it does not do is answered with 501
-// NotImplemented and never half done. It shares no path parser, no chunk
-// decoder and no error type with the gateway, and it decodes and encodes again
-// by itself what the client has signed: a double that shares the code under
-// test proves less.
+// This file starts both, and it routes and authenticates the server's requests.
+// What follows is in demo_object.go (one object), demo_list.go (many),
+// demo_upload.go (one in many parts) and demo_store.go (the files on disk).
 //
-// This file says what a request asks for. The way of it goes on in
-//
-//	demo_auth.go     who has signed it
-//	demo_body.go     what comes with it: digests, checksums, chunks
-//	demo_object.go   one object: get, put, copy, delete
-//	demo_about.go    what is known of one: tags, attributes, access
-//	demo_upload.go   one object in many parts
-//	demo_list.go     many objects: lists, and the XML they are written in
-//	demo_store.go    the files on disk
+// The server does what S3 does, and answers 501 NotImplemented to whatever else
+// a request asks for. It is no place for data: nothing is flushed to the disk.
+// Except for runDemo and demoConfig, it knows nothing of the gateway: a test
+// double that shares the code under test proves less. Both use sigv4.go.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/subtle"
+	_ "embed"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 )
 
+//go:embed config.example.json
+var exampleConfig []byte
+
+// runDemo serves until ctx is done. With an empty dir the objects are in a
+// temporary folder, which is removed at the end.
+func runDemo(ctx context.Context, dir string, stdout io.Writer, log *slog.Logger) error {
+	if dir == "" {
+		temporary, err := os.MkdirTemp("", "s3-proxy-demo-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(temporary)
+		dir = temporary
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	creds := credentials{AccessKeyID: "demo", SecretAccessKey: rand.Text()}
+	conf, err := demoConfig(listener.Addr().String(), creds)
+	if err != nil {
+		return err
+	}
+	backend, err := newDemoServer(dir, creds, slices.Sorted(maps.Keys(conf.buckets))...)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: backend, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
+	go server.Serve(listener)
+	defer server.Close()
+	return serve(ctx, conf, launch{log: log, ready: func(addr net.Addr) { printDemo(stdout, addr.String(), dir) }})
+}
+
+// demoConfig is config.example.json with all its buckets in one account, that
+// of the embedded server. If the port is in use, the gateway gets a free one.
+func demoConfig(endpoint string, creds credentials) (*config, error) {
+	file, err := decodeConfig(exampleConfig, func(string) (string, bool) { return "-", true })
+	if err != nil {
+		return nil, err
+	}
+	demo := accountFile{
+		EndpointURL:     "http://" + endpoint,
+		AccessKeyID:     creds.AccessKeyID,
+		SecretAccessKey: creds.SecretAccessKey,
+	}
+	for _, a := range file.Accounts {
+		demo.Buckets = append(demo.Buckets, a.Buckets...)
+	}
+	file.Accounts = map[string]accountFile{"demo": demo}
+	conf, err := file.check(true)
+	if err != nil {
+		return nil, err
+	}
+	if probe, err := net.Listen("tcp", conf.listen); err != nil {
+		conf.listen = "127.0.0.1:0"
+	} else {
+		probe.Close()
+	}
+	return conf, nil
+}
+
+func printDemo(w io.Writer, addr, dir string) {
+	fmt.Fprintf(w, `The gateway listens on http://%[1]s, in front of an embedded S3 server that
+keeps its objects in %[2]s. It is for trying things, not a place for data.
+
+  curl -H 'x-api-key: alice-change-me-0001' -d 'hello' -X PUT http://%[1]s/photos/hello.txt
+  curl -H 'x-api-key: alice-change-me-0001' http://%[1]s/photos
+  curl -H 'x-api-key: eve-change-me-000003' -i http://%[1]s/photos/hello.txt
+
+Ctrl-C ends it.
+`, addr, dir)
+}
+
 // A demoServer is the S3 server. It may be used by several goroutines at once,
-// but two of them may not share one folder. A test may set the fields before
-// the first request.
+// but two servers may not share a folder. A test may set the fields before the
+// first request.
 type demoServer struct {
 	creds   credentials
-	region  string           // the only one accepted; empty: any
-	now     func() time.Time // the clock
-	minPart int64            // bytes of each part of an upload but the last
+	now     func() time.Time
+	minPart int64 // bytes of each part of an upload but the last
 	buckets map[string]*demoBucket
 }
 
-// newDemoServer returns a server of the buckets named and of those dir has
-// already, with what was stored in them. It makes dir if need be, and removes
-// what a killed process has left behind.
+// newDemoServer returns a server of the buckets named and of those that the
+// folder dir has already, with the objects in them.
 func newDemoServer(dir string, creds credentials, buckets ...string) (*demoServer, error) {
-	s := &demoServer{creds: creds, now: time.Now, minPart: 5 << 20, buckets: map[string]*demoBucket{}}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	for _, name := range buckets {
-		if err := makeDemoBucket(dir, name); err != nil {
-			return nil, err
-		}
-	}
-	entries, err := os.ReadDir(dir)
-	for _, entry := range entries {
-		b, err := loadDemoBucket(filepath.Join(dir, entry.Name()), s.now())
-		if err != nil {
-			return nil, err
-		}
-		if b != nil {
-			s.buckets[b.name] = b
-		}
-	}
-	return s, err
+	all, err := openDemoBuckets(dir, buckets)
+	return &demoServer{creds: creds, now: time.Now, minPart: 5 << 20, buckets: all}, err
 }
 
-// A demoRequest is a request, read: the bucket's name is empty for the service
-// itself, and the key is empty for a bucket.
+// A demoRequest is a parsed request. The key is empty for a bucket.
 type demoRequest struct {
 	*http.Request
 	id         string
 	path       string // decoded
 	bucketName string
-	bucket     *demoBucket // nil for the service itself
 	key        string
-	upload     *demoUpload // that uploadId names, or nil
 	query      url.Values
 
-	// Of the payload: its bytes, as announced, below 0 if they are not; and its
-	// SHA-256 in hex, or what stands in the place of that.
-	size        int64
-	payloadHash string
+	bucket      *demoBucket
+	upload      *demoUpload // that uploadId names, or nil
+	size        int64       // of the payload, in bytes; below 0 if it is not announced
+	payloadHash string      // X-Amz-Content-Sha256
 }
 
-// A demoError is an answer other than success.
+// A demoError is an error document.
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 type demoError struct {
-	status        int
-	code, message string
+	XMLName   xml.Name `xml:"Error"`
+	status    int
+	Code      string
+	Message   string
+	Resource  string
+	RequestId string
 }
 
-func (e *demoError) Error() string { return e.code + ": " + e.message }
+func (e *demoError) Error() string { return e.Code + ": " + e.Message }
+
+func newDemoError(status int, code, message string) *demoError {
+	return &demoError{status: status, Code: code, Message: message}
+}
+
+func demoInvalidArgument(message string) error { return newDemoError(400, "InvalidArgument", message) }
+func demoInvalidRequest(message string) error  { return newDemoError(400, "InvalidRequest", message) }
 
 var (
-	errDemoNotImplemented = &demoError{501, "NotImplemented", "A header, a parameter or the operation itself implies functionality that is not implemented."}
-	errDemoNoSuchBucket   = &demoError{404, "NoSuchBucket", "The specified bucket does not exist"}
-	errDemoNoSuchKey      = &demoError{404, "NoSuchKey", "The specified key does not exist."}
-	errDemoNoSuchUpload   = &demoError{404, "NoSuchUpload", "The specified multipart upload does not exist. The upload ID might be invalid, or the multipart upload might have been aborted or completed."}
-	errDemoPrecondition   = &demoError{412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold."}
-	errDemoNotModified    = &demoError{304, "NotModified", "Not Modified"}
-	errDemoInvalidRange   = &demoError{416, "InvalidRange", "The requested range is not satisfiable"}
-	errDemoMalformedXML   = &demoError{400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"}
-	errDemoInvalidURI     = &demoError{400, "InvalidURI", "Couldn't parse the specified URI."}
+	errDemoNotImplemented = newDemoError(501, "NotImplemented", "A header, a parameter or the operation itself implies functionality that is not implemented.")
+	errDemoNoSuchBucket   = newDemoError(404, "NoSuchBucket", "The specified bucket does not exist")
+	errDemoNoSuchKey      = newDemoError(404, "NoSuchKey", "The specified key does not exist.")
+	errDemoNoSuchUpload   = newDemoError(404, "NoSuchUpload", "The specified multipart upload does not exist. The upload ID might be invalid, or the multipart upload might have been aborted or completed.")
+	errDemoPrecondition   = newDemoError(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold.")
+	errDemoNotModified    = newDemoError(304, "NotModified", "Not Modified")
+	errDemoMalformedXML   = newDemoError(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
 )
 
-func demoInvalidArgument(message string) error { return &demoError{400, "InvalidArgument", message} }
-func demoInvalidRequest(message string) error  { return &demoError{400, "InvalidRequest", message} }
-
-// A demoRoute is what tells one S3 operation from another. An operation is
-// added by a line in demoRoutes and a method.
-type demoRoute struct {
-	level  string // service, bucket or object
-	method string
-	sub    string // all of its demoSubResources, with "+copy" if there is a source
+// demoOperations are what the server can do, by level, method and what else
+// makes the operation.
+var demoOperations = map[string]func(*demoServer, http.ResponseWriter, *demoRequest) error{
+	"bucket GET":                     (*demoServer).listObjects,
+	"bucket GET location":            (*demoServer).getBucketLocation,
+	"bucket HEAD":                    (*demoServer).headBucket,
+	"bucket POST delete":             (*demoServer).deleteObjects,
+	"object GET":                     (*demoServer).getObject,
+	"object GET uploadId":            (*demoServer).listParts,
+	"object HEAD":                    (*demoServer).getObject,
+	"object PUT":                     (*demoServer).putObject,
+	"object PUT X-Amz-Copy-Source":   (*demoServer).copyObject,
+	"object PUT partNumber uploadId": (*demoServer).uploadPart,
+	"object PUT partNumber uploadId X-Amz-Copy-Source":                         (*demoServer).uploadPartCopy,
+	"object PUT partNumber uploadId X-Amz-Copy-Source X-Amz-Copy-Source-Range": (*demoServer).uploadPartCopy,
+	"object POST uploads":    (*demoServer).createMultipartUpload,
+	"object POST uploadId":   (*demoServer).completeMultipartUpload,
+	"object DELETE":          (*demoServer).deleteObject,
+	"object DELETE uploadId": (*demoServer).abortMultipartUpload,
 }
 
-var demoRoutes = map[demoRoute]func(*demoServer, http.ResponseWriter, *demoRequest) error{
-	{"service", "GET", ""}:                        (*demoServer).listBuckets,
-	{"bucket", "GET", ""}:                         (*demoServer).listObjects,
-	{"bucket", "GET", "acl"}:                      (*demoServer).getACL,
-	{"bucket", "GET", "location"}:                 (*demoServer).getBucketLocation,
-	{"bucket", "GET", "uploads"}:                  (*demoServer).listMultipartUploads,
-	{"bucket", "GET", "versioning"}:               (*demoServer).getBucketVersioning,
-	{"bucket", "GET", "versions"}:                 (*demoServer).listObjectVersions,
-	{"bucket", "HEAD", ""}:                        (*demoServer).headBucket,
-	{"bucket", "POST", "delete"}:                  (*demoServer).deleteObjects,
-	{"object", "GET", ""}:                         (*demoServer).getObject,
-	{"object", "GET", "acl"}:                      (*demoServer).getACL,
-	{"object", "GET", "attributes"}:               (*demoServer).getObjectAttributes,
-	{"object", "GET", "tagging"}:                  (*demoServer).getObjectTagging,
-	{"object", "GET", "uploadId"}:                 (*demoServer).listParts,
-	{"object", "HEAD", ""}:                        (*demoServer).getObject,
-	{"object", "PUT", ""}:                         (*demoServer).putObject,
-	{"object", "PUT", "+copy"}:                    (*demoServer).copyObject,
-	{"object", "PUT", "partNumber&uploadId"}:      (*demoServer).uploadPart,
-	{"object", "PUT", "partNumber&uploadId+copy"}: (*demoServer).uploadPartCopy,
-	{"object", "PUT", "tagging"}:                  (*demoServer).putObjectTagging,
-	{"object", "POST", "uploads"}:                 (*demoServer).createMultipartUpload,
-	{"object", "POST", "uploadId"}:                (*demoServer).completeMultipartUpload,
-	{"object", "DELETE", ""}:                      (*demoServer).deleteObject,
-	{"object", "DELETE", "tagging"}:               (*demoServer).deleteObjectTagging,
-	{"object", "DELETE", "uploadId"}:              (*demoServer).abortMultipartUpload,
-}
-
-// demoSubResources are the parameters that make another operation of a
-// request, or another object of a key. S3 ignores parameters it doesn't know;
-// to ignore one of these would be to do something else than was asked.
-var demoSubResources = []string{
-	"abac", "accelerate", "acl", "analytics", "append", "attributes", "bucket-region", "cors", "delete", "encryption",
-	"intelligent-tiering", "inventory", "legal-hold", "lifecycle", "location", "logging", "max-buckets",
-	"metadataConfiguration", "metadataTable", "metrics", "notification", "object-lock", "ownershipControls",
-	"partNumber", "policy", "policyStatus", "publicAccessBlock", "renameObject", "replication", "requestPayment",
-	"restore", "retention", "select", "session", "tagging", "torrent", "uploadId", "uploads", "versionId",
-	"versioning", "versions", "website",
-}
-
-// demoUnsupportedHeaders begin the names of headers for which the same holds.
-var demoUnsupportedHeaders = []string{
-	"X-Amz-Bypass-Governance-Retention", "X-Amz-Copy-Source-Server-Side-Encryption", "X-Amz-Grant-", "X-Amz-If-Match-",
-	"X-Amz-Mfa", "X-Amz-Object-Lock-", "X-Amz-Rename-Source", "X-Amz-Server-Side-Encryption",
-	"X-Amz-Website-Redirect-Location", "X-Amz-Write-Offset-Bytes",
-}
+// demoParameters and demoHeaders do not make another operation of a request.
+// All other parameters and x-amz-* headers do, known or not: to ignore one could
+// be to do something else than was asked.
+var (
+	demoParameters = regexp.MustCompile(`^(continuation-token|delimiter|encoding-type|fetch-owner|list-type|marker|max-keys|` +
+		`max-parts|part-number-marker|prefix|start-after|x-id|response-(cache-control|content-[a-z]+|expires))$`)
+	demoHeaders = regexp.MustCompile(`^X-Amz-(Acl: (private|bucket-owner-full-control)$|Checksum-|Content-Sha256:|Date:|` +
+		`Decoded-Content-Length:|Meta-|Metadata-Directive:|Mp-Object-Size:|Request-Payer:|Sdk-Checksum-Algorithm:|` +
+		`Security-Token:|Storage-Class: STANDARD$|Trailer:|User-Agent:)`)
+)
 
 func (s *demoServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &demoRequest{Request: r, id: rand.Text()[:16]}
@@ -188,11 +221,11 @@ func (s *demoServer) serve(w http.ResponseWriter, q *demoRequest) error {
 	if err := s.authenticate(q); err != nil {
 		return err
 	}
-	operation := demoRoutes[q.route()]
-	if operation == nil || q.unsupportedHeader() {
+	operation := demoOperations[q.operation()]
+	if operation == nil {
 		return errDemoNotImplemented
 	}
-	if q.bucket = s.buckets[q.bucketName]; q.bucket == nil && q.bucketName != "" {
+	if q.bucket = s.buckets[q.bucketName]; q.bucket == nil {
 		return errDemoNoSuchBucket
 	}
 	if q.query.Has("uploadId") {
@@ -200,22 +233,14 @@ func (s *demoServer) serve(w http.ResponseWriter, q *demoRequest) error {
 			return errDemoNoSuchUpload
 		}
 	}
-	if q.Method != "PUT" && q.Method != "POST" { // no use for a body, but its digest was signed
-		if _, err := q.payload(io.Discard); err != nil {
-			return err
-		}
-	}
-	if err := operation(s, w, q); err != nil {
+	if err := q.expectBody(); err != nil {
 		return err
 	}
-	if q.Method == "DELETE" {
-		w.WriteHeader(http.StatusNoContent)
-	}
-	return nil
+	return operation(s, w, q)
 }
 
 // parse takes bucket and key from the request as it was received. S3 decodes
-// the whole path once and then splits it, so "/photos%2Fcat" is a key in
+// the whole path once and then splits it, so that /photos%2Fcat is a key in
 // photos; nothing is cleaned.
 func (q *demoRequest) parse() error {
 	rawPath, rawQuery, _ := strings.Cut(q.RequestURI, "?")
@@ -223,55 +248,164 @@ func (q *demoRequest) parse() error {
 	q.path, err1 = url.PathUnescape(rawPath)
 	q.query, err2 = url.ParseQuery(rawQuery)
 	if err1 != nil || err2 != nil || !strings.HasPrefix(q.path, "/") || !utf8.ValidString(q.path) {
-		return errDemoInvalidURI
+		return newDemoError(400, "InvalidURI", "Couldn't parse the specified URI.")
 	}
 	q.bucketName, q.key, _ = strings.Cut(q.path[1:], "/")
-	if len(q.key) > demoMaxKey {
-		return &demoError{400, "KeyTooLongError", "Your key is too long"}
+	if len(q.key) > 1024 {
+		return newDemoError(400, "KeyTooLongError", "Your key is too long")
 	}
 	return nil
 }
 
-func (q *demoRequest) route() demoRoute {
-	route := demoRoute{level: "object", method: q.Method}
+// operation returns a key of demoOperations, or what is not implemented.
+func (q *demoRequest) operation() string {
+	words := []string{"object", q.Method}
 	switch {
 	case q.bucketName == "":
-		route.level = "service"
+		words[0] = "service"
 	case q.key == "":
-		route.level = "bucket"
+		words[0] = "bucket"
 	}
-	subs := slices.DeleteFunc(slices.Clone(demoSubResources), func(name string) bool { return !q.query.Has(name) })
-	route.sub = strings.Join(subs, "&")
-	if q.Header["X-Amz-Copy-Source"] != nil {
-		route.sub += "+copy"
-	}
-	return route
-}
-
-func (q *demoRequest) unsupportedHeader() bool {
-	for name := range q.Header {
-		if slices.ContainsFunc(demoUnsupportedHeaders, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
-			return true
+	for _, name := range slices.Sorted(maps.Keys(q.query)) {
+		if !demoParameters.MatchString(name) {
+			words = append(words, name)
 		}
 	}
-	return false
+	for _, name := range slices.Sorted(maps.Keys(q.Header)) {
+		if strings.HasPrefix(name, "X-Amz-") && !demoHeaders.MatchString(name+": "+q.Header.Get(name)) {
+			words = append(words, name)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
-// writeError writes the error document. A demo may show its insides.
-//
-// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+// writeError answers with the document of an error. This is a demo: the client
+// may read an internal one.
 func (q *demoRequest) writeError(w http.ResponseWriter, err error) {
-	var e *demoError
-	if !errors.As(err, &e) {
-		e = &demoError{500, "InternalError", fmt.Sprint(err)}
-	}
-	if e.status == http.StatusNotModified {
-		w.WriteHeader(e.status)
+	e := &demoError{}
+	switch {
+	case errors.Is(err, errDemoNoObject):
+		e = errDemoNoSuchKey
+	case errors.Is(err, errDemoRemoved):
+		e = errDemoNoSuchUpload
+	case err == errDemoNotModified:
+		w.WriteHeader(http.StatusNotModified)
 		return
+	case !errors.As(err, &e):
+		e = newDemoError(500, "InternalError", err.Error())
 	}
-	resource, _, _ := strings.Cut(q.RequestURI, "?") // encoded: every client must be able to read this
-	var x demoXML
-	x.begin("Error")
-	x.fields("Code", e.code, "Message", e.message, "Resource", resource, "RequestId", q.id)
-	x.send(w, q, e.status)
+	document := *e
+	document.RequestId = q.id
+	document.Resource, _, _ = strings.Cut(q.RequestURI, "?") // encoded: every client must be able to read it
+	q.writeXML(w, e.status, document)
+}
+
+// writeXML answers with a document; to a HEAD, with its headers.
+func (q *demoRequest) writeXML(w http.ResponseWriter, status int, document any) error {
+	text, err := xml.Marshal(document)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	if q.Method != http.MethodHead {
+		io.WriteString(w, xml.Header+string(text))
+	}
+	return nil
+}
+
+const demoMaxSkew = 15 * time.Minute
+
+// demoAuthorization is the header: access key id, date, region, names of the
+// signed headers, signature.
+var demoAuthorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 +Credential=(.+)/(\d{8})/([^/]+)/s3/aws4_request, *SignedHeaders=([^,]+), *Signature=([0-9a-f]+)$`)
+
+// authenticate checks the signature over what was received. The signed digest
+// of the body is checked as the body is read.
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+func (s *demoServer) authenticate(q *demoRequest) error {
+	authorization := q.Header.Get("Authorization")
+	m := demoAuthorization.FindStringSubmatch(authorization)
+	switch {
+	case authorization == "":
+		return demoDenied("Access Denied") // to a presigned request too
+	case !strings.HasPrefix(authorization, signatureAlgorithm+" "):
+		return demoInvalidRequest("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+	case m == nil:
+		return newDemoError(400, "AuthorizationHeaderMalformed", "The authorization header is malformed; it must hold Credential=<key id>/<yyyymmdd>/<region>/s3/aws4_request, SignedHeaders and Signature.")
+	}
+	keyID, date, region, signedHeaders, given := m[1], m[2], m[3], m[4], m[5]
+	amzDate := q.Header.Get("X-Amz-Date")
+	now, err := time.Parse(amzDateFormat, amzDate)
+	q.payloadHash = q.Header.Get("X-Amz-Content-Sha256")
+	switch {
+	case q.payloadHash == "":
+		return demoInvalidRequest("Missing required header for this request: x-amz-content-sha256")
+	case err != nil || date != now.Format("20060102"):
+		return demoDenied("AWS authentication requires a valid x-amz-date header, of the same day as the credential")
+	case !demoEqual(keyID, s.creds.AccessKeyID):
+		return newDemoError(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
+	case s.now().Sub(now).Abs() > demoMaxSkew:
+		return newDemoError(403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
+	case !q.allSigned(signedHeaders):
+		return demoDenied("There were headers present in the request which were not signed")
+	}
+	key := signingKey(s.creds.SecretAccessKey, date, region, "s3")
+	want := signature(key, stringToSign(amzDate, credentialScope(date, region, "s3"), q.canonical(signedHeaders)))
+	if !demoEqual(given, string(want)) {
+		return newDemoError(403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. Check your key and signing method.")
+	}
+	if !demoEqual(q.Header.Get("X-Amz-Security-Token"), s.creds.SessionToken) {
+		return newDemoError(400, "InvalidToken", "The provided token is malformed or otherwise invalid.")
+	}
+	return nil
+}
+
+// demoEqual compares in constant time: how long a refusal takes must not tell
+// how much of a guess was right.
+func demoEqual(a, b string) bool {
+	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
+}
+
+func demoDenied(message string) error { return newDemoError(403, "AccessDenied", message) }
+
+// allSigned reports whether host and every x-amz-* header are in the list.
+func (q *demoRequest) allSigned(list string) bool {
+	signed := strings.Split(list, ";")
+	for name := range q.Header {
+		lower := strings.ToLower(name)
+		if strings.HasPrefix(lower, "x-amz-") && !slices.Contains(signed, lower) {
+			return false
+		}
+	}
+	return slices.Contains(signed, "host")
+}
+
+// canonical is the canonical request, written anew from what was received.
+func (q *demoRequest) canonical(signedHeaders string) []byte {
+	var fields []headerField
+	for name := range strings.SplitSeq(signedHeaders, ";") {
+		value := strings.Join(q.Header.Values(name), ",")
+		if name == "host" {
+			value = q.Host
+		}
+		fields = append(fields, headerField{name, value})
+	}
+	var pairs []string // sorted by name, then by value, both encoded: NUL sorts before all they can hold
+	for name, values := range q.query {
+		for _, value := range values {
+			pairs = append(pairs, demoEncode(name)+"\x00"+demoEncode(value))
+		}
+	}
+	slices.Sort(pairs)
+	query := strings.ReplaceAll(strings.Join(pairs, "&"), "\x00", "=")
+	path := strings.ReplaceAll(demoEncode(q.path), "%2F", "/")
+	return appendCanonicalRequest(nil, q.Method, path, query, fields, q.payloadHash)
+}
+
+// demoEncode is SigV4's UriEncode, which differs from url.QueryEscape in the
+// space only.
+func demoEncode(s string) string {
+	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }

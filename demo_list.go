@@ -1,49 +1,70 @@
 package main
 
-// The demo's lists of buckets and objects, and the XML they are written in.
+// The demo's lists of objects, and how names and times are written in documents.
+// This file knows nothing of bodies and files.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjects.html
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
+	"encoding/xml"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 )
 
-const (
-	demoMaxKeys    = 1000 // entries of a page
-	demoTimeFormat = "2006-01-02T15:04:05.000Z"
-	demoNamespace  = `xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
-	demoOwner      = "s3-proxy-demo"
-)
+const demoMaxKeys = 1000 // entries of a page
 
-func (s *demoServer) listBuckets(w http.ResponseWriter, q *demoRequest) error {
-	if q.query.Has("prefix") || q.query.Has("continuation-token") {
-		return errDemoNotImplemented
-	}
-	x := newDemoXML("ListAllMyBucketsResult")
-	x.owner("Owner")
-	x.begin("Buckets")
-	for _, name := range slices.Sorted(maps.Keys(s.buckets)) {
-		x.group("Bucket", "Name", name, "CreationDate", s.buckets[name].created.Format(demoTimeFormat))
-	}
-	return x.send(w, q, http.StatusOK)
+// demoXMLName is the name of a document's root.
+func demoXMLName(root string) xml.Name {
+	return xml.Name{Space: "http://s3.amazonaws.com/doc/2006-03-01/", Local: root}
 }
 
-// A demoPage is one page of a list, and what was asked for to get it.
+func demoTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// A demoText is text that may hold any character. What XML 1.0 section 2.2
+// can't hold becomes a numeric reference, as with S3, where encoding/xml writes
+// U+FFFD. Most parsers refuse it, which is honest: the way to list such keys is
+// encoding-type=url.
+type demoText string
+
+func (t demoText) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
+	var b bytes.Buffer
+	for _, r := range t { // utf8.RuneError for what is not UTF-8, in a prefix
+		if r < ' ' || r == 0xFFFE || r == 0xFFFF {
+			fmt.Fprintf(&b, "&#x%x;", r)
+		} else {
+			xml.EscapeText(&b, []byte(string(r)))
+		}
+	}
+	return e.EncodeElement(struct {
+		Text string `xml:",innerxml"`
+	}{b.String()}, start)
+}
+
+// getBucketLocation answers nothing for us-east-1, which had no name when the
+// operation was made.
+func (s *demoServer) getBucketLocation(w http.ResponseWriter, q *demoRequest) error {
+	return q.writeXML(w, http.StatusOK, struct{ XMLName xml.Name }{demoXMLName("LocationConstraint")})
+}
+
+func (s *demoServer) headBucket(w http.ResponseWriter, q *demoRequest) error {
+	w.Header().Set("x-amz-bucket-region", "us-east-1")
+	return nil
+}
+
+// A demoPage is one page of a list: the request for it, and what is on it.
 type demoPage struct {
 	prefix, delimiter string
-	after             string // a key, or a common prefix: the list begins behind it
-	within            bool   // what has the name after may be on the page too
+	after             string // a key, or a common prefix: the list begins after it
 	max               int
 	encoding          string // of names: url, or none
 
@@ -52,11 +73,9 @@ type demoPage struct {
 	next   string   // the last of either, if there are more; otherwise ""
 }
 
-// page reads the parameters of a list. Two of them have other names in each:
-// where it begins, and how many entries it may have.
-func (q *demoRequest) page(after, limit string) (*demoPage, error) {
-	p := &demoPage{max: demoMaxKeys, encoding: q.query.Get("encoding-type")}
-	p.prefix, p.delimiter, p.after = q.query.Get("prefix"), q.query.Get("delimiter"), q.query.Get(after)
+// page reads a list's parameters. The limit has another name in each list.
+func (q *demoRequest) page(limit string) (*demoPage, error) {
+	p := &demoPage{prefix: q.query.Get("prefix"), delimiter: q.query.Get("delimiter"), max: demoMaxKeys, encoding: q.query.Get("encoding-type")}
 	if text := q.query.Get(limit); text != "" {
 		n, err := strconv.ParseUint(text, 10, 31)
 		if err != nil {
@@ -70,17 +89,18 @@ func (q *demoRequest) page(after, limit string) (*demoPage, error) {
 	return p, nil
 }
 
-// fill finds what of the sorted keys is on the page. A page which ended with a
-// common prefix goes on behind all of its keys; a start inside of one, which
-// only a client can think of, lists it once more. Of the keys with a common
-// prefix none but the first is looked at.
+// fill finds what of the sorted keys is on the page. A page that ended with a
+// common prefix continues after all of its keys; a start inside of one, which
+// only a client can ask for, lists the prefix again. Of the keys with a common
+// prefix it looks at the first only.
 func (p *demoPage) fill(keys []string) {
 	i, _ := slices.BinarySearch(keys, max(p.prefix, p.after))
 	for end := i; i < len(keys) && strings.HasPrefix(keys[i], p.prefix); i = end {
-		group := p.commonPrefix(keys[i])
-		if end = i + 1; keys[i] == p.after && !p.within {
+		end = i + 1
+		if keys[i] == p.after {
 			continue
 		}
+		group := p.commonPrefix(keys[i])
 		if group != "" {
 			end = i + sort.Search(len(keys)-i, func(n int) bool { return !strings.HasPrefix(keys[i+n], group) })
 		}
@@ -88,7 +108,7 @@ func (p *demoPage) fill(keys []string) {
 		case group != "" && group == p.after:
 			continue
 		case len(p.found)+len(p.groups) == p.max:
-			return // and a page of none is never called cut short
+			return // a page of none is never truncated: p.next is empty
 		case group != "":
 			p.groups = append(p.groups, group)
 		default:
@@ -99,14 +119,14 @@ func (p *demoPage) fill(keys []string) {
 	p.next = ""
 }
 
-// commonPrefix returns the beginning of a key up to the first delimiter behind
+// commonPrefix returns the beginning of a key up to the first delimiter after
 // the prefix, delimiter included; "" if there is none.
 func (p *demoPage) commonPrefix(key string) string {
-	i := strings.Index(key[len(p.prefix):], p.delimiter)
-	if i < 0 || p.delimiter == "" {
+	before, _, found := strings.Cut(key[len(p.prefix):], p.delimiter)
+	if !found || p.delimiter == "" {
 		return ""
 	}
-	return key[:len(p.prefix)+i+len(p.delimiter)]
+	return p.prefix + before + p.delimiter
 }
 
 // list fills a page, and returns the objects on it.
@@ -121,201 +141,94 @@ func (f *demoFolder) list(p *demoPage) (objects []*demoObject) {
 }
 
 // name is a name as the page has it: encoding-type=url is the encoding of HTML
-// forms, but for the slash.
-func (p *demoPage) name(s string) string {
-	if p.encoding == "" {
-		return s
+// forms, except for the slash.
+func (p *demoPage) name(s string) demoText {
+	if p.encoding == "url" {
+		s = strings.ReplaceAll(url.QueryEscape(s), "%2F", "/")
 	}
-	return strings.ReplaceAll(url.QueryEscape(s), "%2F", "/")
+	return demoText(s)
 }
 
-// begin writes what all pages have. The names of the bucket and of the limit
-// differ.
-func (p *demoPage) begin(root, bucketElement, bucket, limit string) *demoXML {
-	x := newDemoXML(root)
-	x.fields(bucketElement, bucket, "Prefix", p.name(p.prefix), limit, strconv.Itoa(p.max), "IsTruncated", strconv.FormatBool(p.next != ""))
-	x.optional("Delimiter", p.name(p.delimiter), "EncodingType", p.encoding)
-	for _, group := range p.groups {
-		x.group("CommonPrefixes", "Prefix", p.name(group))
-	}
-	return x
+// A demoList is a ListBucketResult. The fields with pointers are in one version
+// of the operation only.
+type demoList struct {
+	XMLName               xml.Name
+	Name                  string
+	Prefix                demoText
+	Marker                *demoText
+	NextMarker            demoText `xml:",omitempty"` // only with a delimiter: otherwise it is the last key
+	StartAfter            demoText `xml:",omitempty"`
+	ContinuationToken     string   `xml:",omitempty"`
+	NextContinuationToken string   `xml:",omitempty"`
+	KeyCount              *int
+	MaxKeys               int
+	Delimiter             demoText `xml:",omitempty"`
+	EncodingType          string   `xml:",omitempty"`
+	IsTruncated           bool
+	Contents              []demoListEntry
+	CommonPrefixes        []demoCommonPrefix
 }
 
-// listObjects is both versions of the operation. Tokens are never encoded, and
-// version 1 has NextMarker with a delimiter only: without one, it is the last
-// key.
+type demoListEntry struct {
+	Key          demoText
+	LastModified string
+	ETag         string
+	Size         int64
+	StorageClass string
+	Owner        *demoOwner
+}
+
+type demoOwner struct{ ID, DisplayName string }
+
+type demoCommonPrefix struct{ Prefix demoText }
+
+// listObjects is both versions of the operation. Tokens are never encoded.
 func (s *demoServer) listObjects(w http.ResponseWriter, q *demoRequest) error {
-	after, v2 := "marker", q.query.Get("list-type") == "2"
-	if v2 {
-		after = "start-after"
-	} else if q.query.Has("list-type") {
+	version := cmp.Or(q.query.Get("list-type"), "1")
+	p, err := q.page("max-keys")
+	token := q.query.Get("continuation-token")
+	switch {
+	case err != nil:
+		return err
+	case version == "1":
+		p.after = q.query.Get("marker")
+	case version != "2":
 		return demoInvalidArgument("Invalid List Type specified in Request")
-	}
-	p, err := q.page(after, "max-keys")
-	if err == nil && v2 && q.query.Has("continuation-token") {
-		p.after, err = demoParseToken(q.query.Get("continuation-token"))
-	}
-	if err != nil {
-		return err
-	}
-	objects := q.bucket.list(p)
-	x := p.begin("ListBucketResult", "Name", q.bucketName, "MaxKeys")
-	if v2 {
-		x.fields("KeyCount", strconv.Itoa(len(p.found)+len(p.groups)))
-		x.optional("StartAfter", p.name(q.query.Get("start-after")), "ContinuationToken", q.query.Get("continuation-token"), "NextContinuationToken", demoToken(p.next))
-	} else if x.fields("Marker", p.name(p.after)); p.delimiter != "" {
-		x.optional("NextMarker", p.name(p.next))
-	}
-	for _, o := range objects {
-		x.object("Contents", o, p, !v2 || q.query.Get("fetch-owner") == "true")
-	}
-	return x.send(w, q, http.StatusOK)
-}
-
-// demoToken makes a continuation token, "" for no name. It is not the name
-// itself, so that no client gets used to making its own.
-func demoToken(name string) string {
-	if name == "" {
-		return ""
-	}
-	return base64.StdEncoding.EncodeToString([]byte("after:" + name))
-}
-
-func demoParseToken(token string) (string, error) {
-	text, err := base64.StdEncoding.DecodeString(token)
-	name, ok := strings.CutPrefix(string(text), "after:")
-	if err != nil || !ok {
-		return "", demoInvalidArgument("The continuation token provided is incorrect")
-	}
-	return name, nil
-}
-
-// listObjectVersions has one version of each object, which S3 calls null where
-// a bucket never had versions. So the marker of a version says nothing.
-func (s *demoServer) listObjectVersions(w http.ResponseWriter, q *demoRequest) error {
-	p, err := q.page("key-marker", "max-keys")
-	if err != nil {
-		return err
-	}
-	if p.after == "" && q.query.Get("version-id-marker") != "" {
-		return demoInvalidArgument("A version-id marker cannot be specified without a key marker.")
-	}
-	objects := q.bucket.list(p)
-	x := p.begin("ListVersionsResult", "Name", q.bucketName, "MaxKeys")
-	x.fields("KeyMarker", p.name(p.after), "VersionIdMarker", q.query.Get("version-id-marker"))
-	if p.next != "" {
-		x.fields("NextKeyMarker", p.name(p.next), "NextVersionIdMarker", "null")
-	}
-	for _, o := range objects {
-		x.object("Version", o, p, true, "VersionId", "null", "IsLatest", "true")
-	}
-	return x.send(w, q, http.StatusOK)
-}
-
-// A demoXML is an XML document being written. encoding/xml would turn control
-// characters into U+FFFD.
-type demoXML struct {
-	b    strings.Builder
-	open []string // elements begun and not ended
-}
-
-func newDemoXML(root string) *demoXML {
-	x := &demoXML{}
-	x.begin(root, demoNamespace)
-	return x
-}
-
-func (x *demoXML) begin(name string, attributes ...string) {
-	x.open = append(x.open, name)
-	x.b.WriteString("<" + strings.Join(append([]string{name}, attributes...), " ") + ">")
-}
-
-func (x *demoXML) end() {
-	last := len(x.open) - 1
-	x.b.WriteString("</" + x.open[last] + ">")
-	x.open = x.open[:last]
-}
-
-// fields writes elements, each a name and a text.
-func (x *demoXML) fields(pairs ...string) {
-	for pair := range slices.Chunk(pairs, 2) {
-		x.begin(pair[0])
-		x.text(pair[1])
-		x.end()
-	}
-}
-
-// optional is fields without those that have no text.
-func (x *demoXML) optional(pairs ...string) {
-	for pair := range slices.Chunk(pairs, 2) {
-		if pair[1] != "" {
-			x.fields(pair...)
+	case q.query.Has("continuation-token"):
+		after, err := base64.URLEncoding.DecodeString(token)
+		if p.after = string(after); err != nil || p.after == "" {
+			return demoInvalidArgument("The continuation token provided is incorrect")
 		}
+	default:
+		p.after = q.query.Get("start-after")
 	}
-}
-
-// group writes an element of fields.
-func (x *demoXML) group(name string, pairs ...string) {
-	x.begin(name)
-	x.fields(pairs...)
-	x.end()
-}
-
-// object writes an object of a list.
-func (x *demoXML) object(element string, o *demoObject, p *demoPage, owner bool, more ...string) {
-	x.begin(element)
-	x.fields(more...)
-	x.fields("Key", p.name(o.Key), "LastModified", o.Modified.Format(demoTimeFormat), "ETag", o.ETag,
-		"Size", strconv.FormatInt(o.Size, 10), "StorageClass", o.StorageClass)
-	x.algorithm(o)
-	if owner {
-		x.owner("Owner")
-	}
-	x.end()
-}
-
-// algorithm and checksum write how an object is summed, and the sum.
-func (x *demoXML) algorithm(o *demoObject) {
-	if o.Algorithm != "" {
-		x.fields("ChecksumAlgorithm", o.Algorithm, "ChecksumType", o.checksumType())
-	}
-}
-
-func (x *demoXML) checksum(o *demoObject) {
-	if o.Algorithm != "" {
-		x.fields("Checksum"+o.Algorithm, o.Sum, "ChecksumType", o.checksumType())
-	}
-}
-
-func (x *demoXML) owner(element string) {
-	x.group(element, "ID", demoOwner, "DisplayName", demoOwner)
-}
-
-// text writes character data. What XML 1.0 section 2.2 can't hold becomes a
-// numeric reference, as with S3. Most parsers refuse that, which is honest:
-// the way to list such keys is encoding-type=url. Tab, line feed and carriage
-// return could be held, but a parser would change the last.
-func (x *demoXML) text(s string) {
-	for _, r := range demoEntities.Replace(s) { // utf8.RuneError for what is no UTF-8, in a prefix
-		if r < ' ' || r == 0xFFFE || r == 0xFFFF {
-			fmt.Fprintf(&x.b, "&#x%x;", r)
-		} else {
-			x.b.WriteRune(r)
+	result := p.document(q.bucketName, q.bucket.list(p), version == "1" || q.query.Get("fetch-owner") == "true")
+	if marker := p.name(p.after); version == "1" {
+		result.Marker = &marker
+		if p.delimiter != "" {
+			result.NextMarker = p.name(p.next)
 		}
+	} else {
+		count := len(p.found) + len(p.groups)
+		result.KeyCount, result.StartAfter = &count, p.name(q.query.Get("start-after"))
+		result.ContinuationToken, result.NextContinuationToken = token, base64.URLEncoding.EncodeToString([]byte(p.next))
 	}
+	return q.writeXML(w, http.StatusOK, result)
 }
 
-var demoEntities = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
-
-// send ends the document and sends it; after a HEAD, the headers alone.
-func (x *demoXML) send(w http.ResponseWriter, q *demoRequest, status int) error {
-	for len(x.open) > 0 {
-		x.end()
+// document returns the page as a document of the bucket named.
+func (p *demoPage) document(name string, objects []*demoObject, owner bool) *demoList {
+	result := &demoList{XMLName: demoXMLName("ListBucketResult"), Name: name, Prefix: p.name(p.prefix), MaxKeys: p.max,
+		Delimiter: p.name(p.delimiter), EncodingType: p.encoding, IsTruncated: p.next != ""}
+	for _, o := range objects {
+		entry := demoListEntry{p.name(o.Key), demoTime(o.Modified), o.ETag, o.Size, "STANDARD", nil}
+		if owner {
+			entry.Owner = &demoOwner{"s3-proxy-demo", "s3-proxy-demo"}
+		}
+		result.Contents = append(result.Contents, entry)
 	}
-	w.Header().Set("Content-Type", "application/xml")
-	w.WriteHeader(status)
-	if q.Method != http.MethodHead {
-		fmt.Fprint(w, `<?xml version="1.0" encoding="UTF-8"?>`+"\n", x.b.String())
+	for _, group := range p.groups {
+		result.CommonPrefixes = append(result.CommonPrefixes, demoCommonPrefix{p.name(group)})
 	}
-	return nil
+	return result
 }

@@ -1,57 +1,79 @@
 package main
 
-// The demo's operations on one object: get, put, copy, delete.
+// The demo's operations on one object, and the bodies that come with them:
+// digests, checksums and aws-chunked. This file knows nothing of signatures,
+// lists and files.
+//
+// http.ServeContent is not used: S3 ignores several ranges, matches ETags
+// without quotes, and answers 412 and 416 with documents.
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
 	"fmt"
+	"hash"
+	"hash/crc32"
+	"hash/crc64"
 	"io"
+	"io/fs"
+	"maps"
 	"net/http"
+	"net/http/httputil"
+	"net/textproto"
 	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
-const (
-	demoMaxKey      = 1024    // bytes, the encoding not counted
-	demoMaxMetadata = 2 << 10 // bytes of all names and values of x-amz-meta-*
-	demoMaxObject   = 5 << 30 // bytes of one PutObject, CopyObject or UploadPart
-)
+const demoChunked = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
-// demoStoredHeaders are kept with an object, besides x-amz-meta-*. Each has a
-// parameter response-<name> to override it.
+// demoStoredHeaders are kept with an object, besides x-amz-meta-* and its
+// checksum. A parameter response-<name> overrides each.
 var demoStoredHeaders = strings.Fields("content-type cache-control content-disposition content-encoding content-language expires")
 
-// demoStorageClasses leaves out GLACIER and DEEP_ARCHIVE: such an object can't
-// be read before it was restored.
-var demoStorageClasses = strings.Fields("STANDARD REDUCED_REDUNDANCY STANDARD_IA ONEZONE_IA INTELLIGENT_TIERING GLACIER_IR")
-
-var demoACLs = strings.Fields("private public-read public-read-write authenticated-read aws-exec-read bucket-owner-read bucket-owner-full-control log-delivery-write")
-
-// putObject stores a body of exactly the bytes announced, or nothing.
-//
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
-func (s *demoServer) putObject(w http.ResponseWriter, q *demoRequest) error {
-	o, err := newDemoObject(q.key, q.Header)
-	if err != nil {
-		return err
+// newDemoObject returns an object with the headers of a request and no bytes.
+func newDemoObject(key string, h http.Header) *demoObject {
+	o := &demoObject{Key: key, Header: map[string][]byte{"content-type": []byte("binary/octet-stream")}}
+	for name, values := range h {
+		lower, value := strings.ToLower(name), strings.Join(values, ",")
+		if lower == "content-encoding" { // aws-chunked is how the body is sent, not what it is
+			value = strings.Trim(strings.Replace(value, "aws-chunked", "", 1), ", ")
+		}
+		if strings.HasPrefix(lower, "x-amz-meta-") || value != "" && slices.Contains(demoStoredHeaders, lower) {
+			o.Header[lower] = []byte(value)
+		}
 	}
-	return s.putBytes(w, q, q.bucket.demoFolder, o)
+	return o
 }
 
-// putBytes stores what comes with a PutObject or an UploadPart.
-func (s *demoServer) putBytes(w http.ResponseWriter, q *demoRequest, f *demoFolder, o *demoObject) (err error) {
-	if err := q.checkLength(w); err != nil {
-		return err
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
+func (s *demoServer) putObject(w http.ResponseWriter, q *demoRequest) error {
+	return s.putBody(w, q, q.bucket.demoFolder, newDemoObject(q.key, q.Header))
+}
+
+// putBody stores the body of a PutObject or an UploadPart: exactly the bytes
+// announced, or nothing. net/http reads a request without any framing as one
+// without a body, and would read what follows on the connection as the next
+// request.
+func (s *demoServer) putBody(w http.ResponseWriter, q *demoRequest, f *demoFolder, o *demoObject) error {
+	if q.size < 0 {
+		w.Header().Set("Connection", "close")
+		return newDemoError(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
 	}
-	if o.Algorithm, err = q.algorithm(); err != nil {
-		return err
-	}
-	if err := f.store(o, q.Header, s.now(), q.payload); err != nil {
+	if err := s.put(f, o, q.writePayload, q.Header, q.Header); err != nil {
 		return err
 	}
 	w.Header().Set("ETag", o.ETag)
@@ -59,58 +81,27 @@ func (s *demoServer) putBytes(w http.ResponseWriter, q *demoRequest, f *demoFold
 	return nil
 }
 
-// checkLength refuses a PUT that doesn't say how long it is. net/http takes
-// one without any framing for an empty one, and would take what follows it on
-// the connection for the next request.
-func (q *demoRequest) checkLength(w http.ResponseWriter) error {
-	switch {
-	case q.size < 0:
-		w.Header().Set("Connection", "close")
-		return &demoError{411, "MissingContentLength", "You must provide the Content-Length HTTP header."}
-	case q.size > demoMaxObject:
-		return &demoError{400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size"}
+// put stores o with the bytes that fill writes, if these have the sums that digests holds
+// and the object there is meets the conditions. It sets an empty ETag.
+func (s *demoServer) put(f *demoFolder, o *demoObject, fill func(io.Writer) (int64, error), digests, conditions http.Header) error {
+	sums, err := newDemoSums(digests)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// newDemoObject is an object made of the headers of a request, without bytes.
-func newDemoObject(key string, h http.Header) (o *demoObject, err error) {
-	o = &demoObject{Key: key, Header: map[string][]byte{"content-type": []byte("binary/octet-stream")}}
-	metadata := 0
-	for name, values := range h {
-		lower, value := strings.ToLower(name), strings.Join(values, ",")
-		if lower == "content-encoding" {
-			value = demoContentEncoding(value)
+	o.Modified = s.now().UTC().Truncate(time.Second)
+	sum := func(w io.Writer) (int64, error) { return fill(io.MultiWriter(w, sums)) }
+	return f.put(o, sum, func(old *demoObject) error {
+		if err := sums.verify(digests); err != nil {
+			return err
 		}
-		meta, isMeta := strings.CutPrefix(lower, "x-amz-meta-")
-		if isMeta {
-			metadata += len(meta) + len(value)
+		for name := range sums {
+			if name != "Content-Md5" {
+				o.Header[strings.ToLower(name)] = []byte(digests.Get(name))
+			}
 		}
-		if isMeta || value != "" && slices.Contains(demoStoredHeaders, lower) {
-			o.Header[lower] = []byte(value)
-		}
-	}
-	if metadata > demoMaxMetadata {
-		return nil, &demoError{400, "MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size"}
-	}
-	o.StorageClass = cmp.Or(h.Get("X-Amz-Storage-Class"), "STANDARD")
-	switch {
-	case !slices.Contains(demoACLs, cmp.Or(h.Get("X-Amz-Acl"), "private")):
-		return nil, demoInvalidArgument("The ACL is not valid")
-	case o.StorageClass == "GLACIER", o.StorageClass == "DEEP_ARCHIVE":
-		return nil, errDemoNotImplemented
-	case !slices.Contains(demoStorageClasses, o.StorageClass):
-		return nil, &demoError{400, "InvalidStorageClass", "The storage class you specified is not valid"}
-	}
-	o.Tags, err = demoParseTags(h.Get("X-Amz-Tagging"))
-	return o, err
-}
-
-// demoContentEncoding removes aws-chunked, which is how the body was sent and
-// not what it is.
-func demoContentEncoding(value string) string {
-	codings := strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
-	return strings.Join(slices.DeleteFunc(codings, func(coding string) bool { return coding == "aws-chunked" }), ",")
+		o.ETag = cmp.Or(o.ETag, fmt.Sprintf(`"%x"`, sums["Content-Md5"].Sum(nil)))
+		return demoWriteConditions(conditions, old)
+	})
 }
 
 // demoWriteConditions is about old, the object there is; nil if there is none.
@@ -121,24 +112,16 @@ func demoWriteConditions(h http.Header, old *demoObject) error {
 	switch {
 	case noneMatch != "" && noneMatch != "*":
 		return errDemoNotImplemented
-	case noneMatch == "*" && old != nil:
-		return errDemoPrecondition
 	case match != "" && old == nil:
 		return errDemoNoSuchKey
-	case match != "" && !demoMatches(match, old.ETag):
+	case noneMatch == "*" && old != nil, match != "" && !demoMatches(match, old.ETag):
 		return errDemoPrecondition
 	}
 	return nil
 }
 
-// demoConditions are the headers of h that demoWriteConditions reads: where
-// the others don't speak of the bytes that are stored.
-func demoConditions(h http.Header) http.Header {
-	return http.Header{"If-Match": h["If-Match"], "If-None-Match": h["If-None-Match"]}
-}
-
-// copyObject gives the copy an ETag and a sum of its own, even of an object
-// that was uploaded in parts.
+// copyObject gives the copy an ETag of its own, even of an object that was
+// uploaded in parts.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 func (s *demoServer) copyObject(w http.ResponseWriter, q *demoRequest) error {
@@ -147,145 +130,113 @@ func (s *demoServer) copyObject(w http.ResponseWriter, q *demoRequest) error {
 		return err
 	}
 	defer f.Close()
-	o, err := q.copyOf(source)
-	if err != nil {
-		return err
+	o := newDemoObject(q.key, q.Header)
+	switch directive := cmp.Or(q.Header.Get("X-Amz-Metadata-Directive"), "COPY"); {
+	case q.Header.Get("X-Amz-Checksum-Algorithm") != "":
+		return errDemoNotImplemented
+	case directive == "COPY" && source == q.bucket.get(q.key):
+		return demoInvalidRequest("This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
+	case directive == "COPY":
+		o.Header = source.Header
+	case directive != "REPLACE":
+		return demoInvalidArgument("Unknown metadata directive.")
 	}
-	return s.copyBytes(w, q, q.bucket.demoFolder, o, f)
+	return s.putCopy(w, q, q.bucket.demoFolder, o, f, "CopyObjectResult")
 }
 
-// copyBytes stores what was read of another object.
-func (s *demoServer) copyBytes(w http.ResponseWriter, q *demoRequest, f *demoFolder, o *demoObject, r io.Reader) error {
-	if o.Size > demoMaxObject {
-		return demoInvalidRequest("The specified copy source is larger than the maximum allowable size for a copy source: 5368709120")
-	}
-	err := f.store(o, demoConditions(q.Header), s.now(), func(w io.Writer) (int64, error) { return io.Copy(w, r) })
-	if err != nil {
+// putCopy stores the bytes of r and answers with the document named.
+func (s *demoServer) putCopy(w http.ResponseWriter, q *demoRequest, f *demoFolder, o *demoObject, r io.Reader, document string) error {
+	fill := func(w io.Writer) (int64, error) { return io.Copy(w, r) }
+	if err := s.put(f, o, fill, nil, q.Header); err != nil {
 		return err
 	}
-	x := newDemoXML("CopyObjectResult")
-	if q.upload != nil {
-		x = newDemoXML("CopyPartResult")
-	}
-	x.fields("LastModified", o.Modified.Format(demoTimeFormat), "ETag", o.ETag)
-	x.checksum(o)
-	return x.send(w, q, http.StatusOK)
+	return q.writeXML(w, http.StatusOK, struct {
+		XMLName      xml.Name
+		LastModified string
+		ETag         string
+	}{demoXMLName(document), demoTime(o.Modified), o.ETag})
 }
 
 // openSource opens the object that x-amz-copy-source names, bucket/key or
-// /bucket/key, if it meets the conditions that the copy makes of it.
+// /bucket/key.
 func (s *demoServer) openSource(q *demoRequest) (*demoObject, *os.File, error) {
-	if _, err := q.payload(io.Discard); err != nil {
-		return nil, nil, err
-	}
-	path, query, _ := strings.Cut(q.Header.Get("X-Amz-Copy-Source"), "?")
-	path, err := url.PathUnescape(path)
-	name, key, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	source, version, _ := strings.Cut(q.Header.Get("X-Amz-Copy-Source"), "?")
+	source, err := url.PathUnescape(source)
+	name, key, _ := strings.Cut(strings.TrimPrefix(source, "/"), "/")
 	bucket := s.buckets[name]
 	switch {
 	case err != nil, key == "", !utf8.ValidString(key):
 		return nil, nil, demoInvalidArgument("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
-	case query != "": // a version
+	case version != "":
 		return nil, nil, errDemoNotImplemented
 	case bucket == nil:
 		return nil, nil, errDemoNoSuchBucket
-	case bucket == q.bucket && key == q.key && !q.changes():
-		return nil, nil, demoInvalidRequest("This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}
-	o, f, err := bucket.open(key)
-	if err == nil && o.readConditions(q.sourceHeader()) != nil {
-		f.Close()
-		return nil, nil, errDemoPrecondition
+	if _, err := q.writePayload(io.Discard); err != nil {
+		return nil, nil, err
 	}
-	return o, f, err
-}
-
-// changes reports whether a copy is another object, were its source the same.
-func (q *demoRequest) changes() bool {
-	return q.upload != nil || q.Header.Get("X-Amz-Metadata-Directive") == "REPLACE" || q.Header.Get("X-Amz-Storage-Class") != ""
-}
-
-// sourceHeader returns what the request would say if it read the source.
-func (q *demoRequest) sourceHeader() http.Header {
-	h := http.Header{}
-	for name, values := range q.Header {
-		if rest, ok := strings.CutPrefix(name, "X-Amz-Copy-Source-"); ok {
-			h[rest] = values
-		}
-	}
-	return h
-}
-
-// copyOf returns a copy without bytes. Its storage class is always that of the
-// request.
-func (q *demoRequest) copyOf(source *demoObject) (*demoObject, error) {
-	o, err := newDemoObject(q.key, q.Header)
-	if err != nil {
-		return nil, err
-	}
-	o.Size = source.Size
-	o.Algorithm = cmp.Or(strings.ToUpper(q.Header.Get("X-Amz-Checksum-Algorithm")), source.Algorithm)
-	if o.Algorithm != "" && demoChecksums[o.Algorithm] == nil {
-		return nil, errDemoNotImplemented
-	}
-	metadata, tags := cmp.Or(q.Header.Get("X-Amz-Metadata-Directive"), "COPY"), cmp.Or(q.Header.Get("X-Amz-Tagging-Directive"), "COPY")
-	if metadata == "COPY" {
-		o.Header = source.Header
-	}
-	if tags == "COPY" {
-		o.Tags = source.Tags
-	}
-	if (metadata != "COPY" && metadata != "REPLACE") || (tags != "COPY" && tags != "REPLACE") {
-		return nil, demoInvalidArgument("Unknown metadata or tagging directive.")
-	}
-	return o, nil
+	return bucket.open(key)
 }
 
 func (s *demoServer) deleteObject(w http.ResponseWriter, q *demoRequest) error {
 	if q.Header.Get("If-Match") != "" {
 		return errDemoNotImplemented
 	}
-	return q.bucket.replace(q.key, demoNothing)
+	if err := q.bucket.remove(q.key); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
-func demoNothing(*demoObject) (*demoObject, error) { return nil, nil }
+type demoDelete struct {
+	XMLName struct{} `xml:"Delete"`
+	Quiet   bool
+	Object  []struct {
+		Key  string
+		More []demoElement `xml:",any"` // a version, or a condition
+	}
+}
 
-// deleteObjects deletes up to a thousand, and says of each what became of it.
+type demoDeleteResult struct {
+	XMLName xml.Name
+	Deleted []demoDeleted
+}
+
+type demoDeleted struct{ Key demoText }
+
+// deleteObjects deletes all objects named, or none.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 func (s *demoServer) deleteObjects(w http.ResponseWriter, q *demoRequest) error {
-	type object struct{ Key, VersionId, ETag, LastModifiedTime, Size string }
-	var doc struct {
-		XMLName struct{} `xml:"Delete"`
-		Quiet   bool
-		Object  []object
-	}
-	if err := q.document(&doc, true); err != nil {
+	var doc demoDelete
+	if err := q.document(&doc, q.Header); err != nil {
 		return err
-	}
-	for _, o := range doc.Object {
-		if o.Key == "" {
-			return errDemoMalformedXML
-		}
-		if o != (object{Key: o.Key}) { // a version, or a condition
-			return errDemoNotImplemented
-		}
 	}
 	if len(doc.Object) == 0 || len(doc.Object) > demoMaxKeys {
 		return errDemoMalformedXML
 	}
-	x := newDemoXML("DeleteResult")
 	for _, o := range doc.Object {
-		if err := q.bucket.replace(o.Key, demoNothing); err != nil {
-			x.group("Error", "Key", o.Key, "Code", "InternalError", "Message", err.Error())
-		} else if !doc.Quiet {
-			x.group("Deleted", "Key", o.Key)
+		switch {
+		case o.Key == "":
+			return errDemoMalformedXML
+		case o.More != nil:
+			return errDemoNotImplemented
 		}
 	}
-	return x.send(w, q, http.StatusOK)
+	result := demoDeleteResult{XMLName: demoXMLName("DeleteResult")}
+	for _, o := range doc.Object {
+		if err := q.bucket.remove(o.Key); err != nil {
+			return err
+		}
+		if !doc.Quiet {
+			result.Deleted = append(result.Deleted, demoDeleted{demoText(o.Key)})
+		}
+	}
+	return q.writeXML(w, http.StatusOK, result)
 }
 
-// getObject is HeadObject too, which differs by the missing body alone.
+// getObject is HeadObject too.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 func (s *demoServer) getObject(w http.ResponseWriter, q *demoRequest) error {
@@ -294,95 +245,75 @@ func (s *demoServer) getObject(w http.ResponseWriter, q *demoRequest) error {
 		return err
 	}
 	defer f.Close()
+	w.Header().Set("ETag", o.ETag)
+	w.Header().Set("Last-Modified", o.Modified.Format(http.TimeFormat))
 	if err := o.readConditions(q.Header); err != nil {
-		if err == errDemoNotModified {
-			w.Header().Set("ETag", o.ETag)
-			w.Header().Set("Last-Modified", o.Modified.Format(http.TimeFormat))
-		}
 		return err
 	}
-	first, length, partial, err := o.rangeOf(q.Header)
-	if err != nil {
+	first, length, partial := o.rangeOf(q.Header.Get("Range"))
+	if first < 0 {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", o.Size))
-		return err
+		return newDemoError(416, "InvalidRange", "The requested range is not satisfiable")
 	}
-	o.writeHeader(w.Header(), q)
+	o.writeHeader(w.Header(), q.query)
 	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
 	if partial {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, first+length-1, o.Size))
 		w.WriteHeader(http.StatusPartialContent)
-	} else if q.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" { // the sum is of the whole object
+	} else if q.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" { // it is of the whole object
 		o.writeChecksum(w.Header())
 	}
 	if q.Method == http.MethodHead {
 		return nil
 	}
 	if n, _ := io.Copy(w, io.NewSectionReader(f, first, length)); n < length {
-		panic(http.ErrAbortHandler) // too late for another answer: the client must see it break
+		panic(http.ErrAbortHandler) // too late for an error document: the client must see the answer break
 	}
 	return nil
 }
 
-func (o *demoObject) writeHeader(h http.Header, q *demoRequest) {
+func (o *demoObject) writeHeader(h http.Header, query url.Values) {
 	for name, value := range o.Header {
 		if strings.HasPrefix(name, "x-amz-meta-") {
-			h[name] = []string{string(value)} // in lower case, as S3: SDKs show the name as it came
-			continue
+			h[name] = []string{string(value)} // in lower case, as S3 sends it
 		}
-		h.Set(name, string(value)) // in net/http's case: it adds a Content-Type of its own to any other
 	}
 	for _, name := range demoStoredHeaders {
-		if value := q.query.Get("response-" + name); value != "" {
+		if value := cmp.Or(query.Get("response-"+name), string(o.Header[name])); value != "" {
 			h.Set(name, value)
 		}
 	}
-	h.Set("ETag", o.ETag)
-	h.Set("Last-Modified", o.Modified.Format(http.TimeFormat))
 	h.Set("Accept-Ranges", "bytes")
-	if o.StorageClass != "STANDARD" {
-		h.Set("x-amz-storage-class", o.StorageClass)
-	}
-	if len(o.Tags) > 0 {
-		h.Set("x-amz-tagging-count", strconv.Itoa(len(o.Tags)))
-	}
 }
 
 func (o *demoObject) writeChecksum(h http.Header) {
-	if o.Algorithm != "" {
-		h.Set("x-amz-checksum-"+o.Algorithm, o.Sum)
-		h.Set("x-amz-checksum-type", o.checksumType())
+	for name, value := range o.Header {
+		if strings.HasPrefix(name, "x-amz-checksum-") {
+			h.Set(name, string(value))
+			h.Set("x-amz-checksum-type", "FULL_OBJECT")
+		}
 	}
 }
 
-// checksumType is COMPOSITE for the sum of the parts' sums.
-func (o *demoObject) checksumType() string {
-	if o.Composite {
-		return "COMPOSITE"
-	}
-	return "FULL_OBJECT"
-}
-
-// readConditions follows the order of RFC 9110 section 13.2.2: where there are
-// both, a condition on the ETag outweighs the one on the time.
+// readConditions follows the order of RFC 9110 section 13.2.2: a condition on
+// the ETag outweighs the one on the time.
 func (o *demoObject) readConditions(h http.Header) error {
 	match, noneMatch := h.Get("If-Match"), h.Get("If-None-Match")
 	since, errSince := http.ParseTime(h.Get("If-Modified-Since"))
 	unmodified, errUnmodified := http.ParseTime(h.Get("If-Unmodified-Since"))
 	switch {
-	case match != "" && !demoMatches(match, o.ETag):
+	case match != "" && !demoMatches(match, o.ETag),
+		match == "" && errUnmodified == nil && o.Modified.After(unmodified):
 		return errDemoPrecondition
-	case match == "" && errUnmodified == nil && o.Modified.After(unmodified):
-		return errDemoPrecondition
-	case noneMatch != "" && demoMatches(noneMatch, o.ETag):
-		return errDemoNotModified
-	case noneMatch == "" && errSince == nil && !o.Modified.After(since):
+	case noneMatch != "" && demoMatches(noneMatch, o.ETag),
+		noneMatch == "" && errSince == nil && !o.Modified.After(since):
 		return errDemoNotModified
 	}
 	return nil
 }
 
-// demoMatches reports whether a list of ETags holds one. S3 takes them without
-// their quotes too.
+// demoMatches reports whether a list of ETags, which may lack their quotes,
+// holds one.
 func demoMatches(list, etag string) bool {
 	for one := range strings.SplitSeq(list, ",") {
 		one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
@@ -393,31 +324,194 @@ func demoMatches(list, etag string) bool {
 	return false
 }
 
-// rangeOf returns the part of the object that was asked for:
+var demoRange = regexp.MustCompile(`^bytes=(\d*)-(\d*)$`)
+
+// rangeOf returns the part of the object that a Range header asks for:
 //
 //	bytes=first-last    bytes=first-    bytes=-suffix
 //
 // Anything else is ignored, as RFC 9110 section 14.2 has it, and so are
-// several ranges, which S3 doesn't serve, and a range If-Range rules out.
-func (o *demoObject) rangeOf(h http.Header) (first, length int64, partial bool, err error) {
-	m := demoRange.FindStringSubmatch(h.Get("Range"))
-	if cond := h.Get("If-Range"); m == nil || m[1]+m[2] == "" || cond != "" && cond != o.ETag && cond != o.Modified.Format(http.TimeFormat) {
-		return 0, o.Size, false, nil
+// several ranges, which S3 does not serve. The first byte is -1 if the object
+// has none of the range.
+func (o *demoObject) rangeOf(spec string) (first, length int64, partial bool) {
+	m := demoRange.FindStringSubmatch(spec)
+	if m == nil || m[1]+m[2] == "" {
+		return 0, o.Size, false
 	}
-	a, _ := strconv.ParseInt(m[1], 10, 64) // what is too large is the largest there is
-	b, _ := strconv.ParseInt(m[2], 10, 64)
+	first, _ = strconv.ParseInt(m[1], 10, 64) // what is too large becomes the largest integer
+	last, _ := strconv.ParseInt(m[2], 10, 64)
 	switch {
 	case m[1] == "":
-		a, b = max(0, o.Size-b), o.Size-1
+		first, last = max(0, o.Size-last), o.Size-1
 	case m[2] == "":
-		b = o.Size - 1
-	case b < a:
-		return 0, o.Size, false, nil
+		last = o.Size - 1
+	case last < first:
+		return 0, o.Size, false
 	}
-	if a >= o.Size {
-		return 0, 0, false, errDemoInvalidRange
+	if first >= o.Size {
+		return -1, 0, false
 	}
-	return a, min(b, o.Size-1) - a + 1, true, nil
+	return first, min(last, o.Size-1) - first + 1, true
 }
 
-var demoRange = regexp.MustCompile(`^bytes=(\d*)-(\d*)$`)
+var errDemoIncomplete = newDemoError(400, "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header.")
+
+// expectBody reads what the headers say of the payload. It reads the payload of
+// an operation that has no use for one: its digest was signed.
+func (q *demoRequest) expectBody() (err error) {
+	q.size = q.ContentLength
+	trailer, isChecksum := strings.CutPrefix(http.CanonicalHeaderKey(q.Header.Get("X-Amz-Trailer")), "X-Amz-Checksum-")
+	switch {
+	case q.payloadHash == demoChunked:
+		if q.size, err = strconv.ParseInt(q.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64); err != nil {
+			q.size = -1
+		}
+	case strings.HasPrefix(q.payloadHash, "STREAMING-"):
+		return errDemoNotImplemented
+	case q.size == 0 && q.Header.Get("Content-Length") == "":
+		q.size = -1
+	}
+	if isChecksum != (q.payloadHash == demoChunked) || isChecksum && demoChecksums[trailer] == nil {
+		return demoInvalidRequest("x-amz-trailer must name a checksum, of a payload of " + demoChunked)
+	}
+	if q.Method != http.MethodPut && q.Method != http.MethodPost {
+		_, err = q.writePayload(io.Discard)
+		return err
+	}
+	return nil
+}
+
+// document reads XML into v, if it has the sums that digests holds.
+func (q *demoRequest) document(v any, digests http.Header) error {
+	sums, err := newDemoSums(digests)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	_, err = q.writePayload(io.MultiWriter(&text, sums))
+	if err = cmp.Or(err, sums.verify(digests)); err == nil && xml.Unmarshal(text.Bytes(), v) != nil {
+		err = errDemoMalformedXML
+	}
+	return err
+}
+
+// writePayload writes the payload, out of its chunks. It returns a demoError if
+// that is not whole or not what was signed.
+func (q *demoRequest) writePayload(w io.Writer) (int64, error) {
+	if q.payloadHash == demoChunked {
+		body := bufio.NewReader(q.Body)
+		return io.Copy(w, &demoChunkReader{q: q, body: body, chunks: httputil.NewChunkedReader(body)})
+	}
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, sum), q.Body)
+	switch {
+	case errors.As(err, new(*fs.PathError)): // a file of ours
+	case err != nil: // the client has sent less than it announced
+		err = errDemoIncomplete
+	case q.payloadHash != unsignedPayload && q.payloadHash != hex.EncodeToString(sum.Sum(nil)):
+		err = newDemoError(400, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
+	}
+	return n, err
+}
+
+// A demoChunkReader reads the payload out of aws-chunked framing, which is that
+// of HTTP with one trailer, the one in x-amz-trailer. At the end it makes the
+// trailer a header of the request, to be checked and stored as if it had come
+// with the others.
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+type demoChunkReader struct {
+	q      *demoRequest
+	body   *bufio.Reader
+	chunks io.Reader // of body
+	n      int64     // bytes of payload so far
+}
+
+func (c *demoChunkReader) Read(b []byte) (int, error) {
+	n, err := c.chunks.Read(b)
+	c.n += int64(n)
+	switch {
+	case err == io.EOF && c.n == c.q.size:
+		err = c.trailer()
+	case err != nil:
+		err = errDemoIncomplete
+	}
+	return n, err
+}
+
+// trailer returns io.EOF if all is well.
+func (c *demoChunkReader) trailer() error {
+	name := c.q.Header.Get("X-Amz-Trailer")
+	trailer, err := textproto.NewReader(c.body).ReadMIMEHeader()
+	if err != nil {
+		return errDemoIncomplete
+	}
+	if _, err := c.body.ReadByte(); err != io.EOF || len(trailer) != 1 || trailer.Get(name) == "" {
+		return newDemoError(400, "MalformedTrailerError", "The request contained trailing data that was not well-formed or did not conform to our published schema.")
+	}
+	c.q.Header.Set(name, trailer.Get(name))
+	return io.EOF
+}
+
+// demoChecksums are S3's, by the ends of their headers. CRC-64/NVME is that of
+// the NVM Express Command Set Specification; its polynomial is written with the
+// bits reversed here.
+//
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+var demoChecksums = map[string]func() hash.Hash{
+	"Crc32":     func() hash.Hash { return crc32.NewIEEE() },
+	"Crc32c":    func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
+	"Crc64nvme": func() hash.Hash { return crc64.New(demoCRC64NVME) },
+	"Sha1":      sha1.New,
+	"Sha256":    sha256.New,
+}
+
+var demoCRC64NVME = crc64.MakeTable(0x9a6c9329ac4bc9b5)
+
+// demoSums are computed of what is written to them, by the headers that hold
+// them: Content-Md5, and at most one X-Amz-Checksum-*.
+type demoSums map[string]hash.Hash
+
+// newDemoSums returns the sums that h holds, or that it says a trailer will.
+func newDemoSums(h http.Header) (demoSums, error) {
+	sums := demoSums{"Content-Md5": md5.New()}
+	for _, name := range append(slices.Collect(maps.Keys(h)), http.CanonicalHeaderKey(h.Get("X-Amz-Trailer"))) {
+		algorithm, ok := strings.CutPrefix(name, "X-Amz-Checksum-")
+		if !ok || algorithm == "Mode" || algorithm == "Type" || algorithm == "Algorithm" {
+			continue
+		}
+		if demoChecksums[algorithm] == nil {
+			return nil, errDemoNotImplemented
+		}
+		sums[name] = demoChecksums[algorithm]()
+	}
+	if len(sums) > 2 {
+		return nil, demoInvalidRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+	}
+	return sums, nil
+}
+
+func (s demoSums) Write(p []byte) (int, error) {
+	for _, sum := range s {
+		sum.Write(p)
+	}
+	return len(p), nil
+}
+
+// verify compares the sums with those in the headers.
+func (s demoSums) verify(h http.Header) error {
+	for name, sum := range s {
+		text := h.Get(name)
+		want, err := base64.StdEncoding.DecodeString(text)
+		switch {
+		case text == "" && name == "Content-Md5", bytes.Equal(want, sum.Sum(nil)):
+		case err == nil && len(want) == sum.Size():
+			return newDemoError(400, "BadDigest", "The "+name+" you specified did not match the calculated checksum.")
+		case name == "Content-Md5":
+			return newDemoError(400, "InvalidDigest", "The Content-MD5 you specified is not valid.")
+		default:
+			return demoInvalidRequest("Value for " + name + " header is invalid.")
+		}
+	}
+	return nil
+}

@@ -1,86 +1,164 @@
 package main
 
-// The demo's files. A bucket is a folder, and an object is two files in it:
+// Storage for the demo: objects in a folder, and an index of them in memory.
+// This file knows nothing of the rest of the demo.
 //
-//	photos/5f1c….json             its key, headers, sums, and the name of
-//	photos/5f1c….1838201.data     its bytes
+// A bucket is a folder, and an object is two files in it:
+//
+//	photos/5f1c….json           its key, headers, ETag, and the name of
+//	photos/5f1c….UO4T….data     its bytes
 //
 // 5f1c… is the SHA-256 of the key, because a key has up to 1024 bytes of any
-// kind and a file name can't. A new version gets a new .data file; renaming
-// its .json over the old one is the moment it is stored. So a process that is
-// killed leaves the old object or the new one, and a reader that has opened
-// the old one reads on.
+// kind and a file name can't. A new version gets a new .data file, and renaming
+// its .json over the old one stores it. A process that is killed leaves either
+// the old object or the new one, and a reader that has opened the old one reads
+// on.
 //
-// A multipart upload is a folder too, whose objects are the parts. It is there
-// from the moment its last file is, and gone from the moment that is:
-//
-//	photos/18a9….upload/…         the parts, by their numbers
-//	photos/18a9….upload/upload    what they will be an object of
-//
-// It goes when the upload is completed or aborted, and at a start when it is
-// older than a week: nobody comes back to it then.
+// A multipart upload is a folder too, photos/18a9….upload, and its objects are
+// the parts. It ends with the process.
 
 import (
 	"cmp"
+	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
-	"net/http"
 	"os"
-	"path/filepath"
+	"path"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
 
-const (
-	demoBucketMarker = ".s3-proxy-demo-bucket" // an empty file, as old as the bucket; a folder without is not ours
-	demoUploadMarker = "upload"
-	demoUploadAge    = 7 * 24 * time.Hour
+// demoBucketMarker is an empty file. A folder without one is not ours.
+const demoBucketMarker = ".s3-proxy-demo-bucket"
+
+var (
+	errDemoNoObject = errors.New("no such object")
+	errDemoRemoved  = errors.New("the folder was removed")
 )
 
-// A demoFolder is a folder of objects.
-type demoFolder struct {
-	dir string
+// A demoObject is the .json file of an object. An object in the index never
+// changes; it is replaced.
+type demoObject struct {
+	Key      string
+	Data     string            // name of the .data file
+	Size     int64             // bytes
+	ETag     string            // quoted
+	Modified time.Time         // UTC, whole seconds: HTTP has no finer ones
+	Header   map[string][]byte // by lower-case name; bytes, because JSON strings are UTF-8
+}
 
-	mu      sync.RWMutex           // protects what follows, which files are current, and a bucket's uploads
-	objects map[string]*demoObject // by key; an object never changes once it is here
-	keys    []string               // of objects, sorted by bytes: what is listed
-	gone    bool                   // nothing may come here any more: an upload at its end
+// A demoFolder is a folder of objects. It may be used by several goroutines.
+type demoFolder struct {
+	root *os.Root // the folder of the whole demo: no name leads out of it
+	dir  string   // within root, with slashes
+
+	mu      sync.RWMutex           // protects what follows, and which files are current
+	objects map[string]*demoObject // by key
+	keys    []string               // sorted by bytes: what is listed
+	removed bool                   // nothing may be stored here any more
 }
 
 type demoBucket struct {
 	*demoFolder
-	name    string
-	created time.Time
-	uploads map[string]*demoUpload // by id
+	uploads sync.Map // of *demoUpload, by id
 }
 
 type demoUpload struct {
 	*demoFolder // of the parts
 	id          string
-	object      demoObject // the one to be; Modified is when the upload began
+	object      *demoObject // the one to be; Modified is when the upload began
 }
 
-// A demoObject is the .json file of an object.
-type demoObject struct {
-	Key          string
-	Data         string            // the name of the .data file
-	Size         int64             // bytes
-	ETag         string            // quoted
-	Modified     time.Time         // whole seconds, UTC: HTTP has no finer ones
-	StorageClass string            // never empty
-	Header       map[string][]byte // by lower-case name; bytes, as JSON would mend them
-	Tags         []demoTag
-	Algorithm    string // of demoChecksums, or none
-	Sum          string // by Algorithm, in base64
-	Composite    bool   // Sum is of the sums of the parts, with "-" and how many
+// openDemoBuckets makes the folder dir and the buckets named, as far as they
+// are missing, and returns all buckets in dir by name. It removes files that a
+// killed process has left.
+func openDemoBuckets(dir string, names []string) (map[string]*demoBucket, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if err := root.MkdirAll(name, 0o700); err != nil {
+			return nil, err
+		}
+		if err := root.WriteFile(path.Join(name, demoBucketMarker), nil, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	markers, err := fs.Glob(root.FS(), "*/"+demoBucketMarker)
+	if err != nil {
+		return nil, err
+	}
+	buckets := map[string]*demoBucket{}
+	for _, marker := range markers {
+		f := newDemoFolder(root, path.Dir(marker))
+		if err := f.load(); err != nil {
+			return nil, err
+		}
+		buckets[f.dir] = &demoBucket{demoFolder: f}
+	}
+	return buckets, nil
+}
+
+func newDemoFolder(root *os.Root, dir string) *demoFolder {
+	return &demoFolder{root: root, dir: dir, objects: map[string]*demoObject{}}
+}
+
+var demoLeftover = regexp.MustCompile(`^([0-9a-f]{64}(\.[0-9A-Z]+)?\.(data|tmp)|[0-9A-Za-z]+\.upload)$`)
+
+// load indexes the objects of a folder, and removes files of ours that no
+// object names.
+func (f *demoFolder) load() error {
+	entries, err := fs.ReadDir(f.root.FS(), f.dir)
+	if err != nil {
+		return err
+	}
+	current := map[string]bool{}
+	for _, entry := range entries {
+		if path.Ext(entry.Name()) == ".json" {
+			o, err := f.loadObject(entry.Name())
+			if err != nil {
+				return fmt.Errorf("%s: %w", path.Join(f.dir, entry.Name()), err)
+			}
+			f.objects[o.Key], current[o.Data] = o, true
+		}
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); demoLeftover.MatchString(name) && !current[name] {
+			f.root.RemoveAll(path.Join(f.dir, name))
+		}
+	}
+	f.keys = slices.Sorted(maps.Keys(f.objects))
+	return nil
+}
+
+// loadObject refuses an object whose bytes are not all there, as after a power
+// cut: to start without it would lose it silently.
+func (f *demoFolder) loadObject(name string) (*demoObject, error) {
+	text, err := f.root.ReadFile(path.Join(f.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	o := &demoObject{}
+	if err := json.Unmarshal(text, o); err != nil {
+		return nil, err
+	}
+	data, err := f.root.Stat(path.Join(f.dir, o.Data))
+	if err != nil || name != demoFileName(o.Key)+".json" || data.Size() != o.Size {
+		return nil, fmt.Errorf("object %q is damaged", o.Key)
+	}
+	return o, nil
 }
 
 func demoFileName(key string) string {
@@ -88,209 +166,132 @@ func demoFileName(key string) string {
 	return hex.EncodeToString(digest[:])
 }
 
-// demoBucketName is a little stricter than
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-var demoBucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-
-func makeDemoBucket(dir, name string) error {
-	if !demoBucketName.MatchString(name) {
-		return fmt.Errorf("%q can't be the name of a bucket", name)
-	}
-	if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
-		return err
-	}
-	marker, err := os.OpenFile(filepath.Join(dir, name, demoBucketMarker), os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return marker.Close()
+// get returns nil for a key without an object.
+func (f *demoFolder) get(key string) *demoObject {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.objects[key]
 }
 
-// loadDemoBucket returns nil for what is no bucket.
-func loadDemoBucket(dir string, now time.Time) (*demoBucket, error) {
-	marker, err := os.Stat(filepath.Join(dir, demoBucketMarker))
-	if err != nil {
-		return nil, nil
-	}
-	f, err := loadDemoFolder(dir)
-	if err != nil {
-		return nil, err
-	}
-	b := &demoBucket{f, filepath.Base(dir), marker.ModTime().UTC().Truncate(time.Second), map[string]*demoUpload{}}
-	entries, err := os.ReadDir(dir)
-	for _, entry := range entries {
-		if id, ok := strings.CutSuffix(entry.Name(), ".upload"); ok {
-			if err := b.loadUpload(id, now); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return b, err
-}
-
-func (b *demoBucket) loadUpload(id string, now time.Time) error {
-	u := &demoUpload{id: id}
-	dir := filepath.Join(b.dir, id+".upload")
-	text, err := os.ReadFile(filepath.Join(dir, demoUploadMarker))
-	if err != nil || json.Unmarshal(text, &u.object) != nil || now.Sub(u.object.Modified) > demoUploadAge {
-		return os.RemoveAll(dir)
-	}
-	if u.demoFolder, err = loadDemoFolder(dir); err == nil {
-		b.uploads[id] = u
-	}
-	return err
-}
-
-var demoLeftover = regexp.MustCompile(`^[0-9a-f]{64}(\.[0-9]+)?\.(data|tmp)$`)
-
-// loadDemoFolder reads a folder, and removes the files in it which no object
-// names.
-func loadDemoFolder(dir string) (*demoFolder, error) {
-	f := &demoFolder{dir: dir, objects: map[string]*demoObject{}}
-	entries, err := os.ReadDir(dir)
-	current := map[string]bool{}
-	for _, entry := range entries {
-		if filepath.Ext(entry.Name()) == ".json" {
-			o, err := loadDemoObject(dir, entry.Name())
-			if err != nil {
-				return nil, err
-			}
-			f.objects[o.Key], current[o.Data] = o, true
-		}
-	}
-	for _, entry := range entries {
-		if name := entry.Name(); demoLeftover.MatchString(name) && !current[name] {
-			os.Remove(filepath.Join(dir, name))
-		}
-	}
-	f.keys = slices.Sorted(maps.Keys(f.objects))
-	return f, err
-}
-
-// loadDemoObject refuses an object whose bytes are not all there, which can be
-// after a power cut. To start without it would be to lose it silently.
-func loadDemoObject(dir, name string) (*demoObject, error) {
-	path := filepath.Join(dir, name)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	o := &demoObject{}
-	if err := json.Unmarshal(text, o); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	data, err := os.Stat(filepath.Join(dir, filepath.Base(o.Data)))
-	if err != nil || name != demoFileName(o.Key)+".json" || data.Size() != o.Size {
-		return nil, fmt.Errorf("%s: object %q is damaged", path, o.Key)
-	}
-	return o, nil
-}
-
-// open returns an object and its bytes. The file is opened under the lock: a
-// writer removes it after the object was replaced, and it stays readable then.
+// open returns an object and its bytes, or errDemoNoObject. It opens the file
+// under the lock: a writer removes it only after the object was replaced, and an
+// open file stays readable.
 func (f *demoFolder) open(key string) (*demoObject, *os.File, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	o := f.objects[key]
-	if o == nil {
-		return nil, nil, errDemoNoSuchKey
+	switch {
+	case f.removed:
+		return nil, nil, errDemoRemoved
+	case o == nil:
+		return nil, nil, errDemoNoObject
 	}
-	file, err := os.Open(filepath.Join(f.dir, o.Data))
+	file, err := f.root.Open(path.Join(f.dir, o.Data))
 	return o, file, err
 }
 
-func (f *demoFolder) get(key string) (*demoObject, error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if o := f.objects[key]; o != nil {
-		return o, nil
-	}
-	return nil, errDemoNoSuchKey
-}
-
-// store makes o, with the bytes that fill writes, the object of its key. What
-// o has no ETag or sum of, it gets from them. The headers hold the sums that
-// these bytes must have, and the conditions under which o is stored at all.
-func (f *demoFolder) store(o *demoObject, h http.Header, now time.Time, fill func(io.Writer) (int64, error)) error {
-	data, err := f.create(demoFileName(o.Key) + ".*.data")
+// put stores o with the bytes that fill writes, and sets o.Data and o.Size. When
+// all bytes are written it calls check with the object that o would replace, or
+// nil, and stores nothing if that returns an error; check may complete o. It
+// returns errDemoRemoved for the folder of an upload that has ended.
+func (f *demoFolder) put(o *demoObject, fill func(io.Writer) (int64, error), check func(old *demoObject) error) error {
+	o.Data = demoFileName(o.Key) + "." + rand.Text() + ".data"
+	name := path.Join(f.dir, o.Data)
+	data, err := f.create(name)
 	if err != nil {
 		return err
 	}
-	sums := newDemoSums(o.Algorithm)
-	o.Size, err = fill(io.MultiWriter(data, sums))
+	o.Size, err = fill(data)
 	if err = cmp.Or(err, data.Close()); err == nil {
-		err = sums.verify(h)
-	}
-	o.Data, o.Modified = filepath.Base(data.Name()), now.UTC().Truncate(time.Second)
-	o.ETag = cmp.Or(o.ETag, `"`+hex.EncodeToString(sums["Content-Md5"].Sum(nil))+`"`)
-	if o.Algorithm != "" {
-		o.Sum = cmp.Or(o.Sum, base64.StdEncoding.EncodeToString(sums["X-Amz-Checksum-"+o.Algorithm].Sum(nil)))
-	}
-	if err == nil {
-		err = f.replace(o.Key, func(old *demoObject) (*demoObject, error) { return o, demoWriteConditions(h, old) })
+		err = f.replace(o, check)
 	}
 	if err != nil {
-		os.Remove(data.Name())
+		f.root.Remove(name)
 	}
 	return err
 }
 
 // create makes a file, under the lock that guards the folder's removal.
-func (f *demoFolder) create(pattern string) (*os.File, error) {
+func (f *demoFolder) create(name string) (*os.File, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if f.gone {
-		return nil, errDemoNoSuchUpload
+	if f.removed {
+		return nil, errDemoRemoved
 	}
-	return os.CreateTemp(f.dir, pattern)
+	return f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// replace puts what next returns in the place of the object there is, either
-// of which may be nil. It is decided under the lock which guards the rename:
-// of two writers who both say If-None-Match: *, one is refused.
-func (f *demoFolder) replace(key string, next func(old *demoObject) (*demoObject, error)) error {
+// replace makes o the object of its key. It calls check under the lock that
+// guards the rename: of two writers of an object that must not exist, one is
+// refused.
+func (f *demoFolder) replace(o *demoObject, check func(old *demoObject) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.gone {
-		return errDemoNoSuchUpload
+	if f.removed {
+		return errDemoRemoved
 	}
-	old := f.objects[key]
-	o, err := next(old)
-	if err != nil || o == old {
+	old := f.objects[o.Key]
+	if err := check(old); err != nil {
 		return err
-	}
-	if err := f.write(key, o); err != nil {
-		return err
-	}
-	if old != nil && (o == nil || o.Data != old.Data) {
-		os.Remove(filepath.Join(f.dir, old.Data))
-	}
-	i, found := slices.BinarySearch(f.keys, key)
-	switch {
-	case o == nil:
-		delete(f.objects, key)
-		f.keys = slices.Delete(f.keys, i, i+1)
-		return nil
-	case !found:
-		f.keys = slices.Insert(f.keys, i, key)
-	}
-	f.objects[key] = o
-	return nil
-}
-
-// write replaces the .json file of an object, or removes it for nil. It
-// requires that f.mu is held: the temporary file is there once.
-func (f *demoFolder) write(key string, o *demoObject) error {
-	path := filepath.Join(f.dir, demoFileName(key))
-	if o == nil {
-		return os.Remove(path + ".json")
 	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".tmp", text, 0o600); err != nil {
+	name := path.Join(f.dir, demoFileName(o.Key))
+	if err := f.root.WriteFile(name+".tmp", text, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(path+".tmp", path+".json")
+	if err := f.root.Rename(name+".tmp", name+".json"); err != nil {
+		return err
+	}
+	f.objects[o.Key] = o
+	if old != nil {
+		f.root.Remove(path.Join(f.dir, old.Data)) // or the next start does
+		return nil
+	}
+	i, _ := slices.BinarySearch(f.keys, o.Key)
+	f.keys = slices.Insert(f.keys, i, o.Key)
+	return nil
+}
+
+// remove removes the object of a key, if there is one.
+func (f *demoFolder) remove(key string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.objects[key]
+	if o == nil {
+		return nil
+	}
+	if err := f.root.Remove(path.Join(f.dir, demoFileName(key)+".json")); err != nil {
+		return err
+	}
+	delete(f.objects, key)
+	i, _ := slices.BinarySearch(f.keys, key)
+	f.keys = slices.Delete(f.keys, i, i+1)
+	f.root.Remove(path.Join(f.dir, o.Data)) // or the next start does
+	return nil
+}
+
+// addUpload makes an upload of the object o.
+func (b *demoBucket) addUpload(id string, o *demoObject) error {
+	u := &demoUpload{newDemoFolder(b.root, path.Join(b.dir, id+".upload")), id, o}
+	b.uploads.Store(id, u)
+	return b.root.Mkdir(u.dir, 0o700)
+}
+
+// upload returns nil for an id that b does not have, or has for another key.
+func (b *demoBucket) upload(id, key string) *demoUpload {
+	if u, ok := b.uploads.Load(id); ok && u.(*demoUpload).object.Key == key {
+		return u.(*demoUpload)
+	}
+	return nil
+}
+
+func (b *demoBucket) removeUpload(u *demoUpload) error {
+	b.uploads.Delete(u.id)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.removed = true
+	return u.root.RemoveAll(u.dir)
 }
