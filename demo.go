@@ -200,7 +200,7 @@ var demoOperations = map[string]func(*demoServer, http.ResponseWriter, *demoRequ
 var (
 	demoParameters = regexp.MustCompile(`^(continuation-token|delimiter|encoding-type|fetch-owner|list-type|marker|max-keys|` +
 		`max-parts|part-number-marker|prefix|start-after|x-id|response-(cache-control|content-[a-z]+|expires))$`)
-	demoHeaders = regexp.MustCompile(`^X-Amz-(Acl: (private|bucket-owner-full-control)$|Checksum-|Content-Sha256:|Date:|` +
+	demoHeaders = regexp.MustCompile(`^X-Amz-(Acl: (private|bucket-owner-full-control)$|Checksum-|Content-Sha256:|Copy-Source-If-|Date:|` +
 		`Decoded-Content-Length:|Meta-|Metadata-Directive:|Mp-Object-Size:|Request-Payer:|Sdk-Checksum-Algorithm:|` +
 		`Security-Token:|Storage-Class: STANDARD$|Trailer:|User-Agent:)`)
 )

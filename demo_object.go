@@ -158,7 +158,7 @@ func (s *demoServer) putCopy(w http.ResponseWriter, q *demoRequest, f *demoFolde
 }
 
 // openSource opens the object that x-amz-copy-source names, bucket/key or
-// /bucket/key.
+// /bucket/key, if it meets the conditions x-amz-copy-source-if-*.
 func (s *demoServer) openSource(q *demoRequest) (*demoObject, *os.File, error) {
 	source, version, _ := strings.Cut(q.Header.Get("X-Amz-Copy-Source"), "?")
 	source, err := url.PathUnescape(source)
@@ -175,7 +175,12 @@ func (s *demoServer) openSource(q *demoRequest) (*demoObject, *os.File, error) {
 	if _, err := q.writePayload(io.Discard); err != nil {
 		return nil, nil, err
 	}
-	return bucket.open(key)
+	o, f, err := bucket.open(key)
+	if err == nil && o.readConditions(q.Header, "X-Amz-Copy-Source-") != nil {
+		f.Close()
+		err = errDemoPrecondition
+	}
+	return o, f, err
 }
 
 func (s *demoServer) deleteObject(w http.ResponseWriter, q *demoRequest) error {
@@ -247,7 +252,7 @@ func (s *demoServer) getObject(w http.ResponseWriter, q *demoRequest) error {
 	defer f.Close()
 	w.Header().Set("ETag", o.ETag)
 	w.Header().Set("Last-Modified", o.Modified.Format(http.TimeFormat))
-	if err := o.readConditions(q.Header); err != nil {
+	if err := o.readConditions(q.Header, ""); err != nil {
 		return err
 	}
 	first, length, partial := o.rangeOf(q.Header.Get("Range"))
@@ -296,11 +301,11 @@ func (o *demoObject) writeChecksum(h http.Header) {
 }
 
 // readConditions follows the order of RFC 9110 section 13.2.2: a condition on
-// the ETag outweighs the one on the time.
-func (o *demoObject) readConditions(h http.Header) error {
-	match, noneMatch := h.Get("If-Match"), h.Get("If-None-Match")
-	since, errSince := http.ParseTime(h.Get("If-Modified-Since"))
-	unmodified, errUnmodified := http.ParseTime(h.Get("If-Unmodified-Since"))
+// the ETag outweighs the one on the time. The prefix begins the headers' names.
+func (o *demoObject) readConditions(h http.Header, prefix string) error {
+	match, noneMatch := h.Get(prefix+"If-Match"), h.Get(prefix+"If-None-Match")
+	since, errSince := http.ParseTime(h.Get(prefix + "If-Modified-Since"))
+	unmodified, errUnmodified := http.ParseTime(h.Get(prefix + "If-Unmodified-Since"))
 	switch {
 	case match != "" && !demoMatches(match, o.ETag),
 		match == "" && errUnmodified == nil && o.Modified.After(unmodified):

@@ -331,7 +331,10 @@ func TestDemoCopy(t *testing.T) {
 		{source, "If-None-Match", "*", 412, "PreconditionFailed"}, // of the target
 		{source + "?versionId=null", "", "", 501, "NotImplemented"},
 		{source, "X-Amz-Checksum-Algorithm", "CRC32", 501, "NotImplemented"},
-		{source, "X-Amz-Copy-Source-If-Match", etag, 501, "NotImplemented"},
+		{source, "X-Amz-Copy-Source-If-Match", etag, 200, ""},
+		{source, "X-Amz-Copy-Source-If-Match", `"x"`, 412, "PreconditionFailed"},
+		{source, "X-Amz-Copy-Source-If-None-Match", etag, 412, "PreconditionFailed"},
+		{source, "X-Amz-Copy-Source-If-Modified-Since", "Fri, 31 Dec 9999 23:59:59 GMT", 412, "PreconditionFailed"},
 	} {
 		h := demoHeader("X-Amz-Copy-Source", test.source)
 		if test.header != "" {
