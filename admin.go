@@ -128,7 +128,7 @@ func (g *gateway) probe(ctx context.Context, u *upstream) string {
 	case err != nil && ctx.Err() != nil, errors.Is(err, errNoProgress):
 		return "no answer in time"
 	case err != nil:
-		g.log.Warn("an account is not ready", "account", u.account.name, "cause", shortened(err.Error(), maxCause))
+		g.log.Warn("an account is not ready", "account", u.account.name, causeAttr(err))
 		return "no answer; the log has the details"
 	}
 	defer resp.Body.Close()

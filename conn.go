@@ -163,7 +163,7 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 		defer cancel()
 		if err := secure.HandshakeContext(handshake); err != nil {
 			raw.Close()
-			return nil, err
+			return nil, handshakeError(err)
 		}
 		c.Conn = secure
 	}
@@ -196,7 +196,7 @@ type meteredReader struct {
 // Read implements io.Reader.
 func (m *meteredReader) Read(p []byte) (int, error) {
 	if m.left <= 0 {
-		return 0, errors.New("the head of the answer is too large")
+		return 0, errHeadTooLarge
 	}
 	n, err := m.source.Read(p)
 	m.left -= n
@@ -303,7 +303,7 @@ func (c *backendConn) readHead(req *http.Request) (*http.Response, error) {
 		resp, err := http.ReadResponse(c.reader, req)
 		if err != nil {
 			// net/http calls a line malformed that did not come to its end in time.
-			return nil, noEOF(cmp.Or(c.input.failed, err))
+			return nil, noEOF(cmp.Or(c.input.failed, headError(err)))
 		}
 		if resp.StatusCode >= 100 && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
 			continue

@@ -157,7 +157,7 @@ func (s *credentialSource) keepFresh(ctx context.Context) {
 		if err != nil {
 			failed++
 			wait = fetchBackoff(failed)
-			s.log.Warn("credentials not refreshed; the last ones stay", expiresAttr(held), "cause", shortened(err.Error(), maxCause))
+			s.log.Warn("credentials not refreshed; the last ones stay", expiresAttr(held), causeAttr(err))
 			continue
 		}
 		if failed > 0 {

@@ -6,7 +6,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -59,6 +58,8 @@ type exchange struct {
 
 	status           int // 0: no header was written yet
 	sent             int64
+	asked            *outgoing // sent last, and to whom; nil before the first
+	sentTo           *upstream
 	upstreamStatus   int
 	upstreamID       string
 	upstreamCode     string
@@ -104,7 +105,7 @@ func (x *exchange) end() {
 	case p == http.ErrAbortHandler:
 		aborted = true
 	default:
-		x.log.Error("panic", "request_id", x.id, "panic", shortened(fmt.Sprint(p), maxCause), "stack", string(debug.Stack()))
+		x.log.Error("panic", "request_id", x.id, "panic", panicWords(p), "stack", string(debug.Stack()))
 		if aborted = x.status != 0 || x.left(); !aborted {
 			aborted = x.failInternally()
 		}
@@ -326,16 +327,16 @@ func (x *exchange) record(aborted bool) {
 		slog.String("user_agent", shortened(x.r.UserAgent(), 256)),
 	)
 	if x.upstreamID != "" {
-		attrs = append(attrs, slog.String("upstream_request_id", shortened(x.upstreamID, 64)))
+		attrs = append(attrs, slog.String("upstream_request_id", x.upstreamID))
 	}
-	if x.upstreamCode != "" {
+	if x.upstreamCode != "" && !x.repeats(x.upstreamCode) {
 		attrs = append(attrs, slog.String("upstream_code", x.upstreamCode))
 	}
 	if aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))
 	}
 	if x.cause != nil {
-		attrs = append(attrs, slog.String("cause", shortened(x.cause.Error(), maxCause)))
+		attrs = append(attrs, causeAttr(x.cause))
 	}
 	// As LogAttrs does it, but for the search of the caller.
 	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {

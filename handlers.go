@@ -331,10 +331,13 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 		return nil, x.transportError(err)
 	}
 	x.upstreamStatus = resp.StatusCode
-	x.upstreamID = resp.Header.Get("X-Amz-Request-Id")
+	x.asked, x.sentTo = out, upstream
+	if x.upstreamID = resp.Header.Get("X-Amz-Request-Id"); !looksLikeID(x.upstreamID) || x.repeats(x.upstreamID) {
+		x.upstreamID = ""
+	}
 	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusNotModified {
 		defer resp.Body.Close()
-		refusal := upstreamError(resp.StatusCode, resp.Header, plainBody(resp))
+		refusal := x.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
 		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
 		return nil, refusal
 	}

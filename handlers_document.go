@@ -59,7 +59,7 @@ func (x *exchange) passNothing(resp *http.Response) *apiError {
 			return x.transportError(err)
 		}
 		if doc, err := parseDocument(bytes.NewReader(body), "Error"); err == nil {
-			return hiddenError(&doc)
+			return x.hiddenError(&doc)
 		}
 	}
 	returnErrorHeader(x.Header(), resp.Header)
@@ -90,11 +90,11 @@ func (x *exchange) readAnswer(resp *http.Response, a answerSpec) (element, *answ
 // needs.
 func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiError) {
 	if doc.name == "Error" {
-		return nil, hiddenError(doc)
+		return nil, x.hiddenError(doc)
 	}
 	form := a.form(doc.name)
 	if form == nil {
-		return nil, badGateway(fmt.Errorf("want a document %s, have %q", a.forms[0].names[0], shortened(doc.name, 64)))
+		return nil, badGateway(fmt.Errorf("want a document %s, have %s", a.forms[0].names[0], rootName(doc.name)))
 	}
 	if err := form.root.check(doc); err != nil {
 		return nil, badGateway(err)
@@ -108,8 +108,8 @@ func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiE
 }
 
 // hiddenError is the error that came under a status of success.
-func hiddenError(doc *element) *apiError {
-	e := errorInDocument(doc)
+func (x *exchange) hiddenError(doc *element) *apiError {
+	e := x.withoutEchoes(errorInDocument(doc))
 	e.cause = errUnder200
 	return e
 }
@@ -128,6 +128,7 @@ func (x *exchange) answerWriter() *answerWriter {
 		key:    x.target.key,
 		url:    x.origin() + "/" + x.target.bucket + "/" + uriEncode(x.target.key, false),
 		places: x.user.mayEverything(),
+		echo:   x.repeats,
 	}
 }
 
@@ -141,7 +142,7 @@ func (x *exchange) passPolicy(resp *http.Response) *apiError {
 		return badGateway(errors.New("a policy larger than policies are"))
 	}
 	if doc, err := parseDocument(bytes.NewReader(body), "Error"); err == nil {
-		return hiddenError(&doc)
+		return x.hiddenError(&doc)
 	}
 	var policy map[string]json.RawMessage
 	if err := json.Unmarshal(body, &policy); err != nil {
@@ -163,7 +164,7 @@ func plainBody(resp *http.Response) io.Reader {
 	case "gzip", "x-gzip":
 		return &gzipReader{body: resp.Body}
 	default:
-		return &gzipReader{err: fmt.Errorf("a document with the content encoding %q", shortened(coding, 64))}
+		return &gzipReader{err: errors.New("a document with a content encoding other than gzip")}
 	}
 }
 

@@ -264,7 +264,7 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*
 	p := pages.Get().(*page)
 	if err := p.read(plainBody(resp), plainLength(resp), answers[operation], query); err != nil {
 		if p.name == "Error" {
-			refusal = hiddenError(&p.element)
+			refusal = x.hiddenError(&p.element)
 		} else {
 			refusal = badGateway(err)
 		}
@@ -285,7 +285,7 @@ func (p *page) read(body io.Reader, size int64, a answerSpec, query []parameter)
 		return err
 	}
 	if p.form = a.form(p.name); p.form == nil {
-		return fmt.Errorf("want a document %s, have %q", a.forms[0].names[0], shortened(p.name, 64))
+		return fmt.Errorf("want a document %s, have %s", a.forms[0].names[0], rootName(p.name))
 	}
 	if p.child("EncodingType") == "url" {
 		if err := p.form.list.decode(&p.element); err != nil {

@@ -390,7 +390,7 @@ func withoutAnswer(err error) error {
 	case errors.As(err, &network):
 		return network
 	case errors.As(err, &certificate):
-		return certificate
+		return handshakeError(err)
 	}
 	return errors.New("the connection broke, or the answer is not HTTP")
 }

@@ -324,6 +324,9 @@ func (s *redisStore) dial(call *redisCall, node *redisNode, addr string) (*redis
 	ctx, cancel := context.WithDeadline(context.Background(), call.deadline(time.Now()))
 	defer cancel()
 	raw, err := s.dialer(ctx, "tcp", addr)
+	if err != nil && addr != s.server.addr {
+		err = redirectError{err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -334,7 +337,7 @@ func (s *redisStore) dial(call *redisCall, node *redisNode, addr string) (*redis
 		secure := tls.Client(raw, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			raw.Close()
-			return nil, err
+			return nil, handshakeError(err)
 		}
 		conn = secure
 	}
@@ -410,7 +413,7 @@ func (c *redisConn) login(server redisServer) error {
 		if _, err := c.do(auth...); err != nil {
 			var refusal redisError
 			if errors.As(err, &refusal) {
-				return fmt.Errorf("the server refuses the user or the password (%s)", refusal.code)
+				return fmt.Errorf("the server refuses the user or the password: %w", refusal)
 			}
 			return err
 		}

@@ -90,7 +90,7 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 	next, err := s.next(before)
 	if err != nil {
 		s.metrics.reloaded(false, time.Now())
-		s.log.Error("the new configuration is not taken; the one of before stays", "file", s.path, "cause", err.Error())
+		s.log.Error("the new configuration is not taken; the one of before stays", "file", s.path, localCauseAttr(err))
 		return err
 	}
 	next.applyLimits()

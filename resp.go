@@ -111,7 +111,47 @@ func newRedisError(text string) redisError {
 	return redisError{code, text}
 }
 
-func (e redisError) Error() string { return "the server says: " + shortened(e.text, 200) }
+// Error has no words of the server, but for a code that is known: a confused one repeats
+// the commands that it got, and one of them has the password.
+func (e redisError) Error() string {
+	if meaning := redisCodes[e.code]; meaning != "" {
+		return "the server answers " + e.code + ": " + meaning
+	}
+	return "the server answers with an error"
+}
+
+// redisCodes are the codes of error replies that may be met here, and what to think of.
+var redisCodes = map[string]string{
+	"ASK":         "the key is being moved to another node",
+	"BUSY":        "it runs a script that does not end",
+	"CLUSTERDOWN": "the cluster does not cover all keys",
+	"CROSSSLOT":   "the keys are on more than one node",
+	"DENIED":      "it is in protected mode, and takes local connections only",
+	"ERR":         "the command failed; perhaps it has too many clients, or does not know the command",
+	"LOADING":     "it is loading its data",
+	"MASTERDOWN":  "it is a replica without a master",
+	"MISCONF":     "it cannot save to disk, and refuses writes",
+	"MOVED":       "the key is on another node",
+	"NOAUTH":      "a password is required",
+	"NOPERM":      "the user lacks a right that the limiter needs",
+	"NOREPLICAS":  "it has too few replicas, and refuses writes",
+	"NOSCRIPT":    "it does not keep the script",
+	"OOM":         "its memory is used up",
+	"READONLY":    "it is a replica that takes no writes",
+	"TRYAGAIN":    "the key is being moved to another node",
+	"UNKILLABLE":  "it runs a script that does not end",
+	"WRONGPASS":   "the user or the password is wrong",
+	"WRONGTYPE":   "the key holds a value of another type",
+}
+
+// A redirectError is a failure to connect to a node that another one has named. Its
+// text has not the name.
+type redirectError struct{ error }
+
+func (e redirectError) Error() string { return "a node that the store names cannot be reached" }
+
+// Unwrap lets errors.As tell whether it was a time-out.
+func (e redirectError) Unwrap() error { return e.error }
 
 func (e redisError) redirects() bool { return e.code == "MOVED" || e.code == "ASK" }
 

@@ -153,7 +153,7 @@ func (s *scanner) document(root string) (element, error) {
 		switch t {
 		case startToken:
 			if root != "" && s.name.local != root || !s.knows(s.name.prefix) {
-				return element{}, fmt.Errorf("want a document %s, have %q", root, shortened(s.name.local, 64))
+				return element{}, fmt.Errorf("want a document %s, have %s", root, rootName(s.name.local))
 			}
 			if err := s.element(1); err != nil {
 				return element{}, err
@@ -196,7 +196,7 @@ func (s *scanner) element(depth int) error {
 		return errors.New("a document deeper or longer than a list is")
 	}
 	if !s.knows(s.name.prefix) {
-		return fmt.Errorf("an element %q of another namespace", shortened(s.name.local, 64))
+		return errors.New("an element of another namespace")
 	}
 	e := element{name: s.name.local}
 	name, first, declared := s.name.whole, len(s.siblings), len(s.declared)
@@ -219,7 +219,7 @@ func (s *scanner) element(depth int) error {
 			}
 		case endToken:
 			if s.name.whole != name {
-				return fmt.Errorf("element %q is ended by %q", shortened(name, 64), shortened(s.name.whole, 64))
+				return errors.New("an element that is ended by another name")
 			}
 			closed = true
 		}
@@ -357,6 +357,16 @@ func (s *scanner) next() (tokenKind, error) {
 			return 0, err
 		}
 	}
+}
+
+// rootName names the root of a document that may come in place of another; it is
+// for errors, which have no words of a peer's.
+func rootName(name string) string {
+	switch name {
+	case "Error", "html", "HTML", "ListBucketResult", "ListVersionsResult", "ListMultipartUploadsResult", "ListAllMyBucketsResult":
+		return name
+	}
+	return "another"
 }
 
 var errTooLarge = errors.New("a document, or a part of one, larger than a list has")
@@ -582,7 +592,7 @@ func characters(d []byte, i int, end byte) (n int, decoded bool, err error) {
 				return len(d), decoded, nil
 			}
 			if _, ok := dereference(d[i+1 : i+size-1]); !ok {
-				return 0, false, fmt.Errorf("a reference %q, which is to no character", shortened(string(d[i:i+size]), 16))
+				return 0, false, errors.New("a reference that is to no character")
 			}
 			decoded = false
 			i += size - 1

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -137,7 +138,7 @@ func (p *program) follow(ctx context.Context, hangup <-chan os.Signal) {
 		}
 		if p.out != nil {
 			if err := p.out.reopen(); err != nil {
-				p.log.Error("the log file was not opened again; the log goes where it went before", "cause", err.Error())
+				p.log.Error("the log file was not opened again; the log goes where it went before", localCauseAttr(err))
 			}
 		}
 		p.reload()
@@ -150,7 +151,7 @@ func (p *program) reload() error {
 	var refused error
 	if p.certificates != nil {
 		if refused = p.certificates.reload(); refused != nil {
-			p.log.Error("the TLS files are not taken over; the certificate of before stays in use", "cause", refused.Error())
+			p.log.Error("the TLS files are not taken over; the certificate of before stays in use", localCauseAttr(refused))
 		}
 	}
 	return errors.Join(refused, p.service.reload())
@@ -198,6 +199,6 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		IdleTimeout:                  keepAliveTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:                     stdlog.New(serverLog{log}, "", 0),
 	}
 }

@@ -189,7 +189,7 @@ func (w *sharedWindows) failed(name string, err error) {
 		return
 	}
 	w.store.forget()
-	w.log.Warn("the shared limiter does not answer: each gateway limits by itself", "store", w.store.server.addr, "cause", shortened(err.Error(), maxCause))
+	w.log.Warn("the shared limiter does not answer: each gateway limits by itself", "store", w.store.server.addr, causeAttr(err))
 	wait := firstProbe
 	if !w.back.IsZero() && time.Since(w.back) < steady {
 		wait = min(2*w.wait, maxProbe)

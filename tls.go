@@ -90,11 +90,12 @@ func (t *serverTLS) watch(ctx context.Context, every time.Duration) {
 		case <-ticker.C:
 		}
 		fault := ""
-		if err := t.reload(); err != nil {
+		err := t.reload()
+		if err != nil {
 			fault = err.Error()
 		}
-		if fault != "" && fault != known {
-			t.log.Warn("the TLS files are not taken over; the certificate of before stays in use", "cause", fault)
+		if err != nil && fault != known {
+			t.log.Warn("the TLS files are not taken over; the certificate of before stays in use", localCauseAttr(err))
 		}
 		known = fault
 	}

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -116,7 +115,7 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 			return resp, err
 		}
 		u.counts.retried(retryReasonOf(statusOf(resp), err))
-		u.log.Debug("retry", "account", u.account.name, "attempt", attempt, "wait", wait, "status", statusOf(resp), "cause", shortened(fmt.Sprint(err), maxCause))
+		u.log.Debug("retry", "account", u.account.name, "attempt", attempt, "wait", wait, "status", statusOf(resp), causeAttr(err))
 		if resp != nil {
 			io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
 			resp.Body.Close()

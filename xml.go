@@ -39,7 +39,7 @@ type apiError struct {
 
 func (e *apiError) Error() string {
 	if e.cause != nil {
-		return fmt.Sprintf("%s: %v", e.Code, e.cause)
+		return e.Code + ": " + ownWords(e.cause)
 	}
 	return e.Code + ": " + e.Message
 }

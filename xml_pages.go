@@ -115,7 +115,7 @@ func (l *listForm) last(page *element, query []parameter) (bool, error) {
 	}
 	switch {
 	case said != 1 || truncated != "true" && truncated != "false":
-		return false, fmt.Errorf("a page of a list that says %d times whether it is the last, and %q", said, shortened(truncated, 16))
+		return false, fmt.Errorf("a page of a list that says %d times whether it is the last, or in other words than true and false", said)
 	case truncated == "false":
 		return true, nil
 	case l.canGoOn == nil && page.child(l.next[0].element) == "", l.canGoOn != nil && !l.canGoOn(page, query):

@@ -1,0 +1,268 @@
+package main
+
+// What the log says of an error. Peers answer with whatever they like: a backend that
+// echoes the request in a broken head would have its signature and session token in the
+// log, if the log repeated what could not be parsed. So the log has the gateway's own
+// words and the standard library's fixed ones, and nothing of a peer's. Three rules:
+//
+//   - Every cause goes through causeAttr. Of an error of another package it keeps what
+//     is known to be fixed text, and of any other no more than its type.
+//   - What the standard library says as plain text of a head or of a certificate is
+//     replaced where it is received: headError, handshakeError.
+//   - A request id or an error code of a backend is repeated only if it looks like one,
+//     and is not part of what authenticated the request: see exchange.repeats.
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// causeAttr is the attribute of a log line for what went wrong with a peer. It is
+// empty, which a handler leaves out, for nil.
+func causeAttr(err error) slog.Attr {
+	if err == nil {
+		return slog.Attr{}
+	}
+	return slog.String("cause", shortened(ownWords(err), maxCause))
+}
+
+// localCauseAttr is the attribute for what went wrong with a file of this machine,
+// where the operator is to read what is wrong in it. Those who read configurations
+// do not quote secrets.
+func localCauseAttr(err error) slog.Attr { return slog.String("cause", err.Error()) }
+
+var ownPackage = reflect.TypeFor[apiError]().PkgPath()
+
+// ownWords is the text of an error without what a peer said. The text of an error that
+// wraps others holds theirs, which is replaced.
+func ownWords(err error) string {
+	text := err.Error()
+	switch t := typeOf(err); t.PkgPath() {
+	case ownPackage, "errors", "fmt":
+	default:
+		if fixed, ok := foreignWords(err); ok {
+			text = fixed
+		} else {
+			return "an error of the type " + t.String()
+		}
+	}
+	for _, inner := range unwrapped(err) {
+		if before := inner.Error(); before != "" {
+			text = strings.ReplaceAll(text, before, ownWords(inner))
+		}
+	}
+	return text
+}
+
+func typeOf(v any) reflect.Type {
+	t := reflect.TypeOf(v)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+func unwrapped(err error) []error {
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return []error{inner}
+		}
+	case interface{ Unwrap() []error }:
+		return e.Unwrap()
+	}
+	return nil
+}
+
+// foreignWords is the text of an error of another package, if it is known to be fixed,
+// or to name nothing but addresses and files of the configuration.
+func foreignWords(err error) (string, bool) {
+	switch err.(type) {
+	case *net.OpError, *net.DNSError, *os.SyscallError, *fs.PathError, syscall.Errno, tls.AlertError:
+		return err.Error(), true
+	case tls.RecordHeaderError:
+		return "the peer does not speak TLS", true
+	case textproto.ProtocolError:
+		return "malformed header", true
+	case *http.ProtocolError:
+		return "malformed HTTP", true
+	case *strconv.NumError:
+		return "malformed number", true
+	case url.EscapeError:
+		return "malformed percent-encoding", true
+	}
+	switch t := typeOf(err); {
+	case t.PkgPath() == "internal/poll", t.PkgPath() == "context", t.String() == "tls.alert", t.String() == "net.timeoutError":
+		return err.Error(), true
+	}
+	return "", false
+}
+
+// panicWords is what the log says of a panic: what the runtime or an error says. The
+// stack tells the rest.
+func panicWords(p any) string {
+	switch p := p.(type) {
+	case runtime.Error:
+		return shortened(p.Error(), maxCause)
+	case error:
+		return shortened(ownWords(p), maxCause)
+	}
+	return fmt.Sprintf("a value of the type %T", p)
+}
+
+var errHeadTooLarge = errors.New("the head of the answer is too large")
+
+// headError is an error of http.ReadResponse in fixed words: its own quote the line that
+// is malformed. What kept the head from being read stays.
+func headError(err error) error {
+	var header textproto.ProtocolError
+	switch text := err.Error(); {
+	case isTransport(err), errors.Is(err, errHeadTooLarge):
+		return err
+	case strings.HasPrefix(text, "malformed HTTP"):
+		return errors.New("malformed status line")
+	case strings.Contains(text, "Content-Length"):
+		return errors.New("malformed Content-Length")
+	case strings.Contains(text, "transfer encoding"), strings.Contains(text, "Transfer-Encoding"):
+		return errors.New("unsupported Transfer-Encoding")
+	case errors.As(err, &header):
+		return errors.New("malformed header")
+	}
+	return errors.New("malformed head of the answer")
+}
+
+// isTransport reports whether an error is of the connection, not of what came over it.
+func isTransport(err error) bool {
+	var network net.Error
+	var number syscall.Errno
+	return errors.As(err, &network) || errors.As(err, &number) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// handshakeError is an error of a TLS handshake in fixed words: those of crypto/x509
+// quote the certificate, which the peer has written.
+func handshakeError(err error) error {
+	var name x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &name):
+		return errors.New("the certificate is for another host")
+	case errors.As(err, &authority):
+		return errors.New("the certificate is signed by an authority that is not trusted here")
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return errors.New("the certificate has expired, or is not valid yet")
+	case errors.As(err, &certificate):
+		return errors.New("the certificate is not valid")
+	case errors.As(err, &record):
+		return errors.New("the peer does not speak TLS")
+	case isTransport(err):
+		return err
+	}
+	return errors.New("the TLS handshake failed")
+}
+
+// looksLikeID reports whether a value may be the id of a request, of any S3 service.
+func looksLikeID(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') && !strings.ContainsRune("-._~:", c)
+	})
+}
+
+// authentication are the parts of a request that authenticate it, once it is signed:
+// what an answer may echo.
+func (u *upstream) authentication(out *outgoing) [4]string {
+	c := u.signer.source.get()
+	_, signature, _ := strings.Cut(out.header.Get("Authorization"), "Signature=")
+	return [4]string{c.AccessKeyID, c.SecretAccessKey, c.SessionToken, signature}
+}
+
+// repeats reports whether a text of a backend's answer holds a part of what authenticated
+// the request it answers, or a piece of one.
+func (x *exchange) repeats(text string) bool {
+	if x.sentTo == nil || text == "" {
+		return false
+	}
+	for _, part := range x.sentTo.authentication(x.asked) {
+		if holdsPiece(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// pieceSize is how much of a secret is taken for an echo of it, in bytes: each text that
+// has twice as many bytes of a secret in a row holds a piece.
+const pieceSize = 8
+
+// holdsPiece reports whether a text holds a piece of a part, or all of a short one. How
+// long it takes says something about the part only to who has written the text: the
+// backend, which has been sent the part.
+func holdsPiece(text, part string) bool {
+	if len(part) < pieceSize {
+		return part != "" && strings.Contains(text, part)
+	}
+	for ; len(part) >= pieceSize; part = part[pieceSize:] {
+		if strings.Contains(text, part[:pieceSize]) {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutEchoes returns a backend's error without what repeats a secret: its code, and
+// headers. Their names have the case that net/http gives them.
+func (x *exchange) withoutEchoes(e *apiError) *apiError {
+	switch {
+	case !x.repeats(e.upstreamCode):
+	case e.Code == "BadGateway":
+		e.upstreamCode, e.cause = "", errors.New("the backend answered with a code that repeats the request's signature or credentials")
+	default:
+		e = upstreamError(e.Status, e.header, strings.NewReader(""))
+	}
+	for name, values := range e.header {
+		if slices.ContainsFunc(values, x.repeats) || x.repeatsName(name) {
+			delete(e.header, name)
+		}
+	}
+	return e
+}
+
+func (x *exchange) repeatsName(name string) bool {
+	for _, part := range x.sentTo.authentication(x.asked) {
+		if holdsPiece(strings.ToLower(name), strings.ToLower(part)) {
+			return true
+		}
+	}
+	return false
+}
+
+// A serverLog takes what net/http has to say of clients. It quotes some of their bytes,
+// which may hold a key or a signature; what stands before the quotes is enough.
+type serverLog struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (w serverLog) Write(line []byte) (int, error) {
+	text, _, _ := strings.Cut(string(line), `"`)
+	w.log.Warn(strings.TrimSpace(text))
+	return len(line), nil
+}

@@ -1,0 +1,453 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"io"
+	"io/fs"
+	stdlog "log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/textproto"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const causeToken = "SESSIONTOKENCANARY0123456789abcdefSESSIONTOKENCANARY"
+
+// causeEchoes are answers of a confused or hostile backend. {S} is a secret, or all that
+// the request was authenticated with.
+var causeEchoes = []struct{ name, answer string }{
+	{"instead of an answer", "{S}\r\n\r\n"},
+	{"without a line break", "{S}"},
+	{"the version", "{S} 200 OK\r\n\r\n"},
+	{"the status", "HTTP/1.1 {S}\r\n\r\n"},
+	{"the status, alone", "HTTP/1.1 {S} OK\r\nContent-Length: 0\r\n\r\n"},
+	{"the reason", "HTTP/1.1 403 {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"the reason of an odd status", "HTTP/1.1 999 {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"the reason of a switch", "HTTP/1.1 101 {S}\r\nUpgrade: {S}\r\nConnection: upgrade\r\n\r\n"},
+	{"an interim answer", "HTTP/1.1 103 {S}\r\nLink: {S}\r\n{S}\r\n\r\n"},
+	{"nothing but interim answers", strings.Repeat("HTTP/1.1 103 {S}\r\nLink: {S}\r\n\r\n", 12)},
+	{"a line without a colon", "HTTP/1.1 200 OK\r\n{S}\r\nContent-Length: 0\r\n\r\n"},
+	{"a name", "HTTP/1.1 200 OK\r\n{S}: x\r\nContent-Length: 0\r\n\r\n"},
+	{"a name with a space", "HTTP/1.1 200 OK\r\n{S} : x\r\nContent-Length: 0\r\n\r\n"},
+	{"a name of an error", "HTTP/1.1 403 No\r\nX-{S}: x\r\nContent-Length: 0\r\n\r\n"},
+	{"a continued line", "HTTP/1.1 200 OK\r\n {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"a control character", "HTTP/1.1 200 OK\r\nX-A: \x00{S}\r\nContent-Length: 0\r\n\r\n"},
+	{"the length", "HTTP/1.1 200 OK\r\nContent-Length: {S}\r\n\r\n"},
+	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: {S}\r\n\r\nx"},
+	{"the encoding of the transfer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: {S}\r\n\r\n"},
+	{"headers of an error", "HTTP/1.1 403 No\r\nX-Amz-Request-Id: {S}\r\nX-Amz-Id-2: {S}\r\nEtag: {S}\r\nX-Amz-Meta-A: {S}\r\nX-Odd: a{S}b\r\nServer: {S}\r\n" +
+		"Content-Type: {S}\r\nWww-Authenticate: {S}\r\nSet-Cookie: {S}\r\nRetry-After: {S}\r\nDate: {S}\r\nLast-Modified: {S}\r\nContent-Range: {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"the id of a success", "HTTP/1.1 200 OK\r\nX-Amz-Request-Id: {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"headers of a retried error", "HTTP/1.1 503 No\r\nX-Amz-Request-Id: {S}\r\nRetry-After: {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"headers of a 401", "HTTP/1.1 401 No\r\nX-Amz-Request-Id: {S}\r\nWww-Authenticate: {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"a redirect", "HTTP/1.1 301 {S}\r\nLocation: http://{S}.example/{S}?{S}\r\nX-Amz-Bucket-Region: {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"a temporary redirect", "HTTP/1.1 307 {S}\r\nLocation: {S}\r\nContent-Length: 0\r\n\r\n"},
+	{"a chunk's size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{S}\r\n"},
+	{"a chunk's extension", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;{S}\r\nhelloX{S}\r\n"},
+	{"a chunk's end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello{S}\r\n0\r\n\r\n"},
+	{"a trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n{S}\r\n\r\n"},
+	{"a compressed error that is none", "HTTP/1.1 403 No\r\nContent-Encoding: gzip\r\nContent-Length: 2000\r\n\r\n{S}"},
+	{"an error document", "403:<Error><Code>{S}</Code><Message>{S}</Message><RequestId>{S}</RequestId><HostId>{S}</HostId><Resource>{S}</Resource><StringToSign>{S}</StringToSign></Error>"},
+	{"an error document's code", "400:<Error><Code>{S}</Code></Error>"},
+	{"an error document of a retried error", "500:<Error><Code>{S}</Code><Message>{S}</Message></Error>"},
+	{"an error document of our fault", "403:<Error><Code>SignatureDoesNotMatch</Code><Message>{S}</Message><CanonicalRequest>{S}</CanonicalRequest></Error>"},
+	{"an error document under 200", "200:<Error><Code>{S}</Code><Message>{S}</Message><RequestId>{S}</RequestId></Error>"},
+	{"a root element", "200:<S{S}><Key>k</Key></S{S}>"},
+	{"a root element of an error", "403:<S{S}></S{S}>"},
+	{"text instead of a document", "200:{S}"},
+	{"text before a document", "200:{S}<ListBucketResult></ListBucketResult>"},
+	{"an element without an end", "200:<ListBucketResult><S{S}></ListBucketResult>"},
+	{"a wrong end", "200:<ListBucketResult></S{S}>"},
+	{"a reference", "200:<ListBucketResult>&{S};</ListBucketResult>"},
+	{"a namespace", `200:<ListBucketResult xmlns:s="{S}"><s:S{S}/></ListBucketResult>`},
+	{"a document type", "200:<!DOCTYPE {S}><ListBucketResult></ListBucketResult>"},
+	{"a processing instruction", "200:<?{S}?><ListBucketResult></ListBucketResult>"},
+	{"whether a list is truncated", "200:<ListBucketResult><IsTruncated>{S}</IsTruncated></ListBucketResult>"},
+	{"a result of DeleteObjects", "200:<DeleteResult><Error><Key>k</Key><Code>{S}</Code><Message>{S}</Message></Error></DeleteResult>"},
+	{"an encoded key", "200:<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated><Contents><Key>%{S}</Key></Contents></ListBucketResult>"},
+}
+
+// causeAnswer fills an answer in.
+func causeAnswer(answer, secret string) string {
+	answer = strings.ReplaceAll(answer, "{S}", secret)
+	if status, doc, ok := strings.Cut(answer, ":<"); ok && len(status) == 3 {
+		return fmt.Sprintf("HTTP/1.1 %s X\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n<%s", status, len(doc)+1, doc)
+	}
+	if status, doc, ok := strings.Cut(answer, ":"); ok && len(status) == 3 {
+		return fmt.Sprintf("HTTP/1.1 %s X\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%s", status, len(doc), doc)
+	}
+	return answer
+}
+
+// causeRequests are one of each way in which an answer is read.
+var causeRequests = []struct {
+	method, target, body string
+	parsed               bool // the answer is read, not streamed
+}{
+	{"GET", "/photos/k", "", false},
+	{"HEAD", "/photos/k", "", false},
+	{"PUT", "/photos/k", "meow", false},
+	{"PUT", "/photos/k?partNumber=1&uploadId=u", strings.Repeat("m", 100_000), false},
+	{"DELETE", "/photos/k", "", false},
+	{"GET", "/photos", "", true},
+	{"GET", "/photos?list-type=2&max-keys=2", "", true},
+	{"GET", "/photos?versions", "", true},
+	{"GET", "/photos?uploads", "", true},
+	{"GET", "/photos?location", "", false},
+	{"GET", "/photos/k?uploadId=u", "", true},
+	{"POST", "/photos/k?uploads", "", true},
+	{"POST", "/photos/k?uploadId=u", "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>", true},
+	{"POST", "/photos?delete", "<Delete><Object><Key>k</Key></Object></Delete>", true},
+}
+
+// A causeBackend answers with what the request was authenticated with.
+type causeBackend struct {
+	answer atomic.Pointer[string]
+	secret atomic.Int32 // which
+	seen   atomic.Pointer[[]string]
+}
+
+var causeSecrets = []string{"the whole Authorization", "the session token", "the access key id", "part of the signature"}
+
+func (b *causeBackend) serve(_ int, conn net.Conn, r *bufio.Reader) {
+	_, header, err := readHead(r)
+	if err != nil {
+		return
+	}
+	if length, _ := strconv.ParseInt(header.Get("Content-Length"), 10, 64); length > 0 {
+		io.CopyN(io.Discard, r, length)
+	}
+	authorization := header.Get("Authorization")
+	_, signature, _ := strings.Cut(authorization, "Signature=")
+	secret := []string{authorization, header.Get("X-Amz-Security-Token"), testCredentials.AccessKeyID, signature[:32]}[b.secret.Load()]
+	seen := append(*b.seen.Load(), signature)
+	b.seen.Store(&seen)
+	io.WriteString(conn, causeAnswer(*b.answer.Load(), secret))
+}
+
+// checkNoPart fails the test if a text holds one of the secrets, or a piece of it that
+// would be enough to find it.
+func checkNoPart(t *testing.T, where, text string, secrets []string) {
+	t.Helper()
+	lower := strings.ToLower(text)
+	for _, secret := range secrets {
+		if piece := strings.ToLower(secret[:min(len(secret), 20)]); strings.Contains(lower, piece) {
+			t.Errorf("%s holds %q:\n%.2000s", where, piece, text)
+			return
+		}
+	}
+}
+
+// Whatever a backend sends back of what it was sent, and wherever: not a byte of it is
+// in the log, at any level, in the metrics, on the operator's pages, or in what the
+// client gets.
+func TestBackendThatEchoesTheRequestPutsNoSecretAnywhere(t *testing.T) {
+	b := &causeBackend{}
+	b.seen.Store(new([]string))
+	g := startGateway(t, testConfig(startRawBackend(t, b.serve), with("accounts.main.session_token", causeToken)))
+	secrets := []string{causeToken, testCredentials.AccessKeyID, testCredentials.SecretAccessKey, userKey, adminKey, "AWS4-HMAC-SHA256 Credential"}
+	checked := 0
+	for _, echo := range causeEchoes {
+		for i, what := range causeSecrets {
+			b.answer.Store(&echo.answer)
+			b.secret.Store(int32(i))
+			var client strings.Builder
+			for _, request := range causeRequests {
+				var length []string
+				if request.method == "POST" {
+					length = []string{fmt.Sprintf("Content-Length: %d", len(request.body))}
+				}
+				got := serviceBytes(g, serviceRequest(request.method, request.target, adminKey, request.body, length...))
+				// The headers of a success are the object's, and so are its bytes; errors within
+				// a success are the gateway's.
+				if !strings.HasPrefix(got, "HTTP/1.1 2") || request.parsed && strings.Contains(echo.answer, "<Error>") {
+					client.WriteString(got)
+				}
+			}
+			client.WriteString(g.gw.probe(t.Context(), g.gw.accounts["main"]))
+			sent := append(secrets, *b.seen.Load()...)
+			b.seen.Store(new([]string))
+			name := echo.name + " is " + what
+			metrics, _ := scraped(t, g.gw.metrics)
+			log := g.log.String()
+			checkNoPart(t, name+": the log", log[checked:], sent)
+			checkNoPart(t, name+": the metrics", metrics, sent)
+			checkNoPart(t, name+": the answer", client.String(), sent)
+			checked = len(log)
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
+// What is no secret is still in the log, so that an operator finds the cause.
+func TestCauseNamesTheClassOfAMalformedAnswer(t *testing.T) {
+	for _, test := range []struct{ answer, want string }{
+		{"HTTP/1.1 canary\r\n\r\n", "malformed status line"},
+		{"canary\r\n\r\n", "malformed status line"},
+		{"HTTP/1.1 200 OK\r\ncanary\r\n\r\n", "malformed header"},
+		{"HTTP/1.1 200 OK\r\nContent-Length: canary\r\n\r\n", "malformed Content-Length"},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: canary\r\n\r\n", "unsupported Transfer-Encoding"},
+		{"HTTP/1.1 200 OK\r\n", "unexpected EOF"},
+		{"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("canary", 20_000), errHeadTooLarge.Error()},
+	} {
+		endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+			if _, _, err := readHead(r); err == nil {
+				io.WriteString(conn, test.answer)
+			}
+		})
+		g := startGateway(t, testConfig(endpoint))
+		g.do("DELETE", "/photos/k", userKey, "")
+		lines := g.lines()
+		if cause := fmt.Sprint(lines[len(lines)-1]["cause"]); !strings.Contains(cause, test.want) || strings.Contains(cause, "canary") {
+			t.Errorf("%.60q: cause = %q, want %q and nothing of the answer", test.answer, cause, test.want)
+		}
+	}
+}
+
+func TestRequestIdsOfServicesAreLogged(t *testing.T) {
+	for _, id := range []string{
+		"656c76696e6727732072657175657374", "17A5E6D3B9C2F4A1", "tx00000a5f3d1c8e9b7f4c1-0065a1b2c3-1234-default", // AWS, MinIO, Ceph
+		"0cf3b4d2-9a4e-4f9e-9b1a-1d2e3f4a5b6c", "AYjx~:_.-09", strings.Repeat("a", 64),
+	} {
+		if !looksLikeID(id) {
+			t.Errorf("looksLikeID(%q) = false", id)
+		}
+	}
+	for _, id := range []string{"", "a b", "a=b", "a/b", "AWS4-HMAC-SHA256 Credential=x", "a\tb", "é", `"`, strings.Repeat("a", 65)} {
+		if looksLikeID(id) {
+			t.Errorf("looksLikeID(%q) = true", id)
+		}
+	}
+}
+
+func TestOwnWords(t *testing.T) {
+	_, number := strconv.Atoi("canary")
+	_, encoding := base64.StdEncoding.DecodeString("canary!")
+	_, path := os.Open("/nonexistent")
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errNoProgress, errNoProgress.Error()},
+		{fmt.Errorf("a list: %w", io.ErrUnexpectedEOF), "a list: unexpected EOF"},
+		{textproto.ProtocolError("malformed MIME header line: canary"), "malformed header"},
+		{fmt.Errorf("a trailer: %w", textproto.ProtocolError("canary")), "a trailer: malformed header"},
+		{fmt.Errorf("a: %w", errors.Join(number, errors.New("b"))), "a: malformed number\nb"},
+		{encoding, "an error of the type base64.CorruptInputError"},
+		{hex.InvalidByteError('c'), "an error of the type hex.InvalidByteError"},
+		{x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"canary"}}, Host: "h"}, "an error of the type x509.HostnameError"},
+		{&apiError{Code: "BadGateway", cause: number}, "BadGateway: malformed number"},
+		{bodyError{number}, "malformed number"},
+		{path, "open /nonexistent: no such file or directory"},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}, "dial tcp: context deadline exceeded"},
+		{&net.OpError{Op: "remote error", Err: textproto.ProtocolError("canary")}, "remote error: malformed header"},
+	} {
+		if got := ownWords(test.err); got != test.want {
+			t.Errorf("ownWords(%T) = %q, want %q", test.err, got, test.want)
+		}
+	}
+	for _, p := range []any{number, "canary", []string{"canary"}, textproto.ProtocolError("canary")} {
+		if got := panicWords(p); strings.Contains(got, "canary") {
+			t.Errorf("panicWords(%v) = %q", p, got)
+		}
+	}
+}
+
+// Every log line with a cause is written by way of causeAttr or localCauseAttr, so that
+// none forgets the rule.
+func TestEveryCauseIsInOwnWords(t *testing.T) {
+	names, err := fs.Glob(os.DirFS("."), "*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") || name == "cause.go" {
+			continue
+		}
+		files := gotoken.NewFileSet()
+		file, err := parser.ParseFile(files, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if text, ok := n.(*ast.BasicLit); ok && text.Value == `"cause"` {
+				t.Errorf("%s: a cause that does not go through causeAttr or localCauseAttr", files.Position(text.Pos()))
+			}
+			return true
+		})
+	}
+}
+
+// A panic may carry whatever was at hand.
+func TestPanicPutsNoSecretInTheLog(t *testing.T) {
+	for _, value := range []any{"header " + userKey, errors.Join(textproto.ProtocolError(userKey)), []string{userKey}, causeToken} {
+		g := startGateway(t, testConfig(startRecorder(t, nil).URL, with("accounts.main.session_token", causeToken)))
+		for _, u := range g.gw.upstreams {
+			u.pool.dialer = func(context.Context, string, string) (net.Conn, error) { panic(value) }
+		}
+		resp, body := g.do("GET", "/photos/k", userKey, "")
+		if resp.StatusCode != 500 {
+			t.Errorf("GET = %d, want 500", resp.StatusCode)
+		}
+		checkNoPart(t, "the answer", body, []string{userKey, causeToken})
+		checkNoPart(t, "the log", g.log.String(), []string{userKey, causeToken})
+		if !strings.Contains(g.log.String(), "panic") || !strings.Contains(g.log.String(), "cause_test.go") {
+			t.Errorf("the log has no panic with its stack:\n%s", g.log)
+		}
+	}
+}
+
+// What net/http refuses by itself, it answers and logs without the client's bytes.
+func TestMalformedRequestPutsNoSecretInTheLog(t *testing.T) {
+	const signature = "5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e"
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL))
+	secrets := []string{userKey, signature}
+	for _, wire := range []string{
+		userKey + "\r\n\r\n",
+		"GET /photos/k?X-Amz-Signature=" + signature + " HTTP/9.9\r\nHost: h\r\n\r\n",
+		"GET /photos/k?X-Amz-Signature=" + signature + "%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /photos/k?X-Amz-Signature=" + signature + ";a HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET /" + signature + "%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET " + userKey + " HTTP/1.1\r\nHost: h\r\n\r\n",
+		userKey + " / HTTP/1.1\r\nHost: h\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: " + userKey + "\r\n " + userKey + "\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: h\r\nX-Api-Key : " + userKey + "\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: h\r\nX-Api-Key " + userKey + "\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: h\r\n" + userKey + "\x00: a\r\n\r\n",
+		"GET /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nX-Api-Key: " + userKey + "\r\n\r\n",
+		"PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nContent-Length: " + userKey + "\r\n\r\n",
+		"PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nTransfer-Encoding: " + userKey + "\r\n\r\n",
+		"PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nTransfer-Encoding: chunked\r\n\r\n" + signature + "\r\n",
+		"PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nExpect: " + signature + "\r\nContent-Length: 1\r\n\r\n",
+		"PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nX-Amz-Content-Sha256: " + userKey + "\r\nContent-Length: 1\r\n\r\nx",
+		"PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nContent-Md5: " + signature + "\r\nContent-Length: 1\r\n\r\nx",
+		"GET /photos/k HTTP/1.1\r\nHost: h\r\nAuthorization: AWS4-HMAC-SHA256 Credential=user,Signature=" + signature + "\r\n\r\n",
+		"GET /photos/k HTTP/1.1\r\nHost: h\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + userKey + "/20260102/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=" + signature + "\r\nX-Amz-Date: " + userKey + "\r\n\r\n",
+		"GET /photos/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + userKey + "&X-Amz-Date=x&X-Amz-Expires=" + signature + "&X-Amz-SignedHeaders=host&X-Amz-Signature=" + signature + " HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /photos?delete HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\nContent-Length: 60\r\n\r\n<Delete><S" + signature + "></Delete>            ",
+		"PRI * HTTP/2.0\r\n\r\n" + userKey + "\r\n\r\n",
+	} {
+		conn := g.dial()
+		io.WriteString(conn, wire)
+		conn.(*net.TCPConn).CloseWrite()
+		answer, _ := io.ReadAll(conn)
+		conn.Close()
+		checkNoPart(t, fmt.Sprintf("the answer to %.40q", wire), string(answer), secrets)
+		checkNoPart(t, fmt.Sprintf("after %.40q, the log", wire), g.log.String(), secrets)
+	}
+	metrics, _ := scraped(t, g.gw.metrics)
+	checkNoPart(t, "the metrics", metrics, secrets)
+}
+
+// net/http quotes what should have been the preface of HTTP/2, which may be a request.
+func TestServerLogHasNoQuotes(t *testing.T) {
+	var b bytes.Buffer
+	log := serverLog{slog.New(slog.NewTextHandler(&b, nil))}
+	fmt.Fprintf(log, "http2: server: error reading preface from client 127.0.0.1:1: bogus greeting %q\n", "GET /?X-Amz-Signature=ca")
+	if text := b.String(); strings.Contains(text, "Signature") || !strings.Contains(text, "bogus greeting") {
+		t.Errorf("log = %s", text)
+	}
+	if s := newServer(nil, slog.New(slog.DiscardHandler)); s.ErrorLog == nil {
+		t.Error("the server logs elsewhere")
+	} else if _, ok := s.ErrorLog.Writer().(serverLog); !ok {
+		t.Errorf("the server logs to a %T", s.ErrorLog.Writer())
+	}
+}
+
+// A backend writes its certificate itself.
+func TestCertificateIsNotQuoted(t *testing.T) {
+	ca := newTestCA(t, "canary-authority")
+	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }
+	elsewhere := func(c *x509.Certificate) { c.IPAddresses = nil }
+	for _, test := range []struct {
+		name    string
+		trusted bool
+		change  func(*x509.Certificate)
+		want    string
+	}{
+		{"an unknown authority", false, nil, "an authority that is not trusted"},
+		{"another host", true, elsewhere, "for another host"},
+		{"expired", true, expired, "has expired"},
+	} {
+		cert, key := ca.sign(t, "canary-host.example", test.change)
+		listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw, ca.cert.Raw}, PrivateKey: key}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{ErrorLog: stdlog.New(io.Discard, "", 0)}
+		go server.Serve(listener)
+		t.Cleanup(func() { server.Close() })
+		g := startGateway(t, testConfig("https://"+listener.Addr().String()))
+		for _, u := range g.gw.accounts {
+			u.pool.tls.RootCAs = x509.NewCertPool()
+			if test.trusted {
+				u.pool.tls.RootCAs = ca.pool()
+			}
+		}
+		if resp, _ := g.do("DELETE", "/photos/k", userKey, ""); resp.StatusCode != 502 {
+			t.Errorf("%s: DELETE = %d, want 502", test.name, resp.StatusCode)
+		}
+		if log := g.log.String(); strings.Contains(log, "canary-") || !strings.Contains(log, test.want) {
+			t.Errorf("%s: log = %s, want %q and no name of the certificate", test.name, log, test.want)
+		}
+	}
+}
+
+// What the store of the shared limiter answers may repeat the password.
+func TestRedisThatEchoesThePasswordPutsItNowhere(t *testing.T) {
+	const password = "HUNTERTWOPASSWORD"
+	for _, reply := range []string{
+		"-" + password + " " + password + "\r\n", "-ERR unknown command 'AUTH', with args: '" + password + "'\r\n", "-NOAUTH " + password + "\r\n",
+		"-MOVED 1 " + password + ":6379\r\n", "-ASK 1 " + password + ":6379\r\n", "-MOVED " + password + "\r\n", "-MOVED 1 h:" + password + "\r\n",
+		"+" + password + "\r\n", "$17\r\n" + password + "\r\n", ":" + password + "\r\n", "*1\r\n+" + password + "\r\n", password + "\r\n", password,
+		"-WRONGPASS " + password + "\r\n", "*4\r\n:1\r\n:2\r\n:3\r\n+" + password + "\r\n",
+	} {
+		for _, loggedIn := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				_, store := newFakeRedis(t, func(_ string, command []string) string {
+					if command[0] == "AUTH" && loggedIn {
+						return "+OK\r\n"
+					}
+					return reply
+				})
+				defer store.close()
+				dial := store.dialer
+				store.dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					if addr != "seed:1" {
+						return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no such host", Name: addr}}
+					}
+					return dial(ctx, network, addr)
+				}
+				store.server.password = password
+				s, log := newSharedTest(store)
+				s.allow("u", time.Now())
+				if text := log.String(); strings.Count(text, "\n") != 1 {
+					t.Errorf("%q: want one line in the log:\n%s", reply, text)
+				} else {
+					checkNoPart(t, fmt.Sprintf("after %q, the log", reply), text, []string{password})
+				}
+			})
+		}
+	}
+}
