@@ -193,12 +193,13 @@ func (c *claim) checkHeaders(h http.Header) *apiError {
 	return nil
 }
 
-// canonicalRequest writes the request down as its client did before it signed.
-// The path is in escaped form, as received.
-func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter) ([]byte, *apiError) {
+// canonicalRequest writes the request down as its client did before it signed: one
+// that folds any white space of a header, or spaces only. It reports whether that
+// makes a difference. The path is in escaped form, as received.
+func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter, fold bool) (canonical []byte, differs bool, refusal *apiError) {
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
-		return nil, newError("InvalidRequest", "the path is not properly percent-encoded")
+		return nil, false, newError("InvalidRequest", "the path is not properly percent-encoded")
 	}
 	payloadHash := unsignedPayload
 	if values := r.Header["X-Amz-Content-Sha256"]; len(values) == 1 {
@@ -214,11 +215,15 @@ func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter
 	for _, name := range c.signedHeaders {
 		value, ok := receivedHeader(r, name)
 		if !ok {
-			return nil, newError("SignatureDoesNotMatch", "a header that was signed is not in the request")
+			return nil, false, newError("SignatureDoesNotMatch", "a header that was signed is not in the request")
+		}
+		differs = differs || hasOddSpace(value)
+		if fold {
+			value = foldSpace(value)
 		}
 		fields = append(fields, headerField{name, value})
 	}
-	return appendCanonicalRequest(nil, r.Method, uriEncode(decoded, false), canonicalQuery(query), fields, payloadHash), nil
+	return appendCanonicalRequest(nil, r.Method, uriEncode(decoded, false), canonicalQuery(query), fields, payloadHash), differs, nil
 }
 
 // receivedHeader finds a header by its lower-case name, those too that net/http
@@ -243,10 +248,30 @@ func (c *claim) verify(u *user, r *http.Request, path string, query []parameter,
 	if err := c.checkHeaders(r.Header); err != nil {
 		return err
 	}
-	canonical, err := c.canonicalRequest(r, path, query)
-	if err != nil {
-		return err
+	for _, fold := range [...]bool{false, true} {
+		canonical, differs, err := c.canonicalRequest(r, path, query, fold)
+		if err != nil {
+			return err
+		}
+		if c.matches(u, canonical) {
+			return nil
+		}
+		if !differs {
+			break
+		}
 	}
+	switch {
+	case u == nil:
+		return newError("InvalidAccessKeyId", "")
+	case len(u.secrets) == 0:
+		return newError("AccessDenied", "this user's key is kept as a digest, with which no signature can be verified; send the key as x-api-key")
+	}
+	return newError("SignatureDoesNotMatch", "")
+}
+
+// matches reports whether one of the user's keys makes the signature, and keeps the
+// signing key that does.
+func (c *claim) matches(u *user, canonical []byte) bool {
 	secrets := []string{"nobody has this key"}
 	if u != nil && len(u.secrets) > 0 {
 		secrets = u.secrets
@@ -257,16 +282,10 @@ func (c *claim) verify(u *user, r *http.Request, path string, query []parameter,
 		// In constant time: how far a guess was right must not be heard.
 		if subtle.ConstantTimeCompare(signature(key, text), []byte(c.signature)) == 1 && u != nil && len(u.secrets) > 0 {
 			c.key = key
-			return nil
+			return true
 		}
 	}
-	switch {
-	case u == nil:
-		return newError("InvalidAccessKeyId", "")
-	case len(u.secrets) == 0:
-		return newError("AccessDenied", "this user's key is kept as a digest, with which no signature can be verified; send the key as x-api-key")
-	}
-	return newError("SignatureDoesNotMatch", "")
+	return false
 }
 
 func (c *claim) scope() string { return credentialScope(c.date, c.region, "s3") }

@@ -237,3 +237,48 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+// Clients write white space in a signed header down in two ways. A backend is sent
+// what all of them read alike.
+func TestWhiteSpaceInASignedValue(t *testing.T) {
+	rec := startRecorder(t, nil)
+	g := startGateway(t, testConfig(rec.URL))
+	for _, test := range []struct{ sent, spaces, folded, forwarded string }{
+		// as aws-sdk-go signs it, as botocore does, as it goes on
+		{"a\tb", "a\tb", "a b", "a b"},
+		{"a \t b", "a \t b", "a b", "a   b"},
+		{"a\t\tb  c", "a\t\tb c", "a b c", "a  b  c"},
+		{"a  b", "a b", "a b", "a  b"},
+		{"\ta b\t", "a b", "a b", "a b"},
+		{"東京\u3000大阪", "東京\u3000大阪", "東京 大阪", "東京 大阪"},
+		{"a\xffb\tc", "a\xffb\tc", "a\xffb c", "a\xffb c"},
+		{"a b", "a b", "a b", "a b"},
+	} {
+		for _, name := range []string{"x-amz-meta-a", "content-type", "x-amz-tagging"} {
+			for _, canonical := range []string{test.spaces, test.folded} {
+				lines, _ := sigHead{header: []string{name + ":" + canonical}}.sign()
+				lines[2] = name + ": " + test.sent
+				before := len(rec.requests())
+				resp, body := g.do("PUT", "/photos/k", "", "data", lines...)
+				seen := rec.requests()[before:]
+				if resp.StatusCode != 200 || len(seen) != 1 || seen[0].header.Get(name) != test.forwarded {
+					t.Errorf("%s: %q, signed as %q = %d %s, the backend saw %v, want %q", name, test.sent, canonical, resp.StatusCode, body, seen, test.forwarded)
+				}
+			}
+			lines, _ := sigHead{header: []string{name + ":" + strings.ReplaceAll(test.folded, " ", "")}}.sign()
+			lines[2] = name + ": " + test.sent
+			resp, body := g.do("PUT", "/photos/k", "", "data", lines...)
+			sigRefusal(t, test.sent, "PUT", resp, body, "403 SignatureDoesNotMatch")
+			if resp, body := g.do("PUT", "/photos/k", userKey, "data", name+": "+test.sent); resp.StatusCode != 200 {
+				t.Errorf("%s: %q with x-api-key = %d %s, want 200", name, test.sent, resp.StatusCode, body)
+			}
+		}
+	}
+	for _, seen := range rec.requests() {
+		for name, values := range seen.header {
+			if _, is := signedName(name); is && hasOddSpace(values[0]) {
+				t.Errorf("the backend got %s: %q", name, values[0])
+			}
+		}
+	}
+}

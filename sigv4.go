@@ -27,6 +27,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -81,6 +83,8 @@ type mac struct {
 // credentials have one) and Authorization to req, replacing what is there. The
 // payload hash is the hex SHA-256 of the body, or unsignedPayload.
 //
+// White space in the value of a signed header is sent as spaces: see hasOddSpace.
+//
 // req.URL must be in the form that will be sent: RawPath as uriEncode makes
 // it, RawQuery as canonicalQuery makes it, and no header more than once.
 // Then what is signed and what is sent are the same bytes.
@@ -100,7 +104,12 @@ func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
 	fields := append(fieldArray[:0], headerField{"host", requestHost(req)})
 	for name, values := range req.Header {
 		if lower, ok := signedName(name); ok {
-			fields = append(fields, headerField{lower, strings.Join(values, ",")})
+			value := strings.Join(values, ",")
+			if hasOddSpace(value) {
+				value = plainSpace(value)
+				req.Header[name] = []string{value}
+			}
+			fields = append(fields, headerField{lower, value})
 		}
 	}
 	slices.SortFunc(fields, func(a, b headerField) int { return strings.Compare(a.name, b.name) })
@@ -223,6 +232,42 @@ func appendTrimmed(b []byte, value string) []byte {
 	}
 	return b
 }
+
+// hasOddSpace reports whether a header's value has white space that is not a space,
+// about which implementations differ. The specification's Trimall() is for spaces;
+// aws-sdk-go and versitygw take it so, and sign a tab as a tab. botocore, the SDKs
+// for Java and JavaScript, minio-go and MinIO fold any white space into one space.
+func hasOddSpace(value string) bool {
+	ascii := true
+	for i := range len(value) {
+		switch c := value[i]; {
+		case c == '\t':
+			return true
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	return !ascii && strings.ContainsFunc(value, isOddSpace)
+}
+
+func isOddSpace(r rune) bool { return r != ' ' && unicode.IsSpace(r) }
+
+// plainSpace returns a value in which white space is spaces, as many as there was.
+func plainSpace(value string) string {
+	if !utf8.ValidString(value) { // whose bytes strings.Map would not keep
+		return strings.ReplaceAll(value, "\t", " ")
+	}
+	return strings.Map(func(r rune) rune {
+		if isOddSpace(r) {
+			return ' '
+		}
+		return r
+	}, value)
+}
+
+// foldSpace returns a value without white space at its ends, and with one space for
+// each white space within.
+func foldSpace(value string) string { return strings.Join(strings.Fields(value), " ") }
 
 // credentialScope is what a signing key is good for. The date is yyyymmdd.
 func credentialScope(date, region, service string) string {
