@@ -156,6 +156,7 @@ func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 		return err
 	}
 	x.op = op
+	x.query = slices.DeleteFunc(x.query, func(p parameter) bool { return op.drops(p.name) })
 	if err := g.authorize(x); err != nil {
 		return err
 	}
@@ -183,23 +184,34 @@ func (g *gateway) mayAct(u *user, bucket string, a action, what string) *apiErro
 	return nil
 }
 
-// moveHeaders makes headers of the x-amz-* parameters of a query that are not
-// authentication: presigners put headers there, and there they mean the same. So
-// one rule sees them, and they reach the backend in the form that is signed.
+// moveHeaders makes headers of the parameters that a presigner has moved into the
+// query: there they mean the same. So one rule sees them, and they reach the backend
+// in the form that is signed. A header that is sent as well must have the same value:
+// the SDK for JavaScript 2 has both.
 func (x *exchange) moveHeaders() *apiError {
-	x.query = withoutAuthentication(x.query)
-	isHeader := func(p parameter) bool { return len(p.name) > 6 && strings.EqualFold(p.name[:6], "x-amz-") }
-	for _, p := range x.query {
-		if !isHeader(p) {
-			continue
-		}
-		name := http.CanonicalHeaderKey(p.name)
-		if _, twice := x.r.Header[name]; twice || !isToken(name) || !isHeaderText(p.value) {
-			return newError("InvalidArgument", fmt.Sprintf("%s is given as a header too, or holds what no header can", shortened(p.name, 64)))
-		}
-		x.r.Header[name] = []string{p.value}
+	if len(x.query) == 0 {
+		return nil
 	}
-	x.query = slices.DeleteFunc(x.query, isHeader)
+	presigned := has(x.query, "X-Amz-Signature")
+	var kept []parameter
+	var moved []string
+	for _, p := range x.query {
+		switch destinationOf(p, presigned, x.r.Header) {
+		case toOperation:
+			kept = append(kept, p)
+		case toHeader:
+			name := http.CanonicalHeaderKey(p.name)
+			if !isToken(name) || !isHeaderText(p.value) || slices.Contains(moved, name) {
+				return newError("InvalidArgument", fmt.Sprintf("the query parameter %q is given twice, or is no header", shortened(p.name, 64)))
+			}
+			if values, sent := x.r.Header[name]; sent && foldSpace(strings.Join(values, ",")) != foldSpace(p.value) {
+				return newError("InvalidArgument", fmt.Sprintf("the header %s has another value in the query", shortened(strings.ToLower(name), 64)))
+			}
+			x.r.Header[name] = []string{p.value}
+			moved = append(moved, name)
+		}
+	}
+	x.query = kept
 	return nil
 }
 

@@ -193,7 +193,9 @@ func TestHeadersInTheQuery(t *testing.T) {
 		{"X-Amz-Copy-Source=secret%2Fk", nil, 403, "AccessDenied"},
 		{"X-Amz-Object-Lock-Mode=COMPLIANCE", nil, 403, "AccessDenied"},
 		{"x-amz-meta-snowball-auto-extract=true", nil, 400, "InvalidRequest"},
-		{"X-Amz-Acl=private", []string{"x-amz-acl: private"}, 400, "InvalidArgument"},
+		{"X-Amz-Acl=private", []string{"x-amz-acl: bucket-owner-full-control"}, 400, "InvalidArgument"},
+		{"X-Amz-Acl=private", []string{"x-amz-acl: private", "x-amz-acl: private"}, 400, "InvalidArgument"},
+		{"x-amz-meta-a=b&X-Amz-Meta-A=b", []string{"x-amz-meta-a: b"}, 400, "InvalidArgument"},
 		{"x-amz-meta-a=b%0d%0aX-Evil:%201", nil, 400, "InvalidArgument"},
 		{"x-amz-acl=private&X-Amz-Acl=private", nil, 400, "InvalidArgument"},
 	} {
@@ -238,5 +240,117 @@ func TestCompleteMultipartUpload(t *testing.T) {
 	}
 	if line := g.lines()[1]; line["upstream_code"] != "InternalError" || line["cause"] == nil {
 		t.Errorf("the log has %v, want the failure in it", line)
+	}
+}
+
+// The SDKs for JavaScript put into a presigned query what S3 has in headers. The
+// checksum there is that of an empty body, and Content-* is for the signature only.
+func TestPresignedPutOfTheSDKsForJavaScript(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL))
+	for _, test := range []struct {
+		what   string
+		query  []string // that is signed
+		header []string // that is signed
+		more   []string // headers that are not
+		want   map[string]string
+	}{
+		{"version 3",
+			[]string{"X-Amz-Content-Sha256=UNSIGNED-PAYLOAD", "x-amz-acl=private", "x-amz-checksum-crc32=AAAAAA%3D%3D", "x-amz-meta-realm_id=2", "x-amz-sdk-checksum-algorithm=CRC32", "x-amz-tagging=a%3Db", "x-id=PutObject"},
+			nil, []string{"Content-Type: text/x-cat"},
+			map[string]string{"X-Amz-Checksum-Crc32": "", "X-Amz-Sdk-Checksum-Algorithm": "", "X-Amz-Meta-Realm_id": "2", "X-Amz-Acl": "private", "X-Amz-Tagging": "a=b", "Content-Type": "text/x-cat"}},
+		{"version 3, with an algorithm that is not known here",
+			[]string{"x-amz-checksum-xxhash128=AAAAAA%3D%3D", "x-amz-sdk-checksum-algorithm=XXHASH128"}, nil, nil,
+			map[string]string{"X-Amz-Checksum-Xxhash128": "", "X-Amz-Sdk-Checksum-Algorithm": ""}},
+		{"version 3, a header that stays one",
+			[]string{"x-amz-checksum-crc32=AAAAAA%3D%3D", "x-id=PutObject"}, []string{"x-amz-meta-a: b"}, nil,
+			map[string]string{"X-Amz-Checksum-Crc32": "", "X-Amz-Meta-A": "b"}},
+		{"version 2",
+			[]string{"Cache-Control=no-cache", "Content-MD5=XUFAKrxLKna5cZ2REBfFkg%3D%3D", "Content-Type=text%2Fplain", "x-amz-acl=private", "x-amz-meta-name=a%20%20b", "x-amz-meta-realm_id=2", "x-amz-tagging=a%3Db"},
+			[]string{"cache-control: no-cache", "content-md5: XUFAKrxLKna5cZ2REBfFkg==", "x-amz-acl: private", "x-amz-meta-name: a b", "x-amz-meta-realm_id: 2", "x-amz-tagging: a=b"},
+			[]string{"Content-Type: text/x-cat"},
+			map[string]string{"Cache-Control": "no-cache", "Content-Md5": "XUFAKrxLKna5cZ2REBfFkg==", "Content-Type": "text/x-cat", "X-Amz-Acl": "private", "X-Amz-Meta-Realm_id": "2", "X-Amz-Tagging": "a=b"}},
+		{"a condition that is a header, too",
+			[]string{"If-None-Match=%2A"}, []string{"if-none-match: *"}, nil, map[string]string{"If-None-Match": "*"}},
+	} {
+		before := len(backend.requests())
+		target, _ := sigHead{query: test.query, header: test.header}.presign("60")
+		resp, body := g.do("PUT", target, "", "hello", append(test.more, test.header...)...)
+		seen := backend.requests()[before:]
+		if resp.StatusCode != 200 || len(seen) != 1 {
+			t.Errorf("%s: PUT = %d %s, the backend saw %d requests", test.what, resp.StatusCode, body, len(seen))
+			continue
+		}
+		checkHeaders(t, test.what, seen[0].header, test.want)
+		if seen[0].uri != "/photos/k" || seen[0].body != "hello" {
+			t.Errorf("%s: the backend saw %s with %q", test.what, seen[0].uri, seen[0].body)
+		}
+	}
+	before := len(backend.requests())
+	for _, test := range []struct {
+		query, header, want string
+	}{
+		{"x-amz-meta-a=b", "x-amz-meta-a: c", "400 InvalidArgument"},
+		{"x-amz-acl=private", "x-amz-acl: bucket-owner-full-control", "400 InvalidArgument"},
+		{"If-None-Match=%2A", "", "501 NotImplemented"}, // S3 ignores it; whoever sends it does not want that
+		{"Range=bytes%3D0-1", "", "501 NotImplemented"},
+		{"Content-Length=5", "", "501 NotImplemented"},
+		{"x-amz-write-offset-bytes=1", "", "501 NotImplemented"},
+	} {
+		head := sigHead{query: []string{test.query}}
+		if test.header != "" {
+			head.header = []string{test.header}
+		}
+		target, _ := head.presign("60")
+		resp, body := g.do("PUT", target, "", "hello", head.header...)
+		sigRefusal(t, test.query, "PUT", resp, body, test.want)
+	}
+	// They are part of the signature.
+	target, _ := sigHead{query: []string{"x-amz-checksum-crc32=AAAAAA%3D%3D", "Content-Type=text%2Fplain"}}.presign("60")
+	for _, changed := range []string{strings.Replace(target, "AAAAAA", "AAAAAB", 1), strings.Replace(target, "plain", "html", 1), target + "&Cache-Control=no-cache"} {
+		resp, body := g.do("PUT", changed, "", "hello")
+		sigRefusal(t, changed, "PUT", resp, body, "403 SignatureDoesNotMatch")
+	}
+	if n := len(backend.requests()); n != before {
+		t.Errorf("the backend saw %d requests that were refused", n-before)
+	}
+}
+
+// Tools of MinIO ask for more than S3 has, and everybody may mark a request for the
+// access log. What is not known to be harmless is refused.
+func TestHarmlessParametersAreDropped(t *testing.T) {
+	backend := startRecorder(t, opsBackend)
+	g := startGateway(t, testConfig(backend.URL))
+	for _, test := range []struct{ method, target, uri string }{
+		{"GET", "/photos?list-type=2&metadata=true", "/photos?encoding-type=url&list-type=2"},
+		{"GET", "/photos?metadata=true&max-keys=7", "/photos?encoding-type=url&max-keys=7"},
+		{"GET", "/photos?versions&metadata=true", "/photos?encoding-type=url&versions="},
+		{"GET", "/photos?lifecycle&withUpdatedAt=true", "/photos?lifecycle="},
+		{"GET", "/photos/k?x-user=joe&x-=1&x-anything", "/photos/k"},
+		{"GET", "/photos/k?x-id=GetObject&x-amzn-trace-id=a", "/photos/k"},
+		{"PUT", "/photos/k?x-user=..%2F..%2Fsecret", "/photos/k"},
+		{"DELETE", "/photos/k?x-user=joe", "/photos/k"},
+	} {
+		before := len(backend.requests())
+		resp, body := g.do(test.method, test.target, adminKey, "")
+		seen := backend.requests()[before:]
+		if resp.StatusCode/100 != 2 || len(seen) != 1 || seen[0].uri != test.uri {
+			t.Errorf("%s %s = %d %s, the backend saw %v, want %s", test.method, test.target, resp.StatusCode, body, seen, test.uri)
+		}
+	}
+	before := len(backend.requests())
+	for _, target := range []string{
+		"GET /photos/k?metadata=true", "GET /photos?lifecycle&withUpdatedAt=true&metadata=true", "GET /photos?policy&withUpdatedAt=true", "GET /photos?list-type=2&allow-unordered=true", "GET /photos/k?X-User=joe",
+		"PUT /photos/k?x-api-key=a", "PUT /photos/k?x-minio-source-mtime=1", "PUT /photos/k?x-copy-from=secret%2Fk", "PUT /photos/k?x_user=joe", "PUT /photos/k?append", "PUT /photos/k?xuser=joe", "PUT /photos/k?x_amz_acl=public-read",
+	} {
+		method, target, _ := strings.Cut(target, " ")
+		resp, body := g.do(method, target, adminKey, "")
+		pathAbuseDenied(t, method, resp, body, 501, "NotImplemented")
+		if t.Failed() {
+			t.Fatalf("at %s", target)
+		}
+	}
+	if n := len(backend.requests()); n != before {
+		t.Errorf("the backend saw %d requests that were refused", n-before)
 	}
 }

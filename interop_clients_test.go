@@ -778,6 +778,9 @@ func TestInteropJavaScript(t *testing.T) {
 			if a := curl(t, put, "--cacert", ca, "--upload-file", tempFile(t, "presigned")); a.status != 200 {
 				t.Errorf("PUT = %d %s", a.status, a.body)
 			}
+			if got := call(t, arguments{"call": "head", "bucket": "photos", "key": "a +ü"}); got.Metadata["realm_id"] != "2" {
+				t.Errorf("the object has the metadata %q, want realm_id 2", got.Metadata)
+			}
 			get := call(t, arguments{"call": "sign", "method": "GET", "bucket": "photos", "key": "a +ü"}).URL
 			if a := curl(t, get, "--cacert", ca); a.status != 200 || a.body != "presigned" {
 				t.Errorf("GET = %d %s", a.status, a.body)

@@ -22,14 +22,14 @@ type operation struct {
 	selector string // the query parameter that tells it from its siblings, or ""
 	header   string // the header that does, or ""
 	action   action
-	params   string // query parameters it takes besides, separated by spaces
+	params   string // query parameters it takes besides, separated by spaces; "(name)" is not forwarded
 	run      func(*gateway, *exchange) *apiError
 }
 
 const (
 	overrides = "response-cache-control response-content-disposition response-content-encoding " +
 		"response-content-language response-content-type response-expires"
-	listParams = "prefix delimiter max-keys encoding-type"
+	listParams = "prefix delimiter max-keys encoding-type (metadata)" // by which MinIO adds user metadata
 )
 
 // operations by level and method. Of the rows of one level and method, the one
@@ -96,7 +96,7 @@ func bucketConfigurations() []operation {
 		{"BucketEncryption", "encryption", "GET PUT DELETE", ""},
 		{"BucketIntelligentTieringConfiguration", "intelligent-tiering", "GET PUT DELETE", "id continuation-token"},
 		{"BucketInventoryConfiguration", "inventory", "GET PUT DELETE", "id continuation-token"},
-		{"BucketLifecycleConfiguration", "lifecycle", "GET PUT DELETE", ""},
+		{"BucketLifecycleConfiguration", "lifecycle", "GET PUT DELETE", "(withUpdatedAt)"}, // MinIO: a date in a header
 		{"BucketLocation", "location", "GET", ""},
 		{"BucketLogging", "logging", "GET PUT", ""},
 		{"BucketMetricsConfiguration", "metrics", "GET PUT DELETE", "id continuation-token"},
@@ -224,27 +224,32 @@ func (op *operation) takes(name string) bool {
 		return name != ""
 	}
 	for param := range strings.FieldsSeq(op.params) {
-		if param == name {
+		if param == name || isDroppedAs(param, name) {
 			return true
 		}
 	}
 	return false
 }
 
+// drops reports whether a parameter is taken and not forwarded: without it the
+// operation does the same.
+func (op *operation) drops(name string) bool {
+	for param := range strings.FieldsSeq(op.params) {
+		if isDroppedAs(param, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func isDroppedAs(param, name string) bool {
+	return param[0] == '(' && param[1:len(param)-1] == name
+}
+
 func methodNotAllowed(level level) *apiError {
 	e := newError("MethodNotAllowed", "")
 	e.header = http.Header{"Allow": {strings.Join(methodsOf(level), ", ")}}
 	return e
-}
-
-// authentication are the parameters of a presigned URL, which are the client's
-// credentials, and x-id, with which SDKs name the operation for logs. In lower case:
-// by another spelling they would be headers that a presigner has moved.
-var authentication = set("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires",
-	"x-amz-signedheaders", "x-amz-signature", "x-amz-security-token", "x-id")
-
-func withoutAuthentication(query []parameter) []parameter {
-	return slices.DeleteFunc(query, func(p parameter) bool { return authentication[strings.ToLower(p.name)] })
 }
 
 func shortened(s string, n int) string {

@@ -29,7 +29,7 @@ var goodValues = map[string]string{
 	"uploadId": "u", "versionId": "null", "id": "report-1", "version-id-marker": "v", "upload-id-marker": "u", "continuation-token": "dG9rZW4=",
 	"response-cache-control": "no-cache", "response-content-disposition": `attachment; filename="a b.txt"`, "response-content-encoding": "gzip",
 	"response-content-language": "de-DE, en", "response-content-type": "text/html; charset=utf-8", "response-expires": "Thu, 01 Dec 1994 16:00:00 GMT",
-	"bucket": "photos", "key": "k", "method": "PUT",
+	"bucket": "photos", "key": "k", "method": "PUT", "metadata": "true", "withUpdatedAt": "true",
 }
 
 // A row with one of its parameters: the query without it, in decoded form.
@@ -45,7 +45,7 @@ func rowParameters() []rowParameter {
 	for i := range operations {
 		op := &operations[i]
 		for _, name := range append(strings.Fields(op.params), op.selector) {
-			if name == "" {
+			if name = strings.Trim(name, "()"); name == "" {
 				continue
 			}
 			r := opsRequestFor(op.name, "photos")
