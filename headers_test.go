@@ -347,21 +347,25 @@ func TestWorkGrowsWithTheBytesReceived(t *testing.T) {
 			}
 		}},
 	} {
-		for _, key := range []string{"", adminKey} {
+		for _, door := range []struct {
+			key     string
+			version int // of HTTP; the head of version 2 is a few bytes of HPACK
+		}{{"", 1}, {"", 2}, {adminKey, 1}, {adminKey, 2}} {
 			allocations := func(n int) float64 {
 				change := test.change(n)
 				return testing.AllocsPerRun(5, func() {
 					r := httptest.NewRequest("GET", test.target, nil)
 					change(r)
-					if key != "" {
-						r.Header.Set("X-Api-Key", key)
+					r.ProtoMajor, r.ProtoMinor = door.version, 2-door.version
+					if door.key != "" {
+						r.Header.Set("X-Api-Key", door.key)
 					}
 					g.gw.ServeHTTP(httptest.NewRecorder(), r)
 				})
 			}
 			small, large := allocations(n), allocations(2*n)
 			if large > 2.3*small+50 {
-				t.Errorf("%s, key %t: %d take %g allocations, twice as many %g", test.what, key != "", n, small, large)
+				t.Errorf("%s, %v: %d take %g allocations, twice as many %g", test.what, door, n, small, large)
 			}
 		}
 	}
@@ -426,5 +430,48 @@ func TestHSTSIsTheOperators(t *testing.T) {
 	}
 	for _, value := range []string{"31536000", "max-age=", "max-age=1; includeSubDomains\r\nX-Evil: 1", "max-age=1;", "includeSubDomains", "max-age=1, max-age=2", " "} {
 		wantFaults(t, configText(t, with("server.hsts", value)), "server.hsts")
+	}
+}
+
+// A list in several lines is one list: RFC 9110 section 5.3. aws-sdk-go-v2 sends
+// x-amz-object-attributes so.
+func TestListHeaderInSeveralLinesIsOneList(t *testing.T) {
+	rec := startRecorder(t, nil)
+	g := startGateway(t, testConfig(rec.URL))
+	lists := []string{"x-amz-object-attributes", "x-amz-optional-object-attributes", "if-match", "if-none-match", "content-encoding", "content-language", "cache-control", "accept", "accept-encoding", "accept-language", "tracestate"}
+	for name, rule := range passing {
+		if rule.list && !slices.Contains(append(lists, "user-agent", "traceparent", "x-amzn-trace-id"), strings.ToLower(name)) {
+			t.Errorf("%s is a list", name)
+		}
+	}
+	for _, name := range lists {
+		signedLines, _ := sigHead{method: "GET", header: []string{name + ":a,b"}}.sign()
+		signedLines = slices.DeleteFunc(signedLines, func(line string) bool { return strings.HasPrefix(line, name+":") })
+		for _, lines := range [][]string{{name + ": a", "X-Foreign: c", name + ": b"}, append(signedLines, name+": a", name+":\tb ")} {
+			key := userKey
+			if len(lines) > 3 {
+				key = ""
+			}
+			before := len(rec.requests())
+			resp, body := g.do("GET", "/photos/k", key, "", lines...)
+			seen := rec.requests()[before:]
+			if resp.StatusCode != 200 || len(seen) != 1 || !slices.Equal(seen[0].header[http.CanonicalHeaderKey(name)], []string{"a,b"}) {
+				t.Errorf("%s in two lines = %d %s, the backend saw %v, want a,b", name, resp.StatusCode, body, seen)
+			}
+		}
+	}
+	before := len(rec.requests())
+	for name, rule := range passing {
+		if !rule.list {
+			value := s3RequestHeaders[strings.ToLower(name)]
+			resp, body := g.do("PUT", "/photos/k", adminKey, "", name+": "+value, name+": "+value)
+			wantError(t, resp, body, 400, "InvalidRequest")
+			if t.Failed() {
+				t.Fatalf("that was %s", name)
+			}
+		}
+	}
+	if n := len(rec.requests()); n != before {
+		t.Errorf("the backend saw %d requests that were refused", n-before)
 	}
 }
