@@ -46,7 +46,8 @@ var results = struct {
 	steps []step                     // in the order in which they were first taken
 	cells map[step]map[string]string // by server
 	wire  map[string]map[string]bool // by client: its words in x-amz-content-sha256
-}{cells: map[step]map[string]string{}, wire: map[string]map[string]bool{}}
+	jobs  map[string]*jobRow         // by client: those of interop_programs_test.go
+}{cells: map[step]map[string]string{}, wire: map[string]map[string]bool{}, jobs: map[string]*jobRow{}}
 
 // try runs one thing that a client does as a subtest and writes down how it
 // went.
@@ -98,6 +99,7 @@ func writeResults(t *testing.T) {
 		}
 		text.WriteString("\n")
 	}
+	writeJobs(&text)
 	text.WriteString("\n| client | `x-amz-content-sha256` of its uploads |\n| --- | --- |\n")
 	for _, client := range slices.Sorted(maps.Keys(results.wire)) {
 		fmt.Fprintf(&text, "| %s | %s |\n", client, strings.Join(slices.Sorted(maps.Keys(results.wire[client])), ", "))
@@ -114,17 +116,40 @@ func writeResults(t *testing.T) {
 // The wire.
 
 // wire returns the URL of a relay before the gateway, and the file with the
-// certificate that it shows. The relay ends TLS, as a proxy in front would, passes
-// on every byte, and writes down what the client says of its payloads: over plain
-// HTTP, SDKs sign the digest of all they send; over TLS they send aws-chunked with
-// trailers.
+// certificate that it shows.
 func (g *gateway) wire(t *testing.T, client string) (url, ca string) {
 	t.Helper()
-	certificate, ca := selfSigned(t)
+	return wire(t, g.url, client)
+}
+
+// wire returns the URL of a relay before another, and the file with the certificate
+// that it shows. The relay ends TLS, as a proxy in front would, passes on every byte,
+// and writes down what the client says of its payloads: over plain HTTP, SDKs sign the
+// digest of all they send; over TLS they send aws-chunked with trailers. Nothing is
+// written down of a client without a name.
+func wire(t *testing.T, to, client string) (url, ca string) {
+	t.Helper()
+	certificate, ca := issued(t)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	startRelay(t, l, to, client)
+	return "https://" + l.Addr().String(), ca
+}
+
+// plainWire is wire without TLS.
+func plainWire(t *testing.T, to, client string) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	startRelay(t, l, to, client)
+	return "http://" + l.Addr().String()
+}
+
+func startRelay(t *testing.T, l net.Listener, to, client string) {
 	var conns sync.WaitGroup
 	t.Cleanup(func() {
 		l.Close()
@@ -136,15 +161,20 @@ func (g *gateway) wire(t *testing.T, client string) (url, ca string) {
 			if err != nil {
 				return
 			}
-			conns.Go(func() { relay(conn.(*tls.Conn), strings.TrimPrefix(g.url, "http://"), client) })
+			conns.Go(func() { relay(conn.(halfCloser), strings.TrimPrefix(to, "http://"), client) })
 		}
 	})
-	return "https://" + l.Addr().String(), ca
+}
+
+// A halfCloser is a connection of either kind.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // relay passes on both directions of a connection until the gateway ends it, or
 // the client.
-func relay(from *tls.Conn, addr, client string) {
+func relay(from halfCloser, addr, client string) {
 	defer from.Close()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -166,31 +196,55 @@ func relay(from *tls.Conn, addr, client string) {
 	both.Wait()
 }
 
-// selfSigned returns a new certificate for 127.0.0.1, and a file with it.
-func selfSigned(t *testing.T) (tls.Certificate, string) {
+// issued returns a new certificate for 127.0.0.1, and a file with that of the
+// authority which signed it. Some clients take no authority's own for a server's.
+func issued(t *testing.T) (tls.Certificate, string) {
+	t.Helper()
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "interop authority"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		KeyUsage:     x509.KeyUsageCertSign,
+
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	server := &x509.Certificate{
+		SerialNumber: big.NewInt(2),
+		Subject:      pkix.Name{CommonName: "interop"},
+		NotBefore:    authority.NotBefore,
+		NotAfter:     authority.NotAfter,
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+
+		BasicConstraintsValid: true,
+	}
+	authorityKey, serverKey := privateKey(t), privateKey(t)
+	ca := certificate(t, authority, authority, authorityKey, authorityKey)
+	der := certificate(t, server, authority, serverKey, authorityKey)
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca})
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: serverKey}, tempFile(t, string(text))
+}
+
+func privateKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "interop"},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	return key
+}
 
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-	}
-	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, key.Public(), key)
+// certificate returns the DER of a certificate of this key, signed with the other.
+func certificate(t *testing.T, template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificate(cryptorand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, tempFile(t, string(text))
+	return der
 }
 
 // notePayloads reads what a client sends, line by line, objects too: a line of
@@ -210,7 +264,7 @@ func notePayloads(r io.Reader, client string) {
 			upload = bytes.HasPrefix(line, []byte("PUT "))
 		}
 		name, value, ok := bytes.Cut(bytes.TrimSpace(line), []byte(":"))
-		if !ok || !upload || len(name) > 40 || !strings.EqualFold(string(name), "x-amz-content-sha256") {
+		if !ok || !upload || client == "" || len(name) > 40 || !strings.EqualFold(string(name), "x-amz-content-sha256") {
 			continue
 		}
 		word := string(bytes.TrimSpace(value))

@@ -210,13 +210,18 @@ func eachBackend(t *testing.T, test func(t *testing.T, b *backend)) {
 // startBackend starts one of servers and waits until it listens.
 func startBackend(t *testing.T, i int) *backend {
 	t.Helper()
-	b := &backend{name: servers[i].name, addr: freeAddr(t), dir: t.TempDir()}
+	return startServer(t, servers[i])
+}
+
+func startServer(t *testing.T, server server) *backend {
+	t.Helper()
+	b := &backend{name: server.name, addr: freeAddr(t), dir: t.TempDir()}
 	for _, bucket := range []string{"photos", "backups"} {
 		if err := os.Mkdir(filepath.Join(b.dir, bucket), 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
-	command := servers[i].command(t, b.addr, b.dir, t.TempDir())
+	command := server.command(t, b.addr, b.dir, t.TempDir())
 	b.cmd, b.output = start(t, environment(t), command[0], command[1:]...)
 	await(t, b.name, b.output, func() bool {
 		conn, err := net.Dial("tcp", b.addr)

@@ -293,15 +293,15 @@ func newClient(t *testing.T, ca string) *http.Client {
 }
 
 // writePair puts a new certificate for 127.0.0.1 and its key into two files, and
-// returns a third with the certificate, which stays.
+// returns a third with that of its authority, which stays.
 func writePair(t *testing.T, certFile, keyFile string) (ca string) {
 	t.Helper()
-	certificate, ca := selfSigned(t)
+	certificate, ca := issued(t)
 	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	replace(t, certFile, []byte(read(t, ca)))
+	replace(t, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}))
 	replace(t, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 	return ca
 }
@@ -814,7 +814,7 @@ func TestInteropBackendTLS(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	ca := writePair(t, certFile, keyFile)
-	_, otherCA := selfSigned(t)
+	_, otherCA := issued(t)
 	r := newRestartable(t, "--cert", certFile, "--key", keyFile)
 	c := r.config()
 	account := c["accounts"].(config)["backend"].(config)
