@@ -41,7 +41,7 @@ const (
 // passing are the headers of a request that reach a backend: those that S3
 // documents for the operations of the table, and a few for tracing. An x-amz-*
 // header that stands here without a rule for its value obeys the one for opaque
-// tokens. See also prefixRule.
+// tokens. See also ruleFor.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html
 var passing = headerTable([]struct {
 	rule  headerRule
