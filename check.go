@@ -26,6 +26,7 @@ type checker struct {
 	known       []error // found while reading
 	faults      []error
 	exampleKeys bool // the keys of config.example.json are fine, for -demo
+	empty       map[string]string
 	lookupEnv   func(string) (string, bool)
 }
 
@@ -38,7 +39,15 @@ func (c *checker) fault(path, format string, args ...any) {
 			return
 		}
 	}
-	c.faults = append(c.faults, fault{path, fmt.Sprintf(format, args...)})
+	c.faults = append(c.faults, fault{path, fmt.Sprintf(format, args...) + c.emptyHint(path)})
+}
+
+// emptyHint names what was empty, if a value is missing for that: the value at path.
+func (c *checker) emptyHint(path string) string {
+	if source := c.empty[path]; source != "" {
+		return "; " + source + " is empty"
+	}
+	return ""
 }
 
 func within(path, outer string) bool {
@@ -49,7 +58,7 @@ func within(path, outer string) bool {
 // check turns the file into a config. The error joins every fault; there is no
 // config with it.
 func (f *configFile) check(exampleKeys bool) (*config, error) {
-	c := &checker{exampleKeys: exampleKeys, known: f.faults, lookupEnv: f.lookupEnv}
+	c := &checker{exampleKeys: exampleKeys, known: f.faults, empty: f.empty, lookupEnv: f.lookupEnv}
 	conf := &config{
 		buckets:         map[string]*account{},
 		behind:          map[string]string{},
@@ -59,6 +68,7 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 		nestedKeys:      f.NestedKeys,
 		idleTimeout:     orDefault(f.Server.IdleTimeout, defaultIdleTimeout),
 		shutdownTimeout: orDefault(f.Server.ShutdownTimeout, defaultShutdownTimeout),
+		shutdownDelay:   time.Duration(f.Server.ShutdownDelay),
 	}
 	conf.listeners = c.listeners(f.Server)
 	conf.domain = c.domain("server.domain", f.Server.Domain)
@@ -126,6 +136,9 @@ func (c *checker) listeners(s serverFile) listeners {
 	if s.Admin != nil {
 		l.admin = c.address("server.admin", s.Admin.Host, s.Admin.Port, defaultAdminPort)
 	}
+	if overlap(l.listen, l.admin) {
+		c.fault("server.admin.port", "is that of the main listener too; use another")
+	}
 	if (l.certFile == "") != (l.keyFile == "") {
 		c.fault("server.tls_cert_file", "goes with tls_key_file: want both, or neither")
 	}
@@ -145,6 +158,9 @@ func (c *checker) address(path, host string, port *int, standard int) string {
 	}
 	if number < 0 || number > 65535 {
 		c.fault(path+".port", "want 0 (any free port) to 65535, have %d", number)
+	}
+	if problem := hostProblem(host, path); problem != "" {
+		c.fault(path+".host", "%s", problem)
 	}
 	return net.JoinHostPort(strings.Trim(cmp.Or(host, "127.0.0.1"), "[]"), strconv.Itoa(number))
 }
@@ -184,6 +200,7 @@ func (c *checker) accounts(f *configFile, conf *config) {
 				}
 			}
 		}
+		c.bucketInEndpoint(path, af, a, conf)
 	}
 }
 
@@ -411,6 +428,9 @@ func (c *checker) users(f *configFile, conf *config) {
 			owner[digest] = userName
 		}
 		u.allBuckets, u.buckets = c.allowedBuckets(path+".allowed_buckets", uf.AllowedBuckets, conf.buckets)
+		if len(u.buckets) == 0 {
+			conf.warnings = append(conf.warnings, path+`: has no allowed_buckets, and so may use none; name them, or "*" for all`)
+		}
 		conf.users = append(conf.users, u)
 		conf.limits[userName] = c.limit(path+".rate_limit", uf.RateLimit, standard)
 		if uf.RateLimit != nil && uf.RateLimit.RedisURL != "" {
@@ -460,7 +480,7 @@ func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, se
 		digests = append(digests, [sha256.Size]byte(digest))
 	}
 	if forms != 1 {
-		c.fault(path, "want one of api_key, api_keys and api_key_sha256, not empty")
+		c.fault(path, "want one of api_key, api_keys and api_key_sha256, not empty%s%s", c.emptyHint(path+".api_key"), c.emptyHint(path+".api_key_sha256"))
 	}
 	return digests, secrets
 }
@@ -486,7 +506,7 @@ func (c *checker) allowedBuckets(path string, list []string, known map[string]*a
 		if bucket == "*" {
 			all = true
 		} else if known[bucket] == nil {
-			c.fault(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account", bucket)
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account%s", bucket, bucketHint(bucket))
 		}
 		allowed[bucket] = true
 	}

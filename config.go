@@ -5,6 +5,7 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -42,8 +43,9 @@ type configFile struct {
 	BytesPerSecond *int64 `json:"bytes_per_second"`
 
 	lookupEnv func(string) (string, bool)
-	faults    []error // found while reading
-	clear     bool    // a secret stands in it as it is
+	faults    []error           // found while reading
+	empty     map[string]string // what was empty, of the values that are empty; by path
+	clear     bool              // a secret stands in it as it is
 }
 
 type serverFile struct {
@@ -56,6 +58,7 @@ type serverFile struct {
 	Admin           *adminFile `json:"admin"`
 	IdleTimeout     duration   `json:"idle_timeout"`
 	ShutdownTimeout duration   `json:"shutdown_timeout"`
+	ShutdownDelay   duration   `json:"shutdown_delay"`
 	Domain          string     `json:"domain"`
 	CORS            *corsFile  `json:"cors"`
 	HSTS            *string    `json:"hsts"`
@@ -134,7 +137,8 @@ type config struct {
 	nestedKeys      bool
 	idleTimeout     time.Duration
 	shutdownTimeout time.Duration
-	warnings        []string // what starts, but should not stay so
+	shutdownDelay   time.Duration // between "not ready" and the end of accepting
+	warnings        []string      // what starts, but should not stay so
 }
 
 // listeners are what a reload does not change.
@@ -188,7 +192,10 @@ func (a *account) sameAs(other *account) bool {
 }
 
 // loadConfig reads and checks the file at path. The error joins every fault.
-func loadConfig(path string) (*config, error) {
+//
+// At the start more is checked with it: what the configuration names, and a reload
+// does not read.
+func loadConfig(path string, more ...func(*configFile) error) (*config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -198,6 +205,9 @@ func loadConfig(path string) (*config, error) {
 		return nil, err
 	}
 	conf, err := file.check(false)
+	for _, check := range more {
+		err = errors.Join(err, check(file))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -219,12 +229,21 @@ func parseConfig(data []byte, lookupEnv func(string) (string, bool)) (*config, e
 // decodeConfig reads a file whose faults, but for one of syntax, are left for
 // check to report with its own.
 func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFile, error) {
-	file, written := configFile{lookupEnv: lookupEnv}, configFile{}
-	err := decodeStrict(data, &file, func(s string) (string, error) { return expandValue(s, lookupEnv) })
+	file, written := configFile{lookupEnv: lookupEnv, empty: map[string]string{}}, configFile{}
+	err := decodeStrict(data, &file, func(path, s string) (string, error) {
+		if looksLikeVariable(s, lookupEnv) {
+			return "", errors.New("is a $ and a name: for an environment variable write it in braces, ${NAME}; a value that really begins with a $ goes into a file, file:PATH")
+		}
+		value, err := expandValue(s, lookupEnv)
+		if err == nil && value == "" && s != "" {
+			file.empty[path] = emptySource(s)
+		}
+		return value, err
+	})
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		file.faults, err = several.Unwrap(), nil
 	}
-	decodeStrict(data, &written, func(s string) (string, error) { return s, nil })
+	decodeStrict(data, &written, func(_, s string) (string, error) { return s, nil })
 	file.clear = written.holdsSecrets()
 	return &file, err
 }

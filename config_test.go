@@ -635,7 +635,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(configText(f, with("users.user", map[string]any{"role": "user", "api_keys": []any{"0123456789abcdef", "${KEY}"}}))))
 	f.Add([]byte(`{"accounts":{"a":{"buckets":[`))
 	f.Add([]byte("[[null]]"))
-	expand := func(s string) (string, error) {
+	expand := func(_, s string) (string, error) {
 		if strings.HasPrefix(s, "file:") {
 			return s, nil // or the fuzzer would read files
 		}

@@ -133,7 +133,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return runDemo(ctx, *demoDir, stdout, log)
 	}
 	seen := fingerprint(*configPath)
-	conf, err := loadConfig(*configPath)
+	conf, err := loadConfig(*configPath, (*configFile).checkTLS, func(f *configFile) error {
+		if *check {
+			return f.checkProfiles(ctx)
+		}
+		return nil
+	})
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%w; config.example.json shows how one looks, and -demo needs none", err)
@@ -142,10 +147,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if *check {
 		conf.describe(stdout)
-		if conf.certFile != "" {
-			_, err = newServerTLS(conf.certFile, conf.keyFile, conf.clientCA, log)
-		}
-		return err
+		return nil
 	}
 	return serve(ctx, conf, launch{log: log, out: out, path: *configPath, seen: seen, watch: *watch})
 }

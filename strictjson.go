@@ -21,15 +21,18 @@ import (
 type duration time.Duration
 
 // decodeStrict reads one JSON document into the struct that v points to. Every
-// string value goes through expand first. The error joins all faults, each
+// string value goes through expand first, with its path. The error joins all faults, each
 // beginning with its path.
-func decodeStrict(data []byte, v any, expand func(string) (string, error)) error {
+func decodeStrict(data []byte, v any, expand func(path, value string) (string, error)) error {
 	var raw json.RawMessage
+	if err := encodingError(data); err != nil {
+		return err
+	}
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return positioned(data, err)
 	}
 	// The document is well-formed from here on: Token can't fail.
-	d := strictDecoder{json: json.NewDecoder(bytes.NewReader(data)), expand: expand}
+	d := strictDecoder{json: json.NewDecoder(bytes.NewReader(data)), expand: expand, root: reflect.TypeOf(v).Elem()}
 	d.json.UseNumber()
 	d.value("", reflect.ValueOf(v).Elem())
 	return errors.Join(d.faults...)
@@ -44,12 +47,13 @@ func positioned(data []byte, err error) error {
 	before := data[:min(int(syntax.Offset), len(data))]
 	line := 1 + bytes.Count(before, []byte("\n"))
 	column := len(before) - (bytes.LastIndexByte(before, '\n') + 1)
-	return fmt.Errorf("line %d, column %d: %w", line, column, err)
+	return fmt.Errorf("line %d, column %d: %w%s", line, column, err, syntaxHint(data, len(before)-1))
 }
 
 type strictDecoder struct {
 	json   *json.Decoder
-	expand func(string) (string, error)
+	expand func(path, value string) (string, error)
+	root   reflect.Type // of the document, for what is said of unknown fields
 	faults []error
 }
 
@@ -79,12 +83,12 @@ func (d *strictDecoder) value(path string, v reflect.Value) {
 	case json.Delim:
 		switch {
 		case t == '{' && v.Kind() == reflect.Struct:
-			d.object(path, func(key string) (reflect.Value, bool) { return fieldByTag(v, key) }, nil)
+			d.object(path, func(key string) (reflect.Value, bool) { return fieldByTag(v, key) }, nil, v.Type())
 		case t == '{' && v.Kind() == reflect.Map:
 			v.Set(reflect.MakeMap(v.Type()))
 			d.object(path,
 				func(string) (reflect.Value, bool) { return reflect.New(v.Type().Elem()).Elem(), true },
-				func(key string, elem reflect.Value) { v.SetMapIndex(reflect.ValueOf(key), elem) })
+				func(key string, elem reflect.Value) { v.SetMapIndex(reflect.ValueOf(key), elem) }, v.Type())
 		case t == '[' && v.Kind() == reflect.Slice:
 			d.array(path, v)
 		default:
@@ -116,8 +120,9 @@ func (d *strictDecoder) value(path string, v reflect.Value) {
 }
 
 // object reads the members of an object whose brace was read. member returns
-// where the value of a key goes; done, if not nil, is told when it is there.
-func (d *strictDecoder) object(path string, member func(string) (reflect.Value, bool), done func(string, reflect.Value)) {
+// where the value of a key goes; done, if not nil, is told when it is there. t is the
+// type of the object.
+func (d *strictDecoder) object(path string, member func(string) (reflect.Value, bool), done func(string, reflect.Value), t reflect.Type) {
 	seen := map[string]bool{}
 	for d.json.More() {
 		token, _ := d.json.Token()
@@ -129,7 +134,7 @@ func (d *strictDecoder) object(path string, member func(string) (reflect.Value, 
 		seen[key] = true
 		v, ok := member(key)
 		if !ok {
-			d.fault(at, "unknown field")
+			d.fault(at, "unknown field%s", unknownHint(d.root, t, key))
 			d.skipValue()
 			continue
 		}
@@ -155,10 +160,10 @@ func (d *strictDecoder) array(path string, v reflect.Value) {
 func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	plain, isPlain := v.Addr().Interface().(interface{ fromString(string) })
 	if !isPlain && v.Kind() != reflect.String && v.Type() != reflect.TypeFor[duration]() {
-		d.fault(path, "want %s, have a string", wanted(v.Type()))
+		d.fault(path, "want %s, have a string%s", wanted(v.Type()), numberHint(path, s, v.Type()))
 		return
 	}
-	s, err := d.expand(s)
+	s, err := d.expand(path, s)
 	if err != nil {
 		d.fault(path, "%v", err)
 		return
