@@ -26,18 +26,15 @@ const deepTimeout = 5 * time.Second
 // newAdmin returns the pages of the operator's listener. reload is what SIGHUP does.
 func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+healthyPage, func(w http.ResponseWriter, r *http.Request) {
 		answerText(w, http.StatusOK, "healthy")
 	})
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case draining.Load():
-			answerText(w, http.StatusServiceUnavailable, "draining")
-		case r.URL.Query().Get("deep") != "":
+	mux.HandleFunc("GET "+readyPage, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("deep") != "" && !draining.Load() {
 			s.current.Load().answerDeep(w, r)
-		default:
-			answerText(w, http.StatusOK, "ready")
+			return
 		}
+		answerReady(w, draining)
 	})
 	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) {
 		// A page in somebody's browser may send a POST anywhere; a browser says so.

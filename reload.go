@@ -136,7 +136,7 @@ func fingerprint(path string) (sum [sha256.Size]byte) {
 		return data
 	}
 	var file configFile
-	decodeStrict(add(path), &file, func(value string) (string, error) {
+	decodeStrict(add(path), &file, func(_, value string) (string, error) {
 		if secret, ok := strings.CutPrefix(value, "file:"); ok {
 			add(secret)
 		}
@@ -162,6 +162,7 @@ func changes(before, now *config) []string {
 	}
 	note("server.idle_timeout", before.idleTimeout == now.idleTimeout)
 	note("server.shutdown_timeout", before.shutdownTimeout == now.shutdownTimeout)
+	note("server.shutdown_delay", before.shutdownDelay == now.shutdownDelay)
 	note("server.domain", before.domain == now.domain)
 	note("server.cors", reflect.DeepEqual(before.cors, now.cors))
 	note("server.hsts", slices.Equal(before.hsts, now.hsts))

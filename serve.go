@@ -79,12 +79,12 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	}
 	listener, err := net.Listen("tcp", conf.listen)
 	if err != nil {
-		return err
+		return listenError("server", conf.listen, err)
 	}
 	defer listener.Close()
 	listener = corkListener{limitConnections(listener, conf.maxConnections)}
 	go p.follow(ctx, hangup)
-	server := newServer(p.service, l.log)
+	server := newServer(healthFront{p.service, &p.draining}, l.log)
 	server.ConnState = p.countConnections
 	go func() {
 		if p.certificates != nil {
@@ -106,12 +106,19 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	return p.drain(server)
 }
 
-// drain ends the program when the requests under way are answered, or were given
-// their time.
+// drain ends the program: it is not ready from now on, accepts nothing after
+// server.shutdown_delay, and ends when the requests in flight are answered, at the
+// latest after server.shutdown_timeout more.
 func (p *program) drain(server *http.Server) error {
 	p.draining.Store(true)
-	timeout := p.service.current.Load().config.shutdownTimeout
-	p.log.Info("draining", "shutdown_timeout", timeout.String())
+	conf := p.service.current.Load().config
+	timeout := conf.shutdownTimeout
+	p.log.Info("draining", "shutdown_delay", conf.shutdownDelay.String(), "shutdown_timeout", timeout.String())
+	select { // load balancers see that the gateway is not ready, and send no more
+	case err := <-p.failed:
+		return err
+	case <-time.After(conf.shutdownDelay):
+	}
 	patience, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := server.Shutdown(patience); err != nil {
@@ -161,7 +168,7 @@ func (p *program) reload() error {
 func (p *program) serveAdmin(addr string) (*http.Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("server.admin: %w", err)
+		return nil, listenError("server.admin", addr, err)
 	}
 	pages := newServer(newAdmin(p.service, &p.draining, p.reload), p.log)
 	go func() { p.failed <- pages.Serve(listener) }()

@@ -229,7 +229,7 @@ func TestSettingsReload(t *testing.T) {
 	others := map[string]any{
 		"server.host": "127.0.0.2", "server.port": 1234, "server.admin.host": "127.0.0.2", "server.admin.port": 1234, "server.admin.allowed_hosts": []any{"admin.example"}, "server.hsts": "max-age=1",
 		"server.tls_cert_file": "other.pem", "server.tls_key_file": "other.pem", "server.tls_client_ca_file": "ca.pem",
-		"server.max_connections": 9, "server.idle_timeout": "9s", "server.shutdown_timeout": "9s", "server.domain": "s3.example",
+		"server.max_connections": 9, "server.idle_timeout": "9s", "server.shutdown_timeout": "9s", "server.shutdown_delay": "9s", "server.domain": "s3.example",
 		"server.cors.allowed_origins": []any{"*"}, "server.cors.allowed_methods": []any{"GET"}, "server.cors.allowed_headers": []any{"x-a"},
 		"server.cors.expose_headers": []any{"x-a"}, "server.cors.max_age_seconds": 9,
 		"accounts.NAME.endpoint_url": "http://localhost:9001", "accounts.NAME.region": "eu-west-1", "accounts.NAME.access_key_id": "other",

@@ -1,0 +1,55 @@
+package main
+
+// Is the gateway alive, and may requests come? Load balancers ask that of the address
+// where the requests go, without a key. No bucket can begin with "-", so the two pages
+// are in nobody's way; with server.domain, where a host names the bucket, its objects
+// may have any key, and the pages are not there.
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// The pages, on the main listener and on the operator's.
+const (
+	healthyPage = "/-/healthy"
+	readyPage   = "/-/ready"
+)
+
+// A healthFront answers the pages of health and passes everything else on. They are
+// neither logged nor counted, and say nothing of the configuration.
+type healthFront struct {
+	service  *service
+	draining *atomic.Bool
+}
+
+// ServeHTTP implements http.Handler.
+func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	page := r.URL.Path
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if page != healthyPage && page != readyPage || !reads || r.URL.RawPath != "" {
+		f.service.ServeHTTP(w, r)
+		return
+	}
+	conf := f.service.current.Load().config
+	if hostedBucket(r.Host, conf.domain) != "" {
+		f.service.ServeHTTP(w, r)
+		return
+	}
+	conf.harden(w.Header())
+	w.Header()["Cache-Control"] = []string{"no-store"}
+	if page == healthyPage {
+		answerText(w, http.StatusOK, "healthy")
+	} else {
+		answerReady(w, f.draining)
+	}
+}
+
+// answerReady says whether requests may come: not once the process is about to end.
+func answerReady(w http.ResponseWriter, draining *atomic.Bool) {
+	if draining.Load() {
+		answerText(w, http.StatusServiceUnavailable, "draining")
+		return
+	}
+	answerText(w, http.StatusOK, "ready")
+}
