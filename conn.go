@@ -30,7 +30,7 @@ const (
 	maxIdleConns       = 256 // per host
 	idleConnTimeout    = 30 * time.Second
 	maxResponseHeaders = 64 << 10 // bytes; S3's own limit on metadata is 2 KiB
-	maxInformational   = 8        // answers with a status 1xx before the one that counts
+	maxInterim         = 8        // answers with a status 1xx before the final one
 )
 
 // A pool keeps connections to the hosts of one service.
@@ -158,7 +158,8 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 	if p.scheme == "https" {
 		config := p.tls.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)
-		secure := tls.Client(raw, config)
+		c.records = &recordConn{Conn: raw}
+		secure := tls.Client(c.records, config)
 		handshake, cancel := context.WithTimeout(ctx, p.connectTimeout)
 		defer cancel()
 		if err := secure.HandshakeContext(handshake); err != nil {
@@ -167,6 +168,7 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 		}
 		c.Conn = secure
 	}
+	c.arm()
 	p.counts.opened.Add(1)
 	c.input = meteredReader{source: c.Conn, left: math.MaxInt}
 	c.reader = bufio.NewReaderSize(&c.input, 16<<10)
@@ -177,10 +179,12 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 type backendConn struct {
 	net.Conn // what HTTP is spoken on: raw, or TLS on it
 	raw      net.Conn
+	records  *recordConn // what TLS is spoken on; nil: no TLS
 	host     string
 	input    meteredReader
 	reader   *bufio.Reader
 	unwatch  func() bool // see watch; nil: not watched
+	interim  int         // interim answers to the request in flight
 	reused   bool        // it has carried an answer before
 	since    time.Time   // idle since
 }
@@ -206,14 +210,32 @@ func (m *meteredReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// abort resets the connection. Closing it would tell some servers that the object
-// has ended, whatever length was declared
-// (github.com/versity/versitygw/issues/2414); over TLS it would even say goodbye.
-func (c *backendConn) abort() {
+// arm makes every end of the connection a reset, until Close. A backend that sees a
+// connection closed in the middle of an upload may take what it has for the whole
+// object, whatever length was declared (github.com/versity/versitygw/issues/2414), and
+// a kernel closes the connections of a process that was killed. Armed once, when the
+// connection is opened, that costs nothing with each upload.
+func (c *backendConn) arm() { c.setLinger(0) }
+
+// setLinger sets SO_LINGER, in seconds: 0 has a close discard what was not sent yet and
+// reset the connection, -1 is the system's default.
+func (c *backendConn) setLinger(seconds int) {
 	if tcp, ok := c.raw.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		tcp.SetLinger(seconds)
 	}
+}
+
+// abort resets the connection. TLS is not closed before: its close_notify would say
+// that what was sent is all.
+func (c *backendConn) abort() {
+	c.arm()
 	c.raw.Close()
+}
+
+// Close closes a connection on which no upload is unfinished, without a reset.
+func (c *backendConn) Close() error {
+	c.setLinger(-1)
+	return c.Conn.Close()
 }
 
 // watch has the connection reset when ctx is done, which is when the client leaves,
@@ -254,7 +276,13 @@ func (c *backendConn) hasHead() bool {
 // neither that it closed the connection, nor bytes that would be taken for the
 // next answer.
 func (c *backendConn) quiet() bool {
-	return c.reader.Buffered() == 0 && time.Since(c.since) < idleConnTimeout && silent(c.raw)
+	switch {
+	case c.reader.Buffered() > 0 || time.Since(c.since) >= idleConnTimeout:
+		return false
+	case c.records != nil:
+		return c.records.silent(c.Conn)
+	}
+	return silent(c.raw)
 }
 
 // appendHead appends the head of a request. A field that would not end where it
@@ -296,36 +324,58 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// readHead reads the head of the answer that counts.
+// readHead reads the head of the final answer.
 func (c *backendConn) readHead(req *http.Request) (*http.Response, error) {
-	c.input.left = maxResponseHeaders
-	for range maxInformational {
-		resp, err := http.ReadResponse(c.reader, req)
-		if err != nil {
-			// net/http calls a line malformed that did not come to its end in time.
-			return nil, noEOF(cmp.Or(c.input.failed, headError(err)))
-		}
-		if resp.StatusCode >= 100 && resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
-			continue
-		}
-		c.input.left = math.MaxInt
-		if resp.StatusCode < 200 || resp.StatusCode > 599 {
-			return nil, fmt.Errorf("the backend answered with status %d", resp.StatusCode)
-		}
-		return resp, nil
+	if err := c.skipInterim(); err != nil {
+		return nil, err
 	}
-	return nil, errors.New("the backend sends nothing but informational answers")
+	c.input.left = maxResponseHeaders
+	resp, err := http.ReadResponse(c.reader, req)
+	if err != nil {
+		return nil, c.readError(err)
+	}
+	c.input.left = math.MaxInt
+	if resp.StatusCode < 200 || resp.StatusCode > 599 {
+		return nil, fmt.Errorf("the backend answered with status %d", resp.StatusCode)
+	}
+	return resp, nil
 }
 
-// A listener hears the first byte of an answer while an upload goes on. A nil
-// listener hears nothing.
+// readError is the error of a read of a head. net/http calls a line malformed that
+// did not come to its end in time.
+func (c *backendConn) readError(err error) error {
+	return noEOF(cmp.Or(c.input.failed, headError(err)))
+}
+
+// skipInterim reads the interim answers (100, 102, 103: RFC 9110 section 15.2) that
+// come before the final one, and returns when the final one begins. There may be
+// maxInterim of them for each request.
+func (c *backendConn) skipInterim() error {
+	for ; c.interim <= maxInterim; c.interim++ {
+		start, err := c.reader.Peek(len("HTTP/1.1 101"))
+		if err != nil {
+			return c.readError(err)
+		}
+		if status := string(start[len("HTTP/1.1 "):]); status[0] != '1' || status == "101" {
+			return nil
+		}
+		c.input.left = maxResponseHeaders
+		if _, err := http.ReadResponse(c.reader, nil); err != nil {
+			return c.readError(err)
+		}
+	}
+	return errors.New("the backend sends nothing but interim answers")
+}
+
+// A listener hears a final answer begin while an upload goes on. A nil listener
+// hears nothing.
 type listener struct {
-	done chan struct{} // closed when the first byte is there, or none will be
-	byte bool          // it is there; valid once done is closed
+	done chan struct{} // closed when the answer has begun, or none will
+	err  error         // why none will; valid once done is closed
 
 	mu    sync.Mutex // guards ended
 	ended bool       // all of the upload was read
-	early bool       // the first byte was there before that; valid once done is closed
+	early bool       // the answer had begun before that; valid once done is closed
 }
 
 // lastWord is how long a backend that takes no more of an upload is given: it may
@@ -333,18 +383,18 @@ type listener struct {
 const lastWord = time.Second
 
 // listen starts listening. If a backend answers before it has everything, it has
-// made up its mind, and neither it nor the client is waited for any more.
+// made up its mind, and neither it nor the client is waited for any more. Interim
+// answers decide nothing.
 func (c *backendConn) listen(interrupt func()) *listener {
 	l := &listener{done: make(chan struct{})}
 	c.SetReadDeadline(time.Time{}) // of the answer before
 	go func() {
 		defer close(l.done)
-		_, err := c.reader.Peek(1)
-		l.byte = err == nil
+		l.err = c.skipInterim()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		c.SetWriteDeadline(time.Now().Add(lastWord))
-		if l.early = l.byte && !l.ended; l.early && interrupt != nil {
+		if l.early = l.err == nil && !l.ended; l.early && interrupt != nil {
 			interrupt()
 		}
 	}()
@@ -368,9 +418,13 @@ type answerBody struct {
 	pool          *pool
 	idle          time.Duration // how long the backend may send nothing
 	pace          pace          // of the read deadline
-	keep          bool          // the connection may be used again
+	sent          bool          // the request was sent whole
+	keep          bool          // the connection may be used again, if it was
 	left          int64         // bytes that can be had from the connection directly; -1: none can
-	ended         bool
+
+	mu          sync.Mutex // held while the connection is given up or its deadline is set; guards the rest
+	ended       bool       // written by the reader only, which reads it without mu
+	interrupted bool
 }
 
 // Read implements io.Reader.
@@ -394,7 +448,23 @@ func (b *answerBody) Read(p []byte) (int, error) {
 // progress moves the read deadline on, as exchange.progress does for the client.
 func (b *answerBody) progress() {
 	if now, due := b.pace.due(b.idle); due {
-		b.conn.SetReadDeadline(now.Add(b.idle)) // before the client's: it is to hear of it
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.interrupted {
+			b.conn.SetReadDeadline(now.Add(b.idle)) // before the client's: it is to hear of it
+		}
+	}
+}
+
+// interrupt makes a Read that waits for the backend return. It may be called by
+// another goroutine than the reader's. Once the body has ended it does nothing: the
+// connection may be at work for another request.
+func (b *answerBody) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.ended {
+		b.interrupted = true
+		b.conn.SetReadDeadline(time.Now())
 	}
 }
 
@@ -404,18 +474,27 @@ func (b *answerBody) Close() error {
 	return nil
 }
 
-// release gives the connection back, or closes it.
+// release gives the connection back, or closes it. Where the request or the answer
+// was left unfinished it is reset.
 func (b *answerBody) release(whole bool) {
 	if b.ended {
 		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.ended = true
-	if b.conn.end() && whole && b.keep && b.conn.reader.Buffered() == 0 {
+	switch alone := b.conn.end(); {
+	case !alone || !whole || !b.sent:
+		b.conn.abort()
+	case b.keep && b.conn.reader.Buffered() == 0:
 		b.pool.put(b.conn)
-	} else {
+	default:
 		b.conn.Close()
 	}
 }
+
+// empty reports whether there is no body: RFC 9112 section 6.3, rule 1.
+func (b *answerBody) empty() bool { return b.ReadCloser == http.NoBody }
 
 // noProgress is err, or errNoProgress for a deadline that has passed.
 func noProgress(err error) error {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -172,7 +173,7 @@ func TestAnswerBodyAfterItsEnd(t *testing.T) {
 	p := newPool(&account{scheme: "http"}, &accountMetrics{})
 	defer p.closeIdle()
 	c := &backendConn{Conn: here, raw: here, host: "h", reader: bufio.NewReader(here)}
-	body := &answerBody{ReadCloser: http.NoBody, conn: c, pool: p, idle: time.Nanosecond, keep: true}
+	body := &answerBody{ReadCloser: http.NoBody, conn: c, pool: p, idle: time.Nanosecond, sent: true, keep: true}
 	body.release(true)
 	if again, err := p.get(t.Context(), "h"); err != nil || again != c {
 		t.Fatalf("get = %p, %v, want the connection that was put", again, err)
@@ -180,6 +181,7 @@ func TestAnswerBodyAfterItsEnd(t *testing.T) {
 	if n, err := body.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("Read = %d, %v, want 0, EOF", n, err)
 	}
+	body.interrupt()
 	body.Close()
 	go there.Write([]byte("x"))
 	if _, err := c.Read(make([]byte, 1)); err != nil {
@@ -284,5 +286,224 @@ func TestPoolRetired(t *testing.T) {
 	}
 	if c := p.pop("h"); c != nil {
 		t.Error("a retired pool has a connection")
+	}
+}
+
+// Interim answers are no answers: an upload goes on while they come, and what follows
+// them is the answer, to any request.
+func TestInterimAnswersAreSkipped(t *testing.T) {
+	const size = 3 * smallUpload
+	const success = "HTTP/1.1 200 OK\r\nEtag: \"e\"\r\nContent-Length: 0\r\n\r\n"
+	for _, test := range []struct{ before, after string }{ // the body
+		{"HTTP/1.1 100 Continue\r\n\r\n", ""},
+		{"HTTP/1.1 102 Processing\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n"},
+		{"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n", ""},
+		{"HTTP/1.1 199 What\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n"},
+		{strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", maxInterim), ""},
+		{"HTTP/1.1 100 Continue\r\n\r\n", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", maxInterim-1)},
+	} {
+		seen, stored := make(chan struct{}), make(chan string, 1)
+		endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+			for {
+				_, header, err := readHead(r)
+				if err != nil {
+					return
+				}
+				io.WriteString(conn, test.before)
+				var length int64
+				if fmt.Sscan(header.Get("Content-Length"), &length); length == size {
+					close(seen)
+				}
+				body := make([]byte, length)
+				if _, err := io.ReadFull(r, body); err != nil {
+					return
+				}
+				if length > 0 {
+					stored <- string(body)
+				}
+				io.WriteString(conn, test.after+success)
+			}
+		})
+		g := startGateway(t, testConfig(endpoint))
+		conn := g.dial()
+		body := string(pattern(size))
+		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", userKey, size, body[:size-1])
+		<-seen // the interim answers came while the upload was in flight
+		io.WriteString(conn, body[size-1:])
+		resp, text := readAnswer(t, "PUT", conn)
+		if resp.StatusCode != 200 || resp.Header.Get("Etag") != `"e"` {
+			t.Errorf("after %q: PUT = %d %s, want 200", test, resp.StatusCode, text)
+			continue
+		}
+		if got := <-stored; got != body {
+			t.Errorf("after %q: the backend got %d bytes that are not the upload", test, len(got))
+		}
+		for _, method := range []string{"GET", "HEAD", "DELETE"} {
+			if resp, text := g.do(method, "/photos/k", userKey, ""); resp.StatusCode != 200 {
+				t.Errorf("after %q: %s = %d %s, want 200", test, method, resp.StatusCode, text)
+			}
+		}
+		if resp, text := g.do("PUT", "/photos/k", userKey, "small"); resp.StatusCode != 200 || <-stored != "small" {
+			t.Errorf("after %q: small PUT = %d %s, want 200", test, resp.StatusCode, text)
+		}
+	}
+}
+
+// A backend that sends nothing but interim answers is not waited for for ever, and
+// does not get the rest of an upload.
+func TestInterimAnswersAreBounded(t *testing.T) {
+	endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		go io.Copy(io.Discard, r)
+		for {
+			if _, err := io.WriteString(conn, "HTTP/1.1 102 Processing\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	})
+	g := startGateway(t, testConfig(endpoint))
+	for _, method := range []string{"GET", "PUT", "DELETE"} {
+		resp, body := g.do(method, "/photos/k", userKey, "")
+		wantError(t, resp, body, 502, "BadGateway")
+	}
+	resp, body := g.do("PUT", "/photos/k", userKey, strings.Repeat("x", 2*smallUpload))
+	wantError(t, resp, body, 502, "BadGateway")
+}
+
+// startEarlyBackend answers the head of each upload at once, and sends on ended how
+// its connection ended.
+func startEarlyBackend(t *testing.T, answer string) (endpoint string, ended chan error) {
+	ended = make(chan error, 8)
+	return startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		if _, _, err := readHead(r); err != nil {
+			return
+		}
+		io.WriteString(conn, answer)
+		_, err := io.Copy(io.Discard, r)
+		ended <- err
+	}), ended
+}
+
+// A success that comes before the last byte of an upload is sent is a lie: nothing was
+// stored that the client could rely on.
+func TestSuccessBeforeTheWholeUploadIsRefused(t *testing.T) {
+	const size = 3 * smallUpload
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+	} {
+		endpoint, ended := startEarlyBackend(t, answer)
+		g := startGateway(t, testConfig(endpoint))
+		conn := g.dial()
+		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", userKey, size, pattern(size-1))
+		resp, body := readAnswer(t, "PUT", conn)
+		wantError(t, resp, body, 502, "BadGateway")
+		if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("after %q the backend's connection ended with %v, want a reset", answer, err)
+		}
+		if lines := g.lines(); len(lines) != 1 || lines[0]["cause"] != errEarlySuccess.Error() {
+			t.Errorf("after %q: log = %v, want the cause %q", answer, lines, errEarlySuccess)
+		}
+	}
+}
+
+// A body that our own check refuses is refused, whatever the backend says about it.
+func TestEarlySuccessDoesNotHideAWrongDigest(t *testing.T) {
+	const size = 3 * smallUpload
+	endpoint, ended := startEarlyBackend(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	g := startGateway(t, testConfig(endpoint))
+	for range 3 { // which of the two is first is not ours to choose
+		resp, body := g.raw("PUT", fmt.Sprintf("PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nX-Amz-Content-Sha256: %s\r\nContent-Length: %d\r\n\r\n%s",
+			userKey, emptyPayload, size, pattern(size)))
+		if resp.StatusCode != 502 {
+			wantError(t, resp, body, 400, "XAmzContentSHA256Mismatch")
+		}
+		if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the backend's connection ended with %v, want a reset", err)
+		}
+	}
+}
+
+// An error that comes early is the backend's to give, and the connection is reset: an
+// upload that ends there must not look complete.
+func TestEarlyErrorIsPassedOnAndResets(t *testing.T) {
+	const size = 3 * smallUpload
+	endpoint, ended := startEarlyBackend(t, "HTTP/1.1 403 Forbidden\r\nContent-Length: 41\r\n\r\n<Error><Code>QuotaExceeded</Code></Error>")
+	g := startGateway(t, testConfig(endpoint))
+	conn := g.dial()
+	fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", userKey, size, pattern(size-1))
+	resp, body := readAnswer(t, "PUT", conn)
+	wantError(t, resp, body, 403, "QuotaExceeded")
+	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the backend's connection ended with %v, want a reset", err)
+	}
+}
+
+// What follows an answer is nobody's answer: a connection with bytes on it, or one
+// whose backend announced a body that can't be there, is not used again.
+func TestBytesAfterAnAnswerAreNotTheNextAnswer(t *testing.T) {
+	const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+	for _, test := range []struct{ method, answer string }{
+		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n"},
+		{"HEAD", "HTTP/1.1 404 Not Found\r\nContent-Length: 44\r\n\r\n"},
+		{"DELETE", "HTTP/1.1 204 No Content\r\n\r\n"},
+		{"DELETE", "HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n"},
+		{"DELETE", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 44\r\n\r\n"},
+		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
+		{"PUT", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
+	} {
+		for _, when := range []string{"with the answer", "before the next request"} {
+			t.Run(fmt.Sprintf("%s %.30q %s", test.method, test.answer, when), func(t *testing.T) {
+				late, sent := make(chan struct{}), make(chan struct{})
+				endpoint := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
+					if _, _, err := readHead(r); err != nil {
+						return
+					}
+					switch {
+					case n > 0:
+						io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmeow")
+					case when == "with the answer":
+						io.WriteString(conn, test.answer+poison)
+						close(sent)
+					default:
+						io.WriteString(conn, test.answer)
+						<-late
+						io.WriteString(conn, poison)
+						close(sent)
+					}
+					r.ReadByte() // until the gateway goes
+				})
+				g := startGateway(t, testConfig(endpoint))
+				g.do(test.method, "/photos/k", userKey, "")
+				close(late)
+				<-sent
+				if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || body != "meow" {
+					t.Errorf("the next answer = %d %q, want 200 meow", resp.StatusCode, body)
+				}
+			})
+		}
+	}
+}
+
+// A 204 that announces a body is the last on its connection, before the body is there.
+func TestBodyAnnouncedWithNoContentEndsTheConnection(t *testing.T) {
+	var connections atomic.Int32
+	endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		connections.Add(1)
+		for {
+			if _, _, err := readHead(r); err != nil {
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n")
+		}
+	})
+	g := startGateway(t, testConfig(endpoint))
+	for range 3 {
+		if resp, body := g.do("DELETE", "/photos/k", userKey, ""); resp.StatusCode != 204 {
+			t.Errorf("DELETE = %d %s, want 204", resp.StatusCode, body)
+		}
+	}
+	if n := connections.Load(); n != 3 {
+		t.Errorf("three answers took %d connections, want 3", n)
 	}
 }

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"io"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -15,14 +17,38 @@ func silent(conn net.Conn) bool {
 	if !ok {
 		return true
 	}
+	_, err := receiveNow(tcp, make([]byte, 1), syscall.MSG_PEEK)
+	return err == syscall.EAGAIN
+}
+
+// receive reads what is here already. If that is nothing it returns
+// os.ErrDeadlineExceeded, after which crypto/tls reads on.
+func receive(conn net.Conn, p []byte) (int, error) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n, err := receiveNow(tcp, p, 0)
+	switch {
+	case err == syscall.EAGAIN:
+		return 0, os.ErrDeadlineExceeded
+	case err == nil && n == 0:
+		return 0, io.EOF
+	}
+	return max(n, 0), err
+}
+
+// receiveNow is recv(2), which does not wait.
+func receiveNow(tcp *net.TCPConn, p []byte, flags int) (n int, err error) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return false
+		return 0, err
 	}
-	waiting := false
-	err = raw.Control(func(fd uintptr) {
-		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		waiting = err == syscall.EAGAIN
+	closed := raw.Control(func(fd uintptr) {
+		n, _, err = syscall.Recvfrom(int(fd), p, flags|syscall.MSG_DONTWAIT)
 	})
-	return err == nil && waiting
+	if closed != nil {
+		return 0, closed
+	}
+	return n, err
 }

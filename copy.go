@@ -163,7 +163,7 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 	}
 	if out.length = resp.ContentLength; out.length > 0 {
 		out.body, out.payloadHash = resp.Body, unsignedPayload
-		out.interrupt = func() { resp.Body.(*answerBody).conn.SetReadDeadline(time.Now()) }
+		out.interrupt = resp.Body.(*answerBody).interrupt
 	}
 	stored, refusal := g.send(x, out)
 	if refusal != nil {

@@ -347,7 +347,7 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	if x.upstreamID = resp.Header.Get("X-Amz-Request-Id"); !looksLikeID(x.upstreamID) || x.repeats(x.upstreamID) {
 		x.upstreamID = ""
 	}
-	if resp.StatusCode >= 300 && resp.StatusCode != http.StatusNotModified {
+	if !isSuccess(resp.StatusCode) {
 		defer resp.Body.Close()
 		refusal := x.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
 		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
@@ -361,6 +361,9 @@ func (x *exchange) transportError(err error) *apiError {
 	var checked *apiError
 	if errors.As(err, &checked) { // a check of the body, through the transport
 		return checked
+	}
+	if errors.Is(err, errEarlySuccess) { // it interrupted the body
+		return badGateway(err)
 	}
 	if failure := x.body.failure(); failure != nil {
 		return failure

@@ -225,15 +225,16 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 			c.abort()
 		}
 	}()
-	resp, keep, err := u.converse(ctx, c, req, out)
+	resp, sent, err := u.converse(ctx, c, req, out)
 	if err != nil {
-		if ctx.Err() != nil {
+		// A body that was interrupted has ended the context, too.
+		if ctx.Err() != nil && err != errEarlySuccess {
 			err = context.Cause(ctx)
 		}
 		return nil, noProgress(err)
 	}
 	answered = true
-	body := &answerBody{ReadCloser: resp.Body, conn: c, pool: u.pool, idle: u.idle, keep: keep && !resp.Close, left: -1}
+	body := &answerBody{ReadCloser: resp.Body, conn: c, pool: u.pool, idle: u.idle, sent: sent, keep: !resp.Close && !hidesBody(resp), left: -1}
 	if resp.ContentLength > 0 && len(resp.TransferEncoding) == 0 && resp.Body != http.NoBody {
 		body.left = resp.ContentLength
 	}
@@ -268,9 +269,30 @@ func (out *outgoing) readWhole(data []byte) error {
 	return nil
 }
 
-// converse returns the head of the answer, and whether the connection may be used
-// again: not if the backend answered before it had everything.
-func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, keep bool, err error) {
+// errEarlySuccess is of a backend that says it has stored what it did not get yet.
+var errEarlySuccess = errors.New("the backend answered with a success before it had the whole request")
+
+// isSuccess reports whether a status says that the request was carried out. A 304 is
+// the success of a condition.
+func isSuccess(status int) bool {
+	return status < 300 || status == http.StatusNotModified
+}
+
+// hidesBody reports whether an answer announces a body that its status excludes (204:
+// RFC 9110 section 8.6). The body may come all the same, where the next answer would
+// begin.
+func hidesBody(resp *http.Response) bool {
+	if resp.StatusCode != http.StatusNoContent {
+		return false
+	}
+	length := resp.Header.Get("Content-Length")
+	return len(resp.TransferEncoding) > 0 || length != "" && length != "0"
+}
+
+// converse returns the head of the answer, and whether the request was sent whole. A
+// success counts only if it was; any other answer may come early.
+func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, sent bool, err error) {
+	c.interim, c.input.left = 0, maxResponseHeaders
 	var l *listener
 	if out.length > smallUpload {
 		c.watch(ctx)
@@ -290,15 +312,26 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 	c.SetReadDeadline(time.Now().Add(patience))
 	if l != nil {
 		<-l.done
+		err = l.err
 	}
 	early := l != nil && l.early
 	if isBodyError(written) && !early { // then it is the client that ended it
 		return nil, false, written
 	}
-	if resp, err = c.readHead(req); err != nil && written != nil {
-		err = written // what went wrong first
+	if err == nil {
+		resp, err = c.readHead(req)
 	}
-	return resp, written == nil && !early, err
+	sent = written == nil && !early
+	switch _, checked := errors.AsType[*apiError](written); {
+	case err != nil && written != nil:
+		return nil, false, written // what went wrong first
+	case err == nil && !sent && isSuccess(resp.StatusCode):
+		if checked { // the body was refused, whatever the backend says
+			return nil, false, written
+		}
+		return nil, false, errEarlySuccess
+	}
+	return resp, sent, err
 }
 
 // A bodyError is what kept an upload from being read, as opposed to written.
@@ -382,5 +415,5 @@ func (u *upstream) address(t target) (host, path string) {
 // closeDelimited reports whether the end of an answer's body is nothing but the
 // end of its connection, so that a cut can't be told from the end.
 func closeDelimited(resp *http.Response) bool {
-	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
+	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && !resp.Body.(*answerBody).empty()
 }
