@@ -131,12 +131,24 @@ type serviceProgram struct {
 // the test ends.
 func startServiceProgram(t *testing.T, config map[string]any, env ...string) *serviceProgram {
 	t.Helper()
-	dir := t.TempDir()
-	program, path := filepath.Join(dir, "s3-proxy"), filepath.Join(dir, "config.json")
+	return runServiceProgram(t, buildServiceProgram(t), config, env...)
+}
+
+// buildServiceProgram returns the path of the program, built.
+func buildServiceProgram(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "s3-proxy")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, output)
 	}
+	return program
+}
+
+// runServiceProgram runs the program with a configuration until the test ends.
+func runServiceProgram(t *testing.T, program string, config map[string]any, env ...string) *serviceProgram {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.json")
 	data, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)

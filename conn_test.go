@@ -507,3 +507,26 @@ func TestBodyAnnouncedWithNoContentEndsTheConnection(t *testing.T) {
 		t.Errorf("three answers took %d connections, want 3", n)
 	}
 }
+
+// A connection without a request is closed without a reset, which servers log as an
+// error.
+func TestIdleConnectionsAreClosedWithoutReset(t *testing.T) {
+	ended := make(chan error, 1)
+	endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		if _, header, err := readHead(r); err != nil || header.Get("Content-Length") != "4" {
+			return
+		}
+		io.CopyN(io.Discard, r, 4)
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		_, err := r.ReadByte()
+		ended <- err
+	})
+	g := startGateway(t, testConfig(endpoint))
+	if resp, body := g.do("PUT", "/photos/k", userKey, "meow"); resp.StatusCode != 200 {
+		t.Fatalf("PUT = %d %s", resp.StatusCode, body)
+	}
+	g.gw.upstreams["photos"].pool.closeIdle()
+	if err := <-ended; err != io.EOF {
+		t.Errorf("the backend's connection ended with %v, want EOF", err)
+	}
+}
