@@ -105,8 +105,7 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 		return refusal
 	}
 	defer resp.Body.Close()
-	x.relay(resp)
-	return nil
+	return x.relay(resp)
 }
 
 // encodeSource writes a source anew, by its name behind.

@@ -155,6 +155,10 @@ func (x *exchange) closeAfter() {
 
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
+	if x.needsLength(status) { // what begins an answer sees to that, so this is never true
+		x.cause = errNoLength
+		panic(http.ErrAbortHandler)
+	}
 	x.status = status
 	x.stopBody()
 	x.progress()

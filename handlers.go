@@ -239,7 +239,7 @@ func (g *gateway) upload(x *exchange) *apiError {
 	if err := in.outgoingBody(out, g.config.buckets[x.target.bucket].forwardTrailers); err != nil {
 		return x.transportError(err)
 	}
-	if x.r.ContentLength == 0 && x.r.Header.Get("Expect") != "" {
+	if x.r.ContentLength == 0 && x.r.Header.Get("Expect") != "" && !x.isHTTP10() {
 		// net/http says it when a body is read, and here is none; botocore's connection
 		// is lost to it without (github.com/boto/botocore/issues/3755).
 		x.ResponseWriter.WriteHeader(http.StatusContinue)
@@ -330,7 +330,8 @@ func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 }
 
 // send sends a request and returns an answer that is a success (2xx, or 304):
-// any other is an error.
+// any other is an error. So is one whose body has neither length nor chunks: its end
+// is nothing but the end of a connection, and may be a cut.
 func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	sent := time.Now()
 	upstream := g.upstreams[out.target.bucket]
@@ -349,9 +350,16 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	}
 	if !isSuccess(resp.StatusCode) {
 		defer resp.Body.Close()
+		if out.method == http.MethodHead {
+			return nil, x.headRefusal(upstream, out, resp.StatusCode, resp.Header)
+		}
 		refusal := x.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
 		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
 		return nil, refusal
+	}
+	if closeDelimited(resp) {
+		resp.Body.Close()
+		return nil, badGateway(errors.New("an answer with neither length nor chunks"))
 	}
 	return resp, nil
 }

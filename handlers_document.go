@@ -31,9 +31,8 @@ func (x *exchange) answer(resp *http.Response) *apiError {
 	case resp.StatusCode == http.StatusNotModified, x.r.Method == http.MethodHead:
 		x.respond(resp)
 		return nil
-	case a.kind == objectBytes && closeDelimited(resp):
-		// An end that is nothing but the end of a connection may be a cut.
-		return badGateway(errors.New("an answer with neither length nor chunks"))
+	case a.kind == objectBytes && x.isHTTP10() && resp.ContentLength < 0:
+		return x.respondWhole(resp)
 	case a.kind == objectBytes:
 		x.respond(resp)
 		return nil

@@ -170,8 +170,11 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	if err != nil {
 		return err
 	}
-	x.Header()["Content-Type"] = []string{"application/xml"}
-	x.WriteHeader(http.StatusOK)
+	single := page.last
+	if !single && x.isHTTP10() {
+		page.free()
+		return errUnsized()
+	}
 	buffer := listBuffers.Get().(*[]byte)
 	b := appendListStart((*buffer)[:0], "ListBucketResult")
 	b = appendElement(b, "Name", x.target.bucket)
@@ -187,6 +190,9 @@ func (g *gateway) listAll(x *exchange) *apiError {
 		page.free() // before a slow client is waited for
 		if last {
 			b = append(b, "</ListBucketResult>"...)
+		}
+		if number == 1 {
+			x.beginList(single, len(b))
 		}
 		if _, err := x.Write(b); err != nil {
 			x.abort(err)
@@ -210,6 +216,16 @@ func (g *gateway) listAll(x *exchange) *apiError {
 		}
 		b = b[:0]
 	}
+}
+
+// beginList writes the head of a whole list. One of a single page has a length.
+func (x *exchange) beginList(single bool, length int) {
+	h := x.Header()
+	h["Content-Type"] = []string{"application/xml"}
+	if single {
+		h["Content-Length"] = []string{strconv.Itoa(length)}
+	}
+	x.WriteHeader(http.StatusOK)
 }
 
 // A page of a list, with its keys decoded, and the memory it is in.

@@ -36,14 +36,17 @@ func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
 		return refusal
 	}
 	defer resp.Body.Close()
-	x.relay(resp)
-	return nil
+	return x.relay(resp)
 }
 
 // relay answers with the document of a slow operation: what comes before its
 // root at once, the rest when it is there. An error in it is passed on under its 200,
-// as S3 does it; the log and the metrics count the error.
-func (x *exchange) relay(resp *http.Response) {
+// as S3 does it; the log and the metrics count the error. HTTP/1.0 has all of it at the
+// end, with its length.
+func (x *exchange) relay(resp *http.Response) *apiError {
+	if x.isHTTP10() {
+		return x.answer(resp)
+	}
 	h := x.Header()
 	returnErrorHeader(h, resp.Header)
 	h["Content-Type"] = []string{"application/xml"}
@@ -66,6 +69,7 @@ func (x *exchange) relay(resp *http.Response) {
 	default:
 		x.abort(refusal)
 	}
+	return nil
 }
 
 // relayProlog passes on the XML declaration, which ours takes the place of, and

@@ -35,6 +35,9 @@ func TestRetriedStatuses(t *testing.T) {
 			if (request.method == "GET" || request.method == "HEAD") && slices.Contains(retried, code) {
 				want = 3
 			}
+			if request.method == "HEAD" && headRefusals[code] {
+				want = 2 // and a GET, for the reason
+			}
 			before := len(backend.requests())
 			g.do(request.method, request.target, adminKey, "")
 			if got := len(backend.requests()) - before; got != want {

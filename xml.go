@@ -55,7 +55,7 @@ func newError(code, message string) *apiError {
 }
 
 // s3Errors are the codes this gateway answers with by itself, and those of a
-// backend that tell more with a sentence. S3's own, but for the last four.
+// backend that tell more with a sentence. S3's own, but for the last five.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 var s3Errors = map[string]struct {
 	status  int
@@ -101,10 +101,11 @@ var s3Errors = map[string]struct {
 	"SlowDown":                          {503, "too many requests; slow down"},
 	"XAmzContentSHA256Mismatch":         {400, "the x-amz-content-sha256 header does not match the body received"},
 
-	"Unauthorized":    {401, "unauthorized"},
-	"TooManyRequests": {429, "too many requests"},
-	"BadGateway":      {502, "the storage service behind this gateway did not answer as it should; the gateway's log has the details"},
-	"GatewayTimeout":  {504, "the storage service behind this gateway did not answer in time"},
+	"Unauthorized":            {401, "unauthorized"},
+	"TooManyRequests":         {429, "too many requests"},
+	"BadGateway":              {502, "the storage service behind this gateway did not answer as it should; the gateway's log has the details"},
+	"HTTPVersionNotSupported": {505, "this answer needs HTTP/1.1"},
+	"GatewayTimeout":          {504, "the storage service behind this gateway did not answer in time"},
 }
 
 // ownFault are a backend's codes that accuse the gateway's credentials, clock

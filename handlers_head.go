@@ -1,0 +1,56 @@
+package main
+
+// What a HEAD can't say. The answer to a HEAD has no document, so a bare 400 or 403 may
+// mean that the backend refuses the client's request, or the gateway's own credentials
+// or clock. A GET of as little as possible is asked for the document.
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// headRefusals are the statuses of S3's errors that may mean either.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+var headRefusals = map[int]bool{http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusForbidden: true}
+
+// headRefusal returns the error of a HEAD that was refused with a status: that of a GET in
+// its place if it accuses the gateway, else the HEAD's own.
+func (x *exchange) headRefusal(u *upstream, out *outgoing, status int, header http.Header) *apiError {
+	e := x.withoutEchoes(upstreamError(status, header, http.NoBody))
+	if !headRefusals[status] {
+		return e
+	}
+	get := out.asGet()
+	resp, err := u.attempt(x.r.Context(), get)
+	if err != nil {
+		return e
+	}
+	defer resp.Body.Close()
+	if isSuccess(resp.StatusCode) {
+		return e
+	}
+	x.asked = get
+	reason := x.withoutEchoes(upstreamError(resp.StatusCode, nil, plainBody(resp)))
+	io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
+	if reason.Code == "BadGateway" {
+		reason.cause = fmt.Errorf("the backend answered a HEAD with %d, and a GET with %d %s", status, resp.StatusCode, reason.upstreamCode)
+		return reason
+	}
+	e.upstreamCode = reason.upstreamCode
+	return e
+}
+
+// asGet returns the GET that stands for a HEAD: of one byte of an object, or of a list of
+// no keys.
+func (out *outgoing) asGet() *outgoing {
+	get := &outgoing{method: http.MethodGet, target: out.target, query: out.query, header: out.header.Clone(), payloadHash: out.payloadHash}
+	if out.target.key == "" {
+		get.query = []parameter{{"list-type", "2"}, {"max-keys", "0"}}
+		return get
+	}
+	if !has(out.query, "partNumber") { // S3 takes one of the two
+		get.header["Range"] = []string{"bytes=0-0"}
+	}
+	return get
+}
