@@ -6,7 +6,6 @@ package main
 // keep what is written until the answer is complete.
 
 import (
-	"context"
 	"io"
 	"net"
 )
@@ -37,7 +36,15 @@ type tcpConn interface {
 // A corkConn is used by one goroutine that writes.
 type corkConn struct {
 	tcpConn
+	follower
 	kept []byte // what was written since cork; nil: not corked
+}
+
+// Read implements net.Conn.
+func (c *corkConn) Read(p []byte) (int, error) {
+	n, err := c.tcpConn.Read(p)
+	c.follow(p[:n])
+	return n, err
 }
 
 // cork keeps what is written from here on, in buffer while it has room.
@@ -60,21 +67,11 @@ func (c *corkConn) uncork() error {
 	return err
 }
 
-type corkKey struct{}
-
-// withCork is http.Server.ConnContext. Through TLS nothing is corked: there the
-// goroutine that reads may write as well.
-func withCork(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*corkConn); ok {
-		return context.WithValue(ctx, corkKey{}, c)
-	}
-	return ctx
-}
-
 // writeWhole writes an answer's body, of which nothing was written yet, to be sent
-// when the request ends: the log has it by then.
+// when the request ends: the log has it by then. Through TLS nothing is corked: there
+// the goroutine that reads may write as well.
 func (x *exchange) writeWhole(body []byte) error {
-	if c, ok := x.r.Context().Value(corkKey{}).(*corkConn); ok && len(body) <= maxCorked && x.out.unlimited() {
+	if c, ok := x.r.Context().Value(connKey{}).(*corkConn); ok && len(body) <= maxCorked && x.out.unlimited() {
 		x.corked = c
 		x.corkBuffer = borrow(roomForHead + int64(len(body)))
 		c.cork(x.corkBuffer)

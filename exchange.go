@@ -40,6 +40,7 @@ type exchange struct {
 	log     *slog.Logger
 	idle    time.Duration // how long a peer may make no progress
 	id      string        // request id
+	head    requestHead   // of the request, as it came
 	start   time.Time
 
 	target     target
@@ -76,6 +77,7 @@ func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
 		log:            g.log,
 		idle:           g.config.idleTimeout,
 		id:             requestID(),
+		head:           headOf(r),
 		start:          time.Now(),
 	}
 	g.metrics.inFlight.Add(1)

@@ -53,11 +53,8 @@ func (g *gateway) enter(x *exchange) *apiError {
 
 // parse is the only place where a path or a query is read.
 func (g *gateway) parse(x *exchange) *apiError {
-	if x.r.ProtoMajor == 1 && (x.r.ProtoMinor != 1 || x.oddlyChunked()) {
-		// net/http drops the Transfer-Encoding of an HTTP/1.0 request, and would
-		// run the chunks as the next one; and the Content-Length of a request that
-		// has both, after which RFC 9112 section 6.1 wants the connection closed.
-		x.Header().Set("Connection", "close")
+	if err := x.checkFraming(); err != nil {
+		return err
 	}
 	path, err := requestPath(x.r)
 	if err != nil {
@@ -85,11 +82,23 @@ func (g *gateway) parse(x *exchange) *apiError {
 	return methodNotAllowed(x.target.level())
 }
 
-// oddlyChunked reports whether a body comes in HTTP chunks without need. SDKs
-// send them around aws-chunked, often, and want to keep their connections.
-func (x *exchange) oddlyChunked() bool {
-	_, framed := x.r.Header["X-Amz-Decoded-Content-Length"]
-	return x.r.ContentLength < 0 && !framed
+// checkFraming closes the connection after a request of which somebody on the way may
+// have seen another end than net/http: one with a Transfer-Encoding in HTTP/1.0, which
+// net/http drops (it would run the chunks as the next request), or one with a
+// Content-Length and a Transfer-Encoding (RFC 9112 section 6.1). A request with both in
+// HTTP/1.0 is refused.
+func (x *exchange) checkFraming() *apiError {
+	if x.r.ProtoMajor != 1 {
+		return nil
+	}
+	both := x.head.length && x.head.encoding
+	if x.r.ProtoMinor != 1 || both || !x.head.known && x.r.ContentLength < 0 {
+		x.Header().Set("Connection", "close")
+	}
+	if both && x.isHTTP10() {
+		return newError("InvalidRequest", "the request has a Content-Length and a Transfer-Encoding, in HTTP/1.0")
+	}
+	return nil
 }
 
 func (g *gateway) limit(x *exchange) *apiError {

@@ -89,7 +89,7 @@ func presignedTarget(u *user, host, method string, t target, seconds int, now ti
 // origin is the gateway's address as the client has it.
 func (x *exchange) origin() string {
 	u := url.URL{Scheme: "http", Host: x.r.Host}
-	if x.r.TLS != nil {
+	if x.isSecure() {
 		u.Scheme = "https"
 	}
 	return u.String()

@@ -82,7 +82,7 @@ func serve(ctx context.Context, conf *config, l launch) error {
 		return listenError("server", conf.listen, err)
 	}
 	defer listener.Close()
-	listener = corkListener{limitConnections(listener, conf.maxConnections)}
+	listener = limitConnections(listener, conf.maxConnections)
 	go p.follow(ctx, hangup)
 	server := newServer(healthFront{p.service, &p.draining}, l.log)
 	server.ConnState = p.countConnections
@@ -90,7 +90,7 @@ func serve(ctx context.Context, conf *config, l launch) error {
 		if p.certificates != nil {
 			p.failed <- p.certificates.serve(server, listener)
 		} else {
-			p.failed <- server.Serve(listener)
+			p.failed <- server.Serve(corkListener{listener})
 		}
 	}()
 	l.log.Info("listening", "addr", listener.Addr().String(), "version", buildVersion(),
@@ -201,7 +201,7 @@ func (p *program) countConnections(_ net.Conn, state http.ConnState) {
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:                      h,
-		ConnContext:                  withCork,
+		ConnContext:                  withConn,
 		ReadHeaderTimeout:            readHeaderTimeout,
 		IdleTimeout:                  keepAliveTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,

@@ -57,15 +57,17 @@ func newServerTLS(certFile, keyFile, clientCAFile string, log *slog.Logger) (*se
 }
 
 // serve answers on a listener until the server is shut down, with HTTP/2 for
-// clients that speak it. It returns as http.Server.ServeTLS does.
+// clients that speak it. It returns as http.Server.Serve does.
 func (t *serverTLS) serve(server *http.Server, listener net.Listener) error {
-	server.TLSConfig = t.config()
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // as far as net/http can see: see tlsListener
 	server.HTTP2 = &http.HTTP2Config{
 		MaxReceiveBufferPerStream:     http2StreamBuffer,
 		MaxReceiveBufferPerConnection: http2ConnectionBuffer,
 		WriteByteTimeout:              keepAliveTimeout, // a stream has its own deadline; this is for the connection
 	}
-	return server.ServeTLS(listener, "", "")
+	return server.Serve(tlsListener{listener, t.config(), server.ReadHeaderTimeout, server.ErrorLog})
 }
 
 // config returns a configuration whose handshakes are done with what build made last.

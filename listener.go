@@ -1,0 +1,337 @@
+package main
+
+// Connections of clients, and what net/http does not tell of what it reads on them.
+//
+// It drops the Content-Length of a request that comes in chunks, and the
+// Transfer-Encoding of one in HTTP/1.0, so that a handler can't see that a request had
+// both (RFC 9112 section 6.1); and it waits for the end of an HTTP/2 head as long as the
+// connection lasts. So the bytes of a connection are followed on their way to it.
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A requestHead is what the head of a request says of its body. The zero value says
+// nothing.
+type requestHead struct {
+	known    bool // the rest is so
+	length   bool // it has a Content-Length
+	encoding bool // it has a Transfer-Encoding
+}
+
+// A follower follows the requests on a connection. It may be used by several
+// goroutines at once: net/http reads ahead while a handler runs. The zero value is
+// ready to use.
+type follower struct {
+	mu    sync.Mutex // guards the rest
+	lost  bool       // where requests begin is not known any more
+	heads []requestHead
+	at    requestPart
+	line  []byte // the start of a line of which the end has not come
+	head  requestHead
+	size  int64 // its Content-Length
+	left  int64 // bytes of a body, a chunk or a frame that are still to come
+
+	frame  [frameHead]byte // HTTP/2
+	have   int             // bytes of frame
+	blocks int             // heads that have begun
+	open   bool            // the last of them has not ended
+}
+
+// A requestPart is where in a request a connection is.
+type requestPart int
+
+const (
+	inRequestLine requestPart = iota
+	inHeaderLines
+	inBody
+	inChunkSize
+	inChunk
+	afterChunk
+	inTrailers
+	inPreface
+	inFrames
+)
+
+// afterBytes are the parts after those that are a number of bytes.
+var afterBytes = [...]requestPart{inBody: inRequestLine, inChunk: afterChunk, inPreface: inFrames}
+
+const (
+	maxFollowedLine  = 128 // bytes of a line that are looked at; what matters is at its start
+	maxFollowedHeads = 256 // requests that were read before they were served
+)
+
+// next returns the head of the request that net/http serves next.
+func (f *follower) next() requestHead {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lost || len(f.heads) == 0 {
+		return requestHead{}
+	}
+	head := f.heads[0]
+	f.heads = f.heads[:copy(f.heads, f.heads[1:])]
+	return head
+}
+
+// follow notes what was read. It returns how many HTTP/2 heads have begun, and whether
+// the last of them has not ended.
+func (f *follower) follow(b []byte) (blocks int, open bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(b) > 0 && !f.lost {
+		switch f.at {
+		case inBody, inChunk, inPreface:
+			n := min(f.left, int64(len(b)))
+			b = b[n:]
+			if f.left -= n; f.left == 0 {
+				f.at = afterBytes[f.at]
+			}
+		case inFrames:
+			b = f.followFrame(b)
+		default:
+			b = f.followLine(b)
+		}
+	}
+	return f.blocks, f.open
+}
+
+// followLine reads up to the end of a line, and returns what comes after it.
+func (f *follower) followLine(b []byte) []byte {
+	end := bytes.IndexByte(b, '\n')
+	line := b[:max(end, 0)]
+	if end < 0 {
+		line = b
+	}
+	if len(f.line) > 0 || end < 0 {
+		f.line = append(f.line, line[:min(len(line), maxFollowedLine-min(len(f.line), maxFollowedLine))]...)
+		line = f.line
+	}
+	if end < 0 {
+		return nil
+	}
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	f.endLine(line)
+	f.line = f.line[:0]
+	return b[end+1:]
+}
+
+// endLine takes a line, of which at least maxFollowedLine bytes are there.
+func (f *follower) endLine(line []byte) {
+	switch f.at {
+	case inRequestLine:
+		switch {
+		case string(line) == "PRI * HTTP/2.0": // RFC 9113 section 3.4
+			f.at, f.left = inPreface, int64(len("\r\nSM\r\n\r\n"))
+		case len(line) > 0:
+			f.at, f.head, f.size = inHeaderLines, requestHead{known: true}, 0
+		}
+	case inHeaderLines:
+		if len(line) == 0 {
+			f.endHead()
+			return
+		}
+		if value, ok := valueOf(line, "Content-Length:"); ok {
+			size, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 63)
+			f.head.length, f.size, f.lost = true, int64(size), f.lost || err != nil
+		} else if _, ok := valueOf(line, "Transfer-Encoding:"); ok {
+			f.head.encoding = true
+		}
+	case inChunkSize:
+		digits, _, _ := bytes.Cut(line, []byte(";"))
+		size, err := strconv.ParseUint(string(bytes.TrimSpace(digits)), 16, 63)
+		switch f.left = int64(size); {
+		case err != nil:
+			f.lost = true
+		case size == 0:
+			f.at = inTrailers
+		default:
+			f.at = inChunk
+		}
+	case afterChunk:
+		f.at, f.lost = inChunkSize, len(line) > 0
+	case inTrailers:
+		if len(line) == 0 {
+			f.at = inRequestLine
+		}
+	}
+}
+
+// valueOf returns the value of a header line that begins with a name and its colon.
+func valueOf(line []byte, name string) ([]byte, bool) {
+	if len(line) < len(name) || line[len(name)-1] != ':' || !strings.EqualFold(string(line[:len(name)]), name) {
+		return nil, false
+	}
+	return line[len(name):], true
+}
+
+// endHead notes a head, after which its body begins.
+func (f *follower) endHead() {
+	if f.heads = append(f.heads, f.head); len(f.heads) > maxFollowedHeads {
+		f.lost = true
+	}
+	switch f.left = f.size; {
+	case f.head.encoding:
+		f.at = inChunkSize
+	case f.size > 0:
+		f.at = inBody
+	default:
+		f.at = inRequestLine
+	}
+}
+
+// Of HTTP/2's frames: RFC 9113 sections 4.1 and 6.
+const (
+	frameHead         = 9 // bytes: 3 of length, 1 of type, 1 of flags, 4 of stream
+	headersFrame      = 1
+	continuationFrame = 9
+	endHeaders        = 4
+)
+
+// followFrame reads up to the end of a frame, and returns what comes after it.
+func (f *follower) followFrame(b []byte) []byte {
+	if f.have < frameHead {
+		n := copy(f.frame[f.have:], b)
+		b = b[n:]
+		if f.have += n; f.have < frameHead {
+			return b
+		}
+		f.left = int64(binary.BigEndian.Uint32(f.frame[:]) >> 8)
+		if f.frame[3] == headersFrame {
+			f.blocks++
+			f.open = true
+		}
+	}
+	n := min(f.left, int64(len(b)))
+	if f.left -= n; f.left == 0 {
+		f.have = 0
+		if kind := f.frame[3]; (kind == headersFrame || kind == continuationFrame) && f.frame[4]&endHeaders != 0 {
+			f.open = false
+		}
+	}
+	return b[n:]
+}
+
+// A tlsListener accepts connections that speak TLS, and HTTP in it. It does the
+// handshake itself: net/http would hide from it what is read.
+type tlsListener struct {
+	net.Listener
+	config  *tls.Config
+	timeout time.Duration // of a handshake, and of the head of a request
+	log     *log.Logger
+}
+
+// Accept implements net.Listener. The handshake is done with the first Read.
+func (l tlsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &tlsClientConn{halfCloser: tls.Server(conn, l.config), listener: l}, nil
+}
+
+// A halfCloser has of a *tls.Conn what net/http uses, and nothing by which it would
+// know one: HTTP/2 is recognized by its preface then, as without TLS.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// A tlsClientConn is a connection with a client that speaks TLS.
+type tlsClientConn struct {
+	halfCloser
+	follower
+	listener tlsListener
+	shaken   bool
+	block    int  // number of the HTTP/2 head that the read deadline is for
+	timed    bool // it is for one
+}
+
+// Read implements net.Conn. An HTTP/2 head has the listener's timeout to come whole, as one
+// of HTTP/1.1 has, or nothing more is read.
+func (c *tlsClientConn) Read(p []byte) (int, error) {
+	if !c.shaken {
+		if err := c.handshake(); err != nil {
+			return 0, err
+		}
+		c.shaken = true
+	}
+	n, err := c.halfCloser.Read(p)
+	switch block, open := c.follow(p[:n]); {
+	case open && (!c.timed || block != c.block):
+		c.block, c.timed = block, true
+		c.SetReadDeadline(time.Now().Add(c.listener.timeout))
+	case !open && c.timed:
+		c.timed = false
+		c.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// handshake does as net/http would. Its time is that of the first request's head.
+func (c *tlsClientConn) handshake() error {
+	conn := c.halfCloser.(*tls.Conn)
+	conn.SetDeadline(time.Now().Add(c.listener.timeout))
+	err := conn.Handshake()
+	if err == nil {
+		conn.SetWriteDeadline(time.Time{})
+		return conn.SetReadDeadline(time.Now().Add(c.listener.timeout))
+	}
+	reason := err.Error()
+	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
+		io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+		reason = "client sent an HTTP request to an HTTPS server"
+	}
+	c.listener.log.Printf("http: TLS handshake error from %s: %s", c.RemoteAddr(), reason)
+	c.Close()
+	return io.EOF
+}
+
+// looksLikeHTTP reports whether what should be a TLS record begins as a request does.
+func looksLikeHTTP(start [5]byte) bool {
+	switch string(start[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "DELET", "OPTIO":
+		return true
+	}
+	return false
+}
+
+type connKey struct{}
+
+// withConn is http.Server.ConnContext: it lets a request know its connection.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	switch conn.(type) {
+	case *corkConn, *tlsClientConn:
+		return context.WithValue(ctx, connKey{}, conn)
+	}
+	return ctx
+}
+
+// headOf returns what the head of a request says of its body, as it came. It is called
+// once for each request.
+func headOf(r *http.Request) requestHead {
+	conn, ok := r.Context().Value(connKey{}).(interface{ next() requestHead })
+	if !ok || r.ProtoMajor != 1 {
+		return requestHead{}
+	}
+	return conn.next()
+}
+
+// isSecure reports whether the client speaks TLS with the gateway.
+func (x *exchange) isSecure() bool {
+	_, secure := x.r.Context().Value(connKey{}).(*tlsClientConn)
+	return secure || x.r.TLS != nil
+}

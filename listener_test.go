@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The heads of requests are found wherever reads begin and end, and whatever bodies
+// hold.
+func TestFollowerFindsHeads(t *testing.T) {
+	const fake = "GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+	none, length, encoding := requestHead{known: true}, requestHead{known: true, length: true}, requestHead{known: true, encoding: true}
+	both := requestHead{true, true, true}
+	for _, test := range []struct {
+		wire string
+		want []requestHead
+	}{
+		{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", []requestHead{none}},
+		{"GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\n\n", []requestHead{none, none}},
+		{"PUT / HTTP/1.1\r\ncontent-LENGTH: 4\r\n\r\nmeow", []requestHead{length}},
+		{fmt.Sprintf("PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%sGET / HTTP/1.1\r\n\r\n", len(fake), fake), []requestHead{length, none}},
+		{fmt.Sprintf("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x;x=y\r\n%s\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n\r\n", len(fake), fake), []requestHead{encoding, none}},
+		{"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", []requestHead{both, none}},
+		{"\r\nGET / HTTP/1.1\r\nX-Content-Length: 4\r\nA: Content-Length: 4\r\n Content-Length: 4\r\n\r\n", []requestHead{none}},
+		{"GET /" + strings.Repeat("x", 1000) + " HTTP/1.1\r\nX: " + strings.Repeat("y", 1000) + "Content-Length: 5\r\n\r\n", []requestHead{none}},
+	} {
+		for size := 1; size <= len(test.wire); size++ {
+			var f follower
+			for b := range slices.Chunk([]byte(test.wire), size) {
+				f.follow(b)
+			}
+			var got []requestHead
+			for head := f.next(); head.known; head = f.next() {
+				got = append(got, head)
+			}
+			if !slices.Equal(got, test.want) {
+				t.Fatalf("%q in reads of %d bytes: heads %v, want %v", test.wire, size, got, test.want)
+			}
+		}
+	}
+}
+
+// What can't be followed is not guessed at.
+func TestFollowerThatIsLostKnowsNothing(t *testing.T) {
+	for _, wire := range []string{
+		"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+		"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
+		strings.Repeat("GET / HTTP/1.1\r\n\r\n", maxFollowedHeads+1),
+	} {
+		var f follower
+		f.follow([]byte(wire + "\r\n"))
+		if head := f.next(); head.known {
+			t.Errorf("%.60q: head %v, want none", wire, head)
+		}
+	}
+}
+
+// What a follower knows of a request is what net/http finds, up to the request after
+// which the connection ends.
+func FuzzFollower(f *testing.F) {
+	f.Add("GET / HTTP/1.1\r\nHost: h\r\n\r\nPUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nmeow", 7)
+	f.Add("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmeow\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", 1)
+	f.Add("POST / HTTP/1.1\nHost: h\nContent-Length: 4\n x\n\n0\n\n\r\nGET / HTTP/1.1\n\n", 3)
+	f.Fuzz(func(t *testing.T, wire string, size int) {
+		var follow follower
+		for b := range slices.Chunk([]byte(wire), max(1, size)) {
+			follow.follow(b)
+		}
+		r := bufio.NewReader(strings.NewReader(wire))
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil || req.ProtoMajor != 1 || req.ProtoMinor != 1 || req.Method == "PRI" {
+				return
+			}
+			_, length := req.Header["Content-Length"]
+			head := follow.next()
+			if chunked := len(req.TransferEncoding) > 0; head.known && (head.encoding != chunked || !chunked && head.length != length) {
+				t.Fatalf("%q: head %+v, want %t, %t", wire, head, length, chunked)
+			}
+			if _, err := io.Copy(io.Discard, req.Body); err != nil {
+				return
+			}
+			if req.Method == "POST" { // net/http's server forgives a line break after a form
+				for b, _ := r.Peek(1); len(b) > 0 && (b[0] == '\r' || b[0] == '\n'); b, _ = r.Peek(1) {
+					r.Discard(1)
+				}
+			}
+		}
+	})
+}
+
+// framed sends requests that are framed in one way or another, on one connection, and
+// returns the status of each answer, and whether the connection was closed after them.
+func framed(t *testing.T, conn net.Conn, requests ...string) (statuses []int, closed bool) {
+	t.Helper()
+	r := bufio.NewReader(conn)
+	for _, request := range requests {
+		io.WriteString(conn, request)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return statuses, true
+		}
+		io.Copy(io.Discard, resp.Body)
+		statuses = append(statuses, resp.StatusCode)
+	}
+	io.WriteString(conn, "GET /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: "+userKey+"\r\n\r\n")
+	_, err := http.ReadResponse(r, nil)
+	return statuses, err != nil
+}
+
+// A request with a Content-Length and a Transfer-Encoding is the last on its
+// connection, whatever its body is framed in besides, with TLS and without (RFC 9112
+// section 6.1); and in HTTP/1.0 it is refused.
+func TestLengthBesideChunksEndsTheConnection(t *testing.T) {
+	backend := startRecorder(t, nil)
+	plain, g := startGateway(t, testConfig(backend.URL)), startTLS(t, testConfig(backend.URL), nil)
+	const put = "PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\n"
+	const aws = "X-Amz-Content-Sha256: " + streamingTrailer + "\r\nX-Amz-Trailer: x-amz-checksum-crc32\r\nX-Amz-Decoded-Content-Length: 4\r\n"
+	payload := trailerStream("meow", "x-amz-checksum-crc32", opsChecksum("meow"))
+	chunks := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(payload), payload)
+	get := "GET /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\n\r\n"
+	for _, test := range []struct {
+		name, request string
+		status        int
+		closed        bool
+		forwarded     int
+	}{
+		{"length", put + "Content-Length: 4\r\n\r\nmeow", 200, false, 1},
+		{"aws-chunked in chunks", put + aws + "Transfer-Encoding: chunked\r\n\r\n" + chunks, 200, false, 1},
+		{"aws-chunked in chunks, with a length", put + aws + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n" + chunks, 200, true, 1},
+		{"the length first", put + "Content-Length: 3\r\n" + aws + "Transfer-Encoding: chunked\r\n\r\n" + chunks, 200, true, 1},
+		{"chunks", put + "Transfer-Encoding: chunked\r\n\r\n4\r\nmeow\r\n0\r\n\r\n", 411, true, 0},
+		{"chunks, with a length", put + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n4\r\nmeow\r\n0\r\n\r\n", 411, true, 0},
+		{"a read with both", strings.TrimSuffix(get, "\r\n") + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 200, true, 1},
+		{"HTTP/1.0 with both", strings.Replace(put, "1.1", "1.0", 1) + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\nmeow", 400, true, 0},
+		{"HTTP/1.0 with both, aws-chunked", strings.Replace(put, "1.1", "1.0", 1) + aws + fmt.Sprintf("Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n%s", len(payload), payload), 400, true, 0},
+		{"HTTP/1.0 with a length", strings.Replace(put, "1.1", "1.0", 1) + "Connection: keep-alive\r\nContent-Length: 4\r\n\r\nmeow", 200, true, 1},
+	} {
+		for _, secure := range []bool{false, true} {
+			for _, before := range []string{"", get} {
+				conn := plain.dial()
+				if secure {
+					conn = tls.Client(g.dial(), &tls.Config{RootCAs: g.ca.pool(), ServerName: "gateway.example"})
+				}
+				requests := []string{test.request}
+				if before != "" {
+					requests = []string{before, test.request}
+				}
+				seen := len(backend.requests())
+				statuses, closed := framed(t, conn, requests...)
+				conn.Close()
+				if len(statuses) != len(requests) || statuses[len(statuses)-1] != test.status || closed != test.closed {
+					t.Errorf("%s, TLS %t, after %.4q: answers %v, closed %t, want %d, %t", test.name, secure, before, statuses, closed, test.status, test.closed)
+				}
+				want := test.forwarded + len(requests) - 1
+				if !test.closed {
+					want++ // the request after it
+				}
+				if n := len(backend.requests()) - seen; n != want {
+					t.Errorf("%s, TLS %t: the backend got %d requests, want %d", test.name, secure, n, want)
+				}
+			}
+		}
+	}
+}
+
+// A head of HTTP/2 has as long as one of HTTP/1.1, wherever it stops; one that is whole
+// may be answered at leisure.
+func TestHTTP2HeadThatDoesNotEndIsCutOff(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startTLS(t, testConfig(backend.URL), nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newServer(g.gw, g.gw.log)
+	server.ReadHeaderTimeout = 300 * time.Millisecond
+	go g.tls.serve(server, listener)
+	t.Cleanup(func() { server.Close() })
+	g.addr = listener.Addr().String()
+	fields := []string{":method", "GET", ":scheme", "https", ":authority", "gateway.example", ":path", "/photos/k", "x-api-key", userKey}
+
+	for name, send := range map[string]func(c *rawHTTP2){
+		"HEADERS without END_HEADERS": func(c *rawHTTP2) { c.frame(frameHeaders, flagEndStream, 1, "\x82") },
+		"CONTINUATION without END_HEADERS": func(c *rawHTTP2) {
+			c.frame(frameHeaders, flagEndStream, 1, "\x82")
+			c.frame(9, 0, 1, "\x87")
+		},
+		"half a HEADERS": func(c *rawHTTP2) { io.WriteString(c.conn, "\x00\x00\x50\x01\x05\x00\x00\x00\x01\x82") },
+		"another after one that was answered": func(c *rawHTTP2) {
+			c.headers(flagEndStream, fields...)
+			if got := c.answer(); got != "200" {
+				t.Errorf("answer %q, want 200", got)
+			}
+			c.frame(frameHeaders, flagEndStream, 3, "\x82")
+		},
+	} {
+		c := dialHTTP2(t, g)
+		send(c)
+		start := time.Now()
+		if _, err := io.Copy(io.Discard, c.conn); err != nil && strings.Contains(err.Error(), "timeout") || time.Since(start) > 10*time.Second {
+			t.Errorf("%s: the connection was open after %s: %v", name, time.Since(start), err)
+		}
+	}
+
+	// A whole head is no longer timed, nor is a connection that is idle.
+	c := dialHTTP2(t, g)
+	c.frame(frameHeaders, flagEndStream, 1, "\x82") // :method GET
+	block := ""
+	for i := 2; i < len(fields); i += 2 {
+		block += "\x00" + string(rune(len(fields[i]))) + fields[i] + string(rune(len(fields[i+1]))) + fields[i+1]
+	}
+	c.frame(9, flagEndHeaders, 1, block)
+	if got := c.answer(); got != "200" {
+		t.Errorf("a head in two frames: answer %q, want 200", got)
+	}
+	c.conn.SetReadDeadline(time.Now().Add(3 * server.ReadHeaderTimeout))
+	if _, err := io.Copy(io.Discard, c.conn); err == nil {
+		t.Error("a connection without an open head was closed")
+	}
+}
+
+func BenchmarkFollower(b *testing.B) {
+	head := []byte("PUT /photos/some/key HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: aws-sdk-go-v2/1.30 ua/2.1 os/linux lang/go#1.26 md/GOOS#linux api/s3#1.60\r\n" +
+		"Content-Length: 4096\r\nAccept-Encoding: identity\r\nAmz-Sdk-Invocation-Id: 6f3e2f3e-1f3e-4f3e-8f3e-2f3e2f3e2f3e\r\nAmz-Sdk-Request: attempt=1; max=3\r\n" +
+		"Authorization: AWS4-HMAC-SHA256 Credential=alice/20260102/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=" + strings.Repeat("0", 64) + "\r\n" +
+		"X-Amz-Content-Sha256: UNSIGNED-PAYLOAD\r\nX-Amz-Date: 20260102T030405Z\r\n\r\n")
+	body := make([]byte, 4096)
+	var f follower
+	b.ReportAllocs()
+	for b.Loop() {
+		f.follow(head)
+		f.follow(body)
+		if !f.next().known {
+			b.Fatal("lost")
+		}
+	}
+}
