@@ -353,7 +353,10 @@ func (c *backendConn) readError(err error) error {
 func (c *backendConn) skipInterim() error {
 	for ; c.interim <= maxInterim; c.interim++ {
 		start, err := c.reader.Peek(len("HTTP/1.1 101"))
-		if err != nil {
+		switch {
+		case err == io.EOF && len(start) > 0: // whatever it is, it is all there will be
+			return nil
+		case err != nil:
 			return c.readError(err)
 		}
 		if status := string(start[len("HTTP/1.1 "):]); status[0] != '1' || status == "101" {
