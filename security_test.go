@@ -1,0 +1,58 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// SECURITY.md names tests behind each promise. Each of them exists, and each promise has
+// some, so that who renames or removes a test looks at what it stood for.
+func TestPromisesHaveTheirTests(t *testing.T) {
+	text, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	for _, name := range names {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range function.FindAllSubmatch(source, -1) {
+			known[string(match[1])] = true
+		}
+	}
+	_, promises, ok := strings.Cut(string(text), "\n## Promises\n")
+	promises, _, end := strings.Cut(promises, "\n## ")
+	if !ok || !end {
+		t.Fatal("SECURITY.md has no section of promises")
+	}
+	number := regexp.MustCompile(`(?m)^(\d+)\. `)
+	starts := number.FindAllStringSubmatchIndex(promises, -1)
+	if len(starts) != 11 {
+		t.Errorf("SECURITY.md has %d promises, want 11", len(starts))
+	}
+	for i, start := range starts {
+		end := len(promises)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		tests := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(promises[start[0]:end], -1)
+		if len(tests) < 3 {
+			t.Errorf("promise %d has %d tests", i+1, len(tests))
+		}
+		for _, test := range tests {
+			if !known[test[1]] {
+				t.Errorf("promise %d: there is no %s", i+1, test[1])
+			}
+		}
+	}
+}
