@@ -377,8 +377,10 @@ func startEarlyBackend(t *testing.T, answer string) (endpoint string, ended chan
 		if _, _, err := readHead(r); err != nil {
 			return
 		}
-		io.WriteString(conn, answer)
-		_, err := io.Copy(io.Discard, r)
+		_, err := io.WriteString(conn, answer)
+		if err == nil { // else it was reset already, which a read would not say once more
+			_, err = io.Copy(io.Discard, r)
+		}
 		ended <- err
 	}), ended
 }
@@ -417,7 +419,7 @@ func TestEarlySuccessDoesNotHideAWrongDigest(t *testing.T) {
 		if resp.StatusCode != 502 {
 			wantError(t, resp, body, 400, "XAmzContentSHA256Mismatch")
 		}
-		if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		if err := <-ended; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 			t.Errorf("the backend's connection ended with %v, want a reset", err)
 		}
 	}

@@ -303,7 +303,7 @@ func (x *exchange) writeCopyResult(part bool, stored http.Header) {
 	}
 	h := x.Header()
 	returnErrorHeader(h, stored) // all but what describes the empty body of the PUT
-	delete(h, "Etag")
+	delete(h, "ETag")
 	b := append([]byte(nil), xmlHeader+"<"+name+` xmlns="`+s3Namespace+`">`...)
 	b = appendElement(b, "LastModified", time.Now().UTC().Format(s3TimeFormat))
 	b = appendElement(b, "ETag", stored.Get("Etag"))

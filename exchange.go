@@ -84,7 +84,7 @@ func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
 	x.body = requestBody{x: x, body: r.Body, ctx: r.Context(), stop: func() {}}
 	h := w.Header()
 	g.config.harden(h)
-	h["X-Amz-Request-Id"] = []string{x.id}
+	h["x-amz-request-id"] = []string{x.id}
 	return x
 }
 
@@ -161,6 +161,9 @@ func (x *exchange) WriteHeader(status int) {
 		x.cause = errNoLength
 		panic(http.ErrAbortHandler)
 	}
+	if h := x.Header(); h["Content-Type"] == nil {
+		h["Content-Type"] = nil // or net/http would guess one from the body
+	}
 	x.status = status
 	x.stopBody()
 	x.progress()
@@ -171,7 +174,7 @@ func (x *exchange) WriteHeader(status int) {
 // for the idle time.
 func (x *exchange) Write(p []byte) (written int, err error) {
 	if x.status == 0 {
-		x.status = http.StatusOK
+		x.WriteHeader(http.StatusOK)
 	}
 	for err == nil && written < len(p) {
 		var n int

@@ -115,7 +115,7 @@ func (g *gateway) limit(x *exchange) *apiError {
 		return newError("SlowDown", "too many requests at once for the shared limiter to decide on; try again in a second")
 	}
 	values := [...]string{strconv.Itoa(d.limit), strconv.Itoa(d.remaining), strconv.FormatInt(roundUp(d.reset), 10)}
-	h["X-Ratelimit-Limit"], h["X-Ratelimit-Remaining"], h["X-Ratelimit-Reset"] = values[0:1:1], values[1:2:2], values[2:3:3]
+	h["X-RateLimit-Limit"], h["X-RateLimit-Remaining"], h["X-RateLimit-Reset"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	if d.admitted {
 		return nil
 	}

@@ -202,7 +202,29 @@ var returned = []string{
 	"X-Amz-Version-Id", "X-Amz-Website-Redirect-Location",
 }
 
-var isReturned = set(returned...)
+// returnedAs are the names that the entries of returned go out by.
+var returnedAs = func() map[string]string {
+	m := make(map[string]string, len(returned))
+	for _, name := range returned {
+		m[name] = answerName(name)
+	}
+	return m
+}()
+
+// answerName is how S3 writes the name of a header in an answer. Names are
+// case-insensitive, but AWS SDK for Java 1.10 and Hadoop 2.7 look for "ETag" to the letter,
+// and SDKs hand on what is behind "x-amz-meta-" as they find it.
+func answerName(name string) string {
+	switch {
+	case strings.HasPrefix(name, "X-Amz-"):
+		return strings.ToLower(name)
+	case name == "Etag":
+		return "ETag"
+	case name == "Content-Md5":
+		return "Content-MD5"
+	}
+	return name
+}
 
 func set(names ...string) map[string]bool {
 	m := make(map[string]bool, len(names))
@@ -263,9 +285,9 @@ func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 	return out, nil
 }
 
-// wireName is the name a header is sent by. net/http writes names as "X-Amz-Meta-Name",
-// and S3 in lower case; SDKs hand on what is behind "x-amz-meta-" as they find
-// it, and a program that looks for "name" does not find "Name".
+// wireName is the name that a header is sent to a backend by. net/http writes names as
+// "X-Amz-Meta-Name", and S3 in lower case; some servers store what is behind
+// "x-amz-meta-" as they find it, and a program that looks for "name" does not find "Name".
 func wireName(name string) string {
 	if strings.HasPrefix(name, metadataPrefix) {
 		return strings.ToLower(name)
@@ -375,12 +397,16 @@ func returnErrorHeader(out, in http.Header) {
 func returnHeaders(out, in http.Header, but func(name string) bool) {
 	hop := namedBy(in["Connection"])
 	for name, values := range in {
+		wire, known := returnedAs[name]
+		if !known {
+			wire = answerName(name)
+		}
 		switch {
-		case !isReturned[name] && !matches(returned, name), hop[name], !but(name):
+		case !known && !matches(returned, name), hop[name], !but(name):
 		case name == "Vary": // ours stays: see cors
 			out[name] = slices.Concat(out[name], values)
 		default:
-			out[wireName(name)] = values
+			out[wire] = values
 		}
 	}
 }

@@ -4,6 +4,8 @@ package main
 // README says the same.
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -473,5 +475,69 @@ func TestListHeaderInSeveralLinesIsOneList(t *testing.T) {
 	}
 	if n := len(rec.requests()); n != before {
 		t.Errorf("the backend saw %d requests that were refused", n-before)
+	}
+}
+
+// Names of headers go out as S3 writes them, whatever the answer: some clients compare
+// them to the letter.
+func TestAnswersSpellHeaderNamesAsS3(t *testing.T) {
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"Etag", "X-Amz-Version-Id", "X-Amz-Meta-Name", "X-Amz-Checksum-Crc32", "X-Amz-Object-Lock-Mode", "X-Amz-Storage-Class", "Last-Modified", "Content-Md5"} {
+			w.Header().Set(name, "x")
+		}
+		opsBackend(w, r)
+	})
+	g := startGateway(t, testConfig(backend.URL, with("rate_limit.requests", 10_000)))
+	for _, op := range operations {
+		r := opsRequestFor(op.name, "photos")
+		for _, key := range []string{adminKey, noneKey} {
+			head, _, _ := strings.Cut(serviceBytes(g, serviceRequest(r.method, r.target(), key, r.body, append(r.header, fmt.Sprintf("Content-Length: %d", len(r.body)))...)), "\r\n\r\n")
+			for line := range strings.Lines(head) {
+				name, _, _ := strings.Cut(line, ":")
+				if want := (map[string]string{
+					"etag": "ETag", "content-md5": "Content-MD5", "content-length": "Content-Length", "content-type": "Content-Type", "last-modified": "Last-Modified",
+					"x-ratelimit-limit": "X-RateLimit-Limit", "x-ratelimit-remaining": "X-RateLimit-Remaining", "x-ratelimit-reset": "X-RateLimit-Reset",
+				})[strings.ToLower(name)]; want != "" && name != want || strings.HasPrefix(name, "X-Amz-") {
+					t.Errorf("%s: header %q, want it as S3 writes it", op.name, name)
+				}
+			}
+			if !strings.Contains(head, "\r\nx-amz-request-id: ") || strings.Count(strings.ToLower(head), "x-amz-request-id:") != 1 {
+				t.Errorf("%s: want x-amz-request-id once:\n%s", op.name, head)
+			}
+			if op.name == "GetObject" && key == adminKey && (!strings.Contains(head, "\r\nETag: x\r\n") || !strings.Contains(head, "\r\nx-amz-meta-name: x\r\n") || strings.Count(strings.ToLower(head), "etag:") != 1) {
+				t.Errorf("%s:\n%s", op.name, head)
+			}
+		}
+	}
+}
+
+// An object that was stored without a type has none: what its bytes look like says
+// nothing about them.
+func TestContentTypeIsNeverInvented(t *testing.T) {
+	for _, content := range []string{"<html><script>alert(1)</script>", "%PDF-1.7", "{}", "GIF89a", "", strings.Repeat("<html>", 100_000)} {
+		for _, framing := range []string{"length", "chunks"} {
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Content-Type"] = nil
+				if framing == "length" {
+					w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+				} else {
+					w.(http.Flusher).Flush()
+				}
+				io.WriteString(w, content)
+			})
+			g := startGateway(t, testConfig(backend.URL))
+			client := startHTTP2(t, g)
+			for _, version := range []string{"HTTP/1.0", "HTTP/1.1", "HTTP/2.0"} {
+				for _, method := range []string{"GET", "HEAD", "PUT"} {
+					if len(content) > maxUnsized && version == "HTTP/1.0" && framing == "chunks" {
+						continue
+					}
+					resp, body, err := sendVersion(t, g, client, version, opsRequest{method: method, path: "/photos/k"})
+					if values, given := resp.Header["Content-Type"]; err != nil || resp.StatusCode != 200 || given || method == "GET" && body != content {
+						t.Errorf("%s by %s of %.10q in %s = %d, Content-Type %q, %v; want 200, and none", method, version, content, framing, resp.StatusCode, values, err)
+					}
+				}
+			}
+		}
 	}
 }
