@@ -196,13 +196,14 @@ func relay(from halfCloser, addr, client string) {
 	both.Wait()
 }
 
-// issued returns a new certificate for 127.0.0.1, and a file with that of the
-// authority which signed it. Some clients take no authority's own for a server's.
+// issued returns a new certificate for 127.0.0.1, and a file with that of the authority
+// which signed it: rustls refuses an authority's own certificate as a server's. Each
+// authority has a name of its own, so that one is never looked up in place of another.
 func issued(t *testing.T) (tls.Certificate, string) {
 	t.Helper()
 	authority := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "interop authority"},
+		Subject:      pkix.Name{CommonName: "interop authority " + cryptorand.Text()},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(24 * time.Hour),
 		KeyUsage:     x509.KeyUsageCertSign,
