@@ -27,6 +27,11 @@ const (
 	actionRead  action = "read"
 	actionWrite action = "write"
 	actionAdmin action = "admin" // permanent, or changes who may do what
+
+	// actionOwner is to read or to write what names a place outside of the bucket (a
+	// bucket, a host, a queue, a function, an account) in the backend's terms, which
+	// the gateway can't authorize. It is for admins to whom all buckets are allowed.
+	actionOwner action = "owner"
 )
 
 // may reports whether a role covers an action. An unknown role covers none.

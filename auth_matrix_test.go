@@ -18,11 +18,11 @@ var authRule = map[string]string{
 	"read": `
 		ListBuckets Presign HeadBucket ListObjects ListObjectsV2 ListObjectVersions ListMultipartUploads ListParts
 		HeadObject GetObject GetObjectAcl GetObjectAttributes GetObjectLegalHold GetObjectRetention GetObjectTagging SelectObjectContent
-		GetBucketAccelerateConfiguration GetBucketAcl GetBucketAnalyticsConfiguration GetBucketCors GetBucketEncryption
-		GetBucketIntelligentTieringConfiguration GetBucketInventoryConfiguration GetBucketLifecycleConfiguration GetBucketLocation
-		GetBucketLogging GetBucketMetricsConfiguration GetBucketNotificationConfiguration GetObjectLockConfiguration
-		GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetPublicAccessBlock GetBucketReplication
-		GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite`,
+		GetBucketAccelerateConfiguration GetBucketAcl GetBucketCors GetBucketEncryption
+		GetBucketIntelligentTieringConfiguration GetBucketLifecycleConfiguration GetBucketLocation
+		GetBucketMetricsConfiguration GetObjectLockConfiguration
+		GetBucketOwnershipControls GetBucketPolicyStatus GetPublicAccessBlock
+		GetBucketRequestPayment GetBucketTagging GetBucketVersioning`,
 	// Objects are written and removed: user and admin.
 	"write": `
 		PutObject CopyObject DeleteObject DeleteObjects PutObjectTagging DeleteObjectTagging RestoreObject
@@ -35,11 +35,13 @@ var authRule = map[string]string{
 		PutBucketLifecycleConfiguration DeleteBucketLifecycleConfiguration PutBucketMetricsConfiguration DeleteBucketMetricsConfiguration
 		PutObjectLockConfiguration PutBucketOwnershipControls DeleteBucketOwnershipControls DeleteBucketPolicy
 		PutPublicAccessBlock DeletePublicAccessBlock PutBucketRequestPayment PutBucketTagging DeleteBucketTagging
-		PutBucketVersioning DeleteBucketAnalyticsConfiguration DeleteBucketInventoryConfiguration DeleteBucketReplication DeleteBucketWebsite
-		PutBucketAnalyticsConfiguration PutBucketInventoryConfiguration PutBucketLogging PutBucketNotificationConfiguration
-		PutBucketPolicy PutBucketReplication PutBucketWebsite`,
+		PutBucketVersioning DeleteBucketAnalyticsConfiguration DeleteBucketInventoryConfiguration DeleteBucketReplication DeleteBucketWebsite`,
 	// What stands there can name any bucket: admin with the bucket list "*".
-	"everything": ``,
+	"everything": `
+		GetBucketAnalyticsConfiguration GetBucketInventoryConfiguration GetBucketLogging GetBucketNotificationConfiguration GetBucketPolicy
+		GetBucketReplication GetBucketWebsite
+		PutBucketAnalyticsConfiguration PutBucketInventoryConfiguration PutBucketLogging PutBucketNotificationConfiguration PutBucketPolicy
+		PutBucketReplication PutBucketWebsite`,
 	// Not implemented, for anybody who may use the bucket.
 	"nobody": `PostObject`,
 }

@@ -23,7 +23,7 @@ func TestDeleteObjectsRebuilds(t *testing.T) {
 		t.Fatalf("DeleteObjects = %d %s", resp.StatusCode, answer)
 	}
 	seen := backend.requests()[0]
-	want := xmlHeader + `<Delete><Quiet>true</Quiet><Object><Key>a&lt;b</Key></Object><Object><Key> c/d </Key><ETag>&#34;e&#34;</ETag></Object></Delete>`
+	want := xmlHeader + `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet>true</Quiet><Object><Key>a&lt;b</Key></Object><Object><Key> c/d </Key><ETag>&#34;e&#34;</ETag></Object></Delete>`
 	if seen.body != want {
 		t.Errorf("the backend got\n%s\nwant\n%s", seen.body, want)
 	}

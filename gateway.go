@@ -20,6 +20,7 @@ type gateway struct {
 	auth      *authenticator
 	limiter   *limiter
 	shared    *sharedLimiter       // nil: the limiter decides alone
+	memory    *memory              // for documents; the same for all configurations
 	loads     map[string]*userLoad // by the name of the user
 	accounts  map[string]*upstream // by the name of the account
 	upstreams map[string]*upstream // by the name of the bucket
@@ -37,12 +38,13 @@ type userLoad struct {
 	inFlight    inFlight
 	maxInFlight atomic.Int64 // 0: no limit
 	in, out     bandwidth
+	documents   memoryShare
 }
 
 // newGateway returns the gateway of a configuration. Before requests come, its
 // accounts have to be started where their credentials are fetched.
 func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
-	g := (&gateway{limiter: newLimiter(nil, time.Now()), metrics: m, log: log, started: time.Now()}).succeed(c)
+	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now()}).succeed(c)
 	g.applyLimits()
 	return g
 }
@@ -67,6 +69,7 @@ func (g *gateway) succeed(c *config) *gateway {
 		config:    c,
 		auth:      newAuthenticator(c.users),
 		limiter:   g.limiter.succeed(c.limits),
+		memory:    g.memory,
 		loads:     make(map[string]*userLoad, len(c.users)),
 		accounts:  make(map[string]*upstream, len(c.accounts)),
 		upstreams: make(map[string]*upstream, len(c.buckets)),
@@ -84,7 +87,7 @@ func (g *gateway) succeed(c *config) *gateway {
 	}
 	for name := range c.shares {
 		if next.loads[name] = g.loads[name]; next.loads[name] == nil {
-			next.loads[name] = &userLoad{}
+			next.loads[name] = &userLoad{documents: memoryShare{of: g.memory}}
 		}
 	}
 	for _, a := range c.accounts {

@@ -5,12 +5,7 @@ package main
 // passed; nothing after the first looks at the path again.
 
 import (
-	"bytes"
 	"context"
-	"crypto/md5"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -187,6 +182,8 @@ func (g *gateway) mayAct(u *user, bucket string, a action, what string) *apiErro
 		return newError("AccessDenied", "access to this bucket is denied")
 	case !u.role.may(a):
 		return newError("AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", what, u.role))
+	case a == actionOwner && !u.mayEverything():
+		return newError("AccessDenied", what+` is allowed only to admins of all buckets, with "*" in allowed_buckets: it can name other places`)
 	case g.upstreams[bucket] == nil:
 		return newError("NoSuchBucket", "")
 	}
@@ -254,53 +251,6 @@ func (g *gateway) upload(x *exchange) *apiError {
 		x.ResponseWriter.WriteHeader(http.StatusContinue)
 	}
 	return g.stream(x, out)
-}
-
-// maxSmallBody bounds the bodies that are read whole before they are passed on:
-// configurations, lists of keys, lists of parts. S3 has 2 MiB for the largest.
-const maxSmallBody = 2 << 20
-
-// passSmall forwards a request whose body is a small document, once it is here
-// and was found right.
-func (g *gateway) passSmall(x *exchange) *apiError {
-	body, err := x.readSmall()
-	if err != nil {
-		return err
-	}
-	out, err := g.outgoing(x)
-	if err != nil {
-		return err
-	}
-	out.setDocument(body)
-	return g.stream(x, out)
-}
-
-// readSmall returns a small body, checked against what the client says of it.
-func (x *exchange) readSmall() ([]byte, *apiError) {
-	in, refusal := x.incoming(maxSmallBody)
-	if refusal != nil {
-		return nil, refusal
-	}
-	body, err := in.readAll()
-	if err != nil {
-		return nil, x.transportError(err)
-	}
-	if declared := x.r.Header.Get("Content-Md5"); declared != "" {
-		if digest := md5.Sum(body); declared != base64.StdEncoding.EncodeToString(digest[:]) {
-			return nil, newError("BadDigest", "")
-		}
-	}
-	return body, nil
-}
-
-// setDocument makes a small body that is here whole, unframed, the one to send.
-func (out *outgoing) setDocument(body []byte) {
-	unframe(out.header)
-	digest := sha256.Sum256(body)
-	out.payloadHash = hex.EncodeToString(digest[:])
-	if len(body) > 0 {
-		out.body, out.length = bytes.NewReader(body), int64(len(body))
-	}
 }
 
 func (g *gateway) notImplemented(x *exchange) *apiError {

@@ -21,15 +21,16 @@ const slowAnswer = 15 * time.Minute
 
 // completeMultipartUpload forwards the list of parts.
 func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
-	body, refusal := x.readSmall()
-	if refusal != nil {
-		return refusal
-	}
 	out, refusal := g.outgoing(x)
 	if refusal != nil {
 		return refusal
 	}
-	out.setDocument(body)
+	doc, refusal := x.readDocument()
+	if refusal != nil {
+		return refusal
+	}
+	defer doc.free()
+	x.setDocument(out, doc)
 	out.patience = slowAnswer
 	resp, refusal := g.send(x, out)
 	if refusal != nil {

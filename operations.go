@@ -44,7 +44,7 @@ var operations = append([]operation{
 	{"ListObjects", "GET", bucketLevel, "", "", actionRead, listParams + " marker continuation-token start-after fetch-owner", (*gateway).listObjects},
 	{"ListObjectVersions", "GET", bucketLevel, "versions", "", actionRead, listParams + " key-marker version-id-marker", (*gateway).listObjectVersions},
 	{"ListMultipartUploads", "GET", bucketLevel, "uploads", "", actionRead, "prefix delimiter encoding-type max-uploads key-marker upload-id-marker", (*gateway).listMultipartUploads},
-	{"DeleteObjects", "POST", bucketLevel, "delete", "", actionWrite, "", (*gateway).deleteObjects},
+	{"DeleteObjects", "POST", bucketLevel, "delete", "", actionWrite, "", (*gateway).passSmall},
 	{"PostObject", "POST", bucketLevel, "", "", actionRead, "", (*gateway).notImplemented}, // not for anybody
 	{"CreateBucket", "PUT", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
 	{"DeleteBucket", "DELETE", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
@@ -84,8 +84,17 @@ const copySource = "X-Amz-Copy-Source"
 // number or the upload and finds none might store the part as the object.
 const maxParts = 10_000
 
-// bucketConfigurations are the rows of a bucket's configuration: everybody who
-// may read the bucket may read it, admins may change it.
+// withinBucket are the configurations that name nothing outside of their bucket.
+// Everybody who may read the bucket may read them, admins may change them. An ACL
+// and an encryption name who has access and with which key, not where data goes:
+// that is what admins are for. All others (analytics, inventory, logging,
+// notification, replication, website; a policy, whose resources are ARNs that only
+// the backend checks) name places, and are for those who may everything.
+var withinBucket = set("accelerate", "acl", "cors", "encryption", "intelligent-tiering", "lifecycle", "location", "metrics",
+	"object-lock", "ownershipControls", "policyStatus", "publicAccessBlock", "requestPayment", "tagging", "versioning")
+
+// bucketConfigurations are the rows of a bucket's configuration. To delete one is
+// always an admin's: it names nothing.
 func bucketConfigurations() []operation {
 	var rows []operation
 	for _, c := range []struct{ name, selector, methods, params string }{
@@ -121,6 +130,9 @@ func bucketConfigurations() []operation {
 				row.name, row.run = "Put"+c.name, (*gateway).passSmall
 			case "DELETE":
 				row.name = "Delete" + c.name
+			}
+			if !withinBucket[c.selector] && method != "DELETE" {
+				row.action = actionOwner
 			}
 			rows = append(rows, row)
 		}

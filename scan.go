@@ -40,7 +40,9 @@ const (
 
 	minBlock = 4 << 10   // bytes of memory for what is read
 	maxBlock = 1 << 20   // that is asked for at once, whatever the other side announces
-	maxSlab  = 16 * 1024 // elements, of 64 bytes each
+	maxSlab  = 16 * 1024 // elements
+
+	elementSize = 72 // bytes of memory
 )
 
 // An element of a document: one with text, or one with children.
@@ -104,12 +106,16 @@ type scanner struct {
 	read       int      // bytes, from source
 	namespaces []string // that elements may have, "" if they may have none; nil: any
 	maxDepth   int      // of elements within elements
+	maxMembers int      // elements in the document
+	transient  bool     // each text is used before the next token is read, so its memory is used again
+	memory     *holding // counts the memory for data and elements; nil: not counted
 
 	data []byte // from source; texts before pos are decoded in place
 	pos  int    // where the next token begins
 
 	name  *qualifiedName // of the last tag
 	empty bool           // the last start tag is its own end
+	typed xsiType        // of the last start tag, where namespaces are looked at
 	text  []byte         // the last text, decoded
 
 	members  int         // elements so far
@@ -127,13 +133,19 @@ type qualifiedName struct{ whole, prefix, local string }
 // A namespace and the prefix declared for it; the default one has none.
 type namespace struct{ prefix, name string }
 
-func newScanner(r io.Reader) *scanner { return &scanner{source: r, maxDepth: maxListDepth} }
+// An xsiType is an attribute "type" and its prefix, which may or may not be that of
+// XML Schema: see scanner.schemaType.
+type xsiType struct{ prefix, value string }
+
+func newScanner(r io.Reader) *scanner {
+	return &scanner{source: r, maxDepth: maxListDepth, maxMembers: maxListMembers * 16}
+}
 
 // reset makes the scanner read another document, of a size that is known or -1,
 // into the memory of the one before.
 func (s *scanner) reset(r io.Reader, size int64) {
 	data := slices.Grow(s.data[:0], int(min(max(size, 0), maxBlock))+bytes.MinRead)
-	*s = scanner{source: r, maxDepth: maxListDepth, data: data, siblings: s.siblings[:0], slab: s.slab[:0], names: s.names}
+	*s = scanner{source: r, maxDepth: maxListDepth, maxMembers: maxListMembers * 16, data: data, siblings: s.siblings[:0], slab: s.slab[:0], names: s.names}
 }
 
 // reusable reports whether the scanner holds no more memory than lists need.
@@ -192,8 +204,8 @@ func (s *scanner) ends() error {
 // element reads to the end of the element whose start tag was read, and puts it
 // behind its siblings.
 func (s *scanner) element(depth int) error {
-	if s.members++; depth > s.maxDepth || s.members > maxListMembers*16 {
-		return errors.New("a document deeper or longer than a list is")
+	if err := s.enter(depth); err != nil {
+		return err
 	}
 	if !s.knows(s.name.prefix) {
 		return errors.New("an element of another namespace")
@@ -225,9 +237,24 @@ func (s *scanner) element(depth int) error {
 		}
 	}
 	if len(s.siblings) > first { // text between elements is layout
-		e.text, e.children = nil, s.keep(s.siblings[first:])
+		children, err := s.keep(s.siblings[first:])
+		if err != nil {
+			return err
+		}
+		e.text, e.children = nil, children
 	}
+	room := cap(s.siblings)
 	s.siblings = append(s.siblings[:first], e)
+	return s.memory.reserve((cap(s.siblings) - room) * elementSize)
+}
+
+var errTooDeep = errors.New("a document with more elements, or more of them within each other, than it may have")
+
+// enter counts an element at a depth, the root's being 1.
+func (s *scanner) enter(depth int) error {
+	if s.members++; depth > s.maxDepth || s.members > s.maxMembers {
+		return errTooDeep
+	}
 	return nil
 }
 
@@ -262,13 +289,17 @@ func (s *scanner) plainText(e *element, name string) bool {
 }
 
 // keep copies elements to where they can stay.
-func (s *scanner) keep(children []element) []element {
+func (s *scanner) keep(children []element) ([]element, error) {
 	if cap(s.slab)-len(s.slab) < len(children) { // the full one belongs to its elements now
-		s.slab = make([]element, 0, max(min(2*cap(s.slab), maxSlab), len(children), 16))
+		size := max(min(2*cap(s.slab), maxSlab), len(children), 16)
+		if err := s.memory.reserve(size * elementSize); err != nil {
+			return nil, err
+		}
+		s.slab = make([]element, 0, size)
 	}
 	start := len(s.slab)
 	s.slab = append(s.slab, children...)
-	return s.slab[start:len(s.slab):len(s.slab)]
+	return s.slab[start:len(s.slab):len(s.slab)], nil
 }
 
 // qualified returns a name, which it allocates once for many tags; nil if the
@@ -302,24 +333,43 @@ func (s *scanner) knows(prefix string) bool {
 	case prefix == "xml", prefix == "xmlns": // not to be declared
 		return false
 	}
+	return slices.Contains(s.namespaces, s.namespaceOf(prefix))
+}
+
+// namespaceOf returns the namespace that a prefix stands for. One that is not
+// declared stands for itself, as encoding/xml has it.
+func (s *scanner) namespaceOf(prefix string) string {
 	for _, n := range slices.Backward(s.declared) {
 		if n.prefix == prefix {
-			return slices.Contains(s.namespaces, n.name)
+			return n.name
 		}
 	}
-	return slices.Contains(s.namespaces, prefix)
+	return prefix
+}
+
+// schemaType returns the xsi:type of the start tag that was read last, or "".
+func (s *scanner) schemaType() string {
+	if s.typed.prefix == "" || s.namespaceOf(s.typed.prefix) != schemaNamespace {
+		return ""
+	}
+	return s.typed.value
 }
 
 // declare notes the namespace that an attribute may declare.
 func (s *scanner) declare(attribute *qualifiedName, value []byte) error {
 	n := namespace{prefix: attribute.local}
 	switch {
+	case s.namespaces == nil:
+		return nil
 	case attribute.whole == "xmlns":
 		n.prefix = ""
-	case attribute.prefix != "xmlns":
+	case attribute.prefix != "" && attribute.prefix != "xmlns" && attribute.local == "type":
+		if s.typed.prefix != "" {
+			return errTag
+		}
+		s.typed = xsiType{attribute.prefix, string(decode(bytes.Clone(value), true))}
 		return nil
-	}
-	if s.namespaces == nil {
+	case attribute.prefix != "xmlns":
 		return nil
 	}
 	if len(s.declared) == maxNamespaces {
@@ -369,7 +419,7 @@ func rootName(name string) string {
 	return "another"
 }
 
-var errTooLarge = errors.New("a document, or a part of one, larger than a list has")
+var errTooLarge = errors.New("a document, or a part of one, that is larger than it may be")
 
 // fill reads more. It reads as much again as a token has that is not there whole:
 // then one that comes byte by byte is not looked at as often.
@@ -377,10 +427,10 @@ func (s *scanner) fill(pending int) error {
 	if pending > maxToken || s.read > maxListDocument {
 		return errTooLarge
 	}
-	if len(s.data) == cap(s.data) { // texts keep what is before
-		grown := make([]byte, pending, max(minBlock, min(2*cap(s.data), maxBlock)))
-		copy(grown, s.data[s.pos:])
-		s.data, s.pos = grown, 0
+	if len(s.data) == cap(s.data) {
+		if err := s.makeRoom(pending); err != nil {
+			return err
+		}
 	}
 	room := s.data[len(s.data):cap(s.data)]
 	for read := 0; read < min(max(pending, 1), len(room)) && !s.ended; {
@@ -391,6 +441,26 @@ func (s *scanner) fill(pending int) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// makeRoom moves the bytes that are not read yet, of which there are pending, to
+// where more can follow. Texts that stay keep the memory of before.
+func (s *scanner) makeRoom(pending int) error {
+	if s.transient && len(s.data) > 0 && pending <= cap(s.data)/2 {
+		s.data, s.pos = s.data[:copy(s.data, s.data[s.pos:])], 0
+		return nil
+	}
+	size := max(minBlock, min(2*cap(s.data), maxBlock))
+	if err := s.memory.reserve(size); err != nil {
+		return err
+	}
+	grown := make([]byte, pending, size)
+	copy(grown, s.data[s.pos:])
+	if s.transient {
+		s.memory.release(cap(s.data))
+	}
+	s.data, s.pos = grown, 0
 	return nil
 }
 
@@ -429,6 +499,7 @@ func (s *scanner) startTag(d []byte) (int, error) {
 	if i == len(d) {
 		return 0, nil
 	}
+	s.typed = xsiType{}
 	if s.name, s.empty = s.qualified(d[1:i]), false; s.name == nil {
 		return 0, errTag
 	}

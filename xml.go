@@ -82,6 +82,7 @@ var s3Errors = map[string]struct {
 	"InvalidRange":                      {416, "the range can't be satisfied"},
 	"InvalidRequest":                    {400, "invalid request"},
 	"KeyTooLongError":                   {400, "the key is too long"},
+	"MalformedPolicy":                   {400, "the policy in the body is not a JSON object, or not a valid one"},
 	"MalformedXML":                      {400, "the XML in the body is not well-formed, or not what the operation takes"},
 	"MetadataTooLarge":                  {400, "the metadata headers exceed the maximum"},
 	"MethodNotAllowed":                  {405, "this method is not allowed here"},

@@ -1,0 +1,182 @@
+package main
+
+// Memory for documents: lists of keys or parts, configurations, whatever is held
+// whole before it goes on. Objects stream; documents add up. All that are held
+// at a time share one budget, which is charged for bytes that have come, not for
+// bytes that a head announces, and nobody waits for it: over the budget a request
+// is refused with 503 SlowDown, after which S3 clients try again.
+
+import (
+	"errors"
+	"hash"
+	"io"
+	"sync"
+)
+
+// documentMemory is the budget of a process in bytes. It holds the largest document
+// of S3 (a completion of 10,000 parts) several times, or thousands of usual ones,
+// and leaves the other half of the 64 MiB that 64 slow clients may cost to the
+// garbage collector.
+const documentMemory = 32 << 20
+
+// A memory is a budget. It may be used by several goroutines at once.
+type memory struct {
+	mu    sync.Mutex // guards used, and the used of every share
+	limit int64      // bytes
+	used  int64      // bytes
+}
+
+// A memoryShare is what one user holds of a budget. The limit of a share is what
+// the budget has left: one user alone gets half, two get a third each, and there
+// is always some for one who comes later. It must not be copied.
+type memoryShare struct {
+	of   *memory
+	used int64 // bytes
+}
+
+// reserve takes n bytes, which may be negative to give some back, and reports
+// whether they were to be had.
+func (s *memoryShare) reserve(n int64) bool {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	if n > 0 && s.used+n > s.of.limit-(s.of.used+n) {
+		return false
+	}
+	s.used += n
+	s.of.used += n
+	return true
+}
+
+// A holding is what one request holds of a share. The methods of a nil holding, and
+// of one without a share, count nothing.
+type holding struct {
+	share *memoryShare
+	held  int64 // bytes
+}
+
+// reserve takes n bytes more. The error is a SlowDown for the client.
+func (h *holding) reserve(n int) error {
+	if h == nil || h.share == nil || n == 0 {
+		return nil
+	}
+	if !h.share.reserve(int64(n)) {
+		return outOfMemory()
+	}
+	h.held += int64(n)
+	return nil
+}
+
+// release gives back n bytes.
+func (h *holding) release(n int) { h.reserve(-n) }
+
+// free gives back all.
+func (h *holding) free() {
+	if h != nil {
+		h.release(int(h.held))
+	}
+}
+
+// append is the built-in append, counted.
+func (h *holding) append(to, more []byte) ([]byte, error) {
+	if size := len(to) + len(more); size > cap(to) {
+		grown := max(size, 2*cap(to), 512)
+		if err := h.reserve(grown - cap(to)); err != nil {
+			return to, err
+		}
+		to = append(make([]byte, 0, grown), to...)
+	}
+	return append(to, more...), nil
+}
+
+func outOfMemory() *apiError {
+	e := newError("SlowDown", "too many documents are in memory; try again")
+	e.cause = errors.New("the memory for documents is used up")
+	e.header = map[string][]string{"Retry-After": {"1"}}
+	return e
+}
+
+func isOutOfMemory(err error) bool {
+	var e *apiError
+	return errors.As(err, &e) && e.Code == "SlowDown"
+}
+
+// A document is written, and then read once; each part of its memory is given back
+// when it was read. So nothing is left of it when the backend that has it is waited
+// for.
+type document struct {
+	memory holding
+	blocks [][]byte // of buffers.go; the first one is small, as most documents are
+	size   int64    // bytes not yet read
+	read   int      // bytes of blocks[0]
+}
+
+// Write implements io.Writer. An error is a SlowDown for the client.
+func (d *document) Write(p []byte) (int, error) {
+	written := 0
+	for written < len(p) {
+		last := len(d.blocks) - 1
+		if last < 0 || len(d.blocks[last]) == cap(d.blocks[last]) {
+			if err := d.grow(); err != nil {
+				return written, err
+			}
+			continue
+		}
+		block := d.blocks[last]
+		n := min(len(p)-written, cap(block)-len(block))
+		d.blocks[last] = append(block, p[written:written+n]...)
+		written += n
+	}
+	d.size += int64(written)
+	return written, nil
+}
+
+func (d *document) grow() error {
+	size := largeBuffer
+	if len(d.blocks) == 0 {
+		size = smallBuffer
+	}
+	if err := d.memory.reserve(size); err != nil {
+		return err
+	}
+	d.blocks = append(d.blocks, borrow(int64(size))[:0])
+	return nil
+}
+
+// Read implements io.Reader.
+func (d *document) Read(p []byte) (int, error) {
+	if len(d.blocks) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, d.blocks[0][d.read:])
+	d.read += n
+	d.size -= int64(n)
+	if d.read == len(d.blocks[0]) {
+		d.drop()
+	}
+	return n, nil
+}
+
+// drop gives back the first block.
+func (d *document) drop() {
+	d.memory.release(cap(d.blocks[0]))
+	giveBack(d.blocks[0])
+	d.blocks, d.read = d.blocks[1:], 0
+}
+
+// free gives back what was not read.
+func (d *document) free() {
+	for len(d.blocks) > 0 {
+		d.drop()
+	}
+	d.blocks, d.size = nil, 0
+	d.memory.free()
+}
+
+// sum writes the document, of which nothing was read yet, to hashes.
+func (d *document) sum(hashes ...hash.Hash) {
+	for _, block := range d.blocks {
+		for _, h := range hashes {
+			h.Write(block)
+		}
+	}
+}

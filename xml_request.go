@@ -1,0 +1,331 @@
+package main
+
+// Documents of requests: read, held to a form, and written anew.
+//
+// A backend gets what the gateway has understood and nothing else: the names, the
+// texts and xsi:type, in UTF-8, in S3's namespace if the client's document has one.
+// What two parsers may read differently (comments and sections inside a text,
+// references, prefixes, attributes given twice, instructions) is resolved once,
+// here. So the same bytes are checked and sent, for every document alike, without
+// a proof for each that two parsers agree on it.
+//
+// The new document is written while the old one arrives. Neither is ever a tree,
+// and of the old one no more is in memory than a token: see scanner.transient.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	schemaNamespace = "http://www.w3.org/2001/XMLSchema-instance"
+
+	maxChecksumName = 32 // bytes, of an element Checksum…
+	maxSchemaType   = 64 // bytes; AmazonCustomerByEmail has 21
+)
+
+// requestNamespaces are those that S3's pages have in their examples of requests,
+// of which the older one is in use for logging; and "", for most clients have none.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLogging.html
+var requestNamespaces = []string{"", s3Namespace, "http://doc.s3.amazonaws.com/2006-03-01", "http://doc.s3.amazonaws.com/2006-03-01/", "http://s3.amazonaws.com/doc/2006-03-01"}
+
+// A requestForm is what a document has to be.
+type requestForm struct {
+	root    string
+	depth   int               // of elements within elements; the root alone is 1
+	members map[string]member // by their path below the root, "TagSet/Tag/Key"; nil: any
+	refused map[string]bool   // paths that are not implemented
+	visit   visit             // nil: nothing to check but the form
+}
+
+// A member is an element that a document may have.
+type member struct {
+	repeats bool // else it may be there once in its parent
+	parent  bool // it has elements, and no text
+}
+
+// members makes the members of a form. A path that ends in "+" may repeat; one that
+// ends in "*" stands for all names that begin so, as there is no closed list of
+// checksums.
+func members(paths ...string) map[string]member {
+	m := map[string]member{}
+	for _, path := range paths {
+		name, repeats := strings.CutSuffix(path, "+")
+		m[name] = member{repeats: repeats}
+	}
+	for path := range m {
+		for i := strings.LastIndexByte(path, '/'); i > 0; i = strings.LastIndexByte(path[:i], '/') {
+			above := m[path[:i]]
+			above.parent = true
+			m[path[:i]] = above
+		}
+	}
+	return m
+}
+
+// A visit is told of each element below the root when it has ended, children first,
+// and of the root last, with the path "". Text is nil for an element with children,
+// and valid during the call only. An element without children is left out of the new document
+// unless keep is true.
+type visit func(path string, text []byte) (keep bool, err error)
+
+// An openElement is one whose end tag was not read.
+type openElement struct {
+	name, path string
+	typed      string   // xsi:type
+	declared   int      // namespaces in scope around it
+	begun      bool     // its start tag is written
+	seen       []string // children that may be there once
+}
+
+// A rewriter reads a document and writes it anew.
+type rewriter struct {
+	*scanner
+	form    *requestForm
+	out     *document
+	open    []openElement
+	content []byte // text of the innermost open element
+	piece   []byte // memory for text that is written
+	spaced  bool   // the root is in a namespace
+}
+
+// rewrite reads a document of the given form and writes it to out, and charges
+// out's memory for what it takes meanwhile. Errors are of three kinds: those of
+// source and of visit as they are, *apiError for what is not implemented or not to be
+// had, and all others for a document that is not of the form, with a text for the
+// client.
+func rewrite(f *requestForm, source io.Reader, out *document) error {
+	window := holding{share: out.memory.share}
+	defer window.free()
+	s := newScanner(source)
+	s.namespaces, s.maxDepth, s.transient, s.memory = requestNamespaces, f.depth, true, &window
+	r := &rewriter{scanner: s, form: f, out: out}
+	if _, err := io.WriteString(out, xmlHeader); err != nil {
+		return err
+	}
+	for first := true; s.members == 0 || len(r.open) > 0; first = false {
+		before := len(s.declared)
+		t, err := s.next()
+		if err != nil {
+			return fmt.Errorf("want a document %s: %w", f.root, noEOF(err))
+		}
+		if err := r.take(t, before, first); err != nil {
+			return err
+		}
+	}
+	return s.ends()
+}
+
+// take takes the token that was read, before which so many namespaces were in scope.
+func (r *rewriter) take(t tokenKind, declared int, first bool) error {
+	switch outside := len(r.open) == 0; {
+	case t == startToken:
+		return r.begin(declared)
+	case t == endToken && outside:
+		return errors.New("the end of an element that has no start")
+	case t == endToken:
+		return r.end(r.name.whole)
+	case t == textToken && outside:
+		if first {
+			r.text = bytes.TrimPrefix(r.text, []byte("\ufeff")) // a byte order mark
+		}
+		if !blank(r.text) {
+			return fmt.Errorf("want a document %s, have text", r.form.root)
+		}
+	case t == textToken:
+		return r.addText()
+	}
+	return nil
+}
+
+// begin opens the element whose start tag was read.
+func (r *rewriter) begin(declared int) error {
+	e := openElement{name: r.name.local, declared: declared}
+	if err := r.enter(len(r.open) + 1); err != nil {
+		return err
+	}
+	switch parent := r.top(); {
+	case !r.knows(r.name.prefix):
+		return errors.New("an element of another namespace")
+	case parent == nil && e.name != r.form.root:
+		return fmt.Errorf("want a document %s, have another", r.form.root)
+	case parent == nil:
+		r.spaced = r.namespaceOf(r.name.prefix) != ""
+	default:
+		e.path = strings.TrimPrefix(parent.path+"/"+e.name, "/")
+		if err := r.admit(parent, &e); err != nil {
+			return err
+		}
+	}
+	if e.name == "Grantee" { // no other element of S3 has an attribute that means something
+		if e.typed = r.schemaType(); len(e.typed) > maxSchemaType || !isWord(e.typed) {
+			return errors.New("a Grantee with an xsi:type that is no word")
+		}
+	}
+	if r.empty {
+		r.open = append(r.open, e)
+		return r.end(r.name.whole)
+	}
+	e.name = r.name.whole // what the end tag has to say
+	r.open = append(r.open, e)
+	return nil
+}
+
+// admit checks that an element may be in its parent, which with that is known to be
+// one, and begins the parent's tag.
+func (r *rewriter) admit(parent, e *openElement) error {
+	if r.form.refused[e.path] {
+		return newError("NotImplemented", fmt.Sprintf("%s with %s is not supported", r.form.root, e.path))
+	}
+	if r.form.members != nil {
+		m, ok := r.form.member(e.path)
+		if !ok || !m.repeats && slices.Contains(parent.seen, e.name) {
+			return fmt.Errorf("an element that %s does not have, or has once", r.place(parent))
+		}
+		if !m.repeats {
+			parent.seen = append(parent.seen, e.name)
+		}
+	}
+	if !blank(r.content) {
+		return fmt.Errorf("text between the elements of %s", r.place(parent))
+	}
+	r.content = r.content[:0]
+	if parent.begun {
+		return nil
+	}
+	parent.begun = true
+	return r.writeStart(parent)
+}
+
+// member returns the member at a path, and whether the form has one.
+func (f *requestForm) member(path string) (member, bool) {
+	if m, ok := f.members[path]; ok {
+		return m, true
+	}
+	i := strings.LastIndex(path, "/Checksum")
+	if i < 0 {
+		return member{}, false
+	}
+	name := path[i+1:]
+	m, ok := f.members[path[:i]+"/Checksum*"]
+	return m, ok && len(name) <= maxChecksumName && isWord(name)
+}
+
+// end closes the innermost element, whose end tag has the given name.
+func (r *rewriter) end(name string) error {
+	e := r.top()
+	if !r.empty && e.name != name {
+		return errors.New("an element that is ended by the end tag of another")
+	}
+	if m, ok := r.form.member(e.path); (e.begun || ok && m.parent) && !blank(r.content) {
+		return fmt.Errorf("text in %s, which has elements", r.place(e))
+	}
+	keep := true
+	if r.form.visit != nil {
+		text := r.content
+		if e.begun {
+			text = nil
+		}
+		var err error
+		if keep, err = r.form.visit(e.path, text); err != nil {
+			return err
+		}
+	}
+	if keep || e.begun {
+		if err := r.write(e); err != nil {
+			return err
+		}
+	}
+	r.declared = r.declared[:e.declared]
+	r.open, r.content, r.empty = r.open[:len(r.open)-1], r.content[:0], false
+	return nil
+}
+
+func (r *rewriter) top() *openElement {
+	if len(r.open) == 0 {
+		return nil
+	}
+	return &r.open[len(r.open)-1]
+}
+
+// place names an element for an error, in words that are not the client's.
+func (r *rewriter) place(e *openElement) string {
+	if r.form.members == nil || e.path == "" {
+		return r.form.root
+	}
+	return r.form.root + "/" + e.path
+}
+
+// addText adds to the text of the innermost element, which comes in parts if there
+// are comments or sections in it.
+func (r *rewriter) addText() (err error) {
+	if len(r.content)+len(r.text) > maxToken {
+		return errTooLarge
+	}
+	r.content, err = r.memory.append(r.content, r.text)
+	return err
+}
+
+// write writes an element that has ended: all of it, or if it has children the end
+// tag.
+func (r *rewriter) write(e *openElement) error {
+	if !e.begun {
+		if err := r.writeStart(e); err != nil {
+			return err
+		}
+		if err := r.writeText(r.content); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(r.out, "</"+bare(e.name)+">")
+	return err
+}
+
+func (r *rewriter) writeStart(e *openElement) error {
+	tag := "<" + bare(e.name)
+	if len(r.open) == 1 && r.spaced {
+		tag += ` xmlns="` + s3Namespace + `"`
+	}
+	if e.typed != "" {
+		tag += ` xmlns:xsi="` + schemaNamespace + `" xsi:type="` + e.typed + `"`
+	}
+	_, err := io.WriteString(r.out, tag+">")
+	return err
+}
+
+// writeText writes text a piece at a time, which takes little memory whatever
+// becomes of its characters.
+func (r *rewriter) writeText(text []byte) error {
+	for len(text) > 0 {
+		n := min(len(text), 512)
+		for n < len(text) && !utf8.RuneStart(text[n]) {
+			n++
+		}
+		r.piece = appendText(r.piece[:0], text[:n])
+		if _, err := r.out.Write(r.piece); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	return nil
+}
+
+// bare is a name without its prefix.
+func bare(name string) string {
+	if i := strings.IndexByte(name, ':'); i > 0 && i < len(name)-1 {
+		return name[i+1:]
+	}
+	return name
+}
+
+// isWord reports whether a text is made of ASCII letters and digits.
+func isWord(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z')
+	})
+}
