@@ -290,7 +290,7 @@ func (c *tlsClientConn) handshake() error {
 		conn.SetWriteDeadline(time.Time{})
 		return conn.SetReadDeadline(time.Now().Add(c.listener.timeout))
 	}
-	reason := err.Error()
+	reason := handshakeError(err).Error()
 	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
 		io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 		reason = "client sent an HTTP request to an HTTPS server"
