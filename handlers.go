@@ -242,6 +242,11 @@ func (g *gateway) upload(x *exchange) *apiError {
 	if err != nil {
 		return err
 	}
+	if !x.takesChecksums() {
+		if err := in.verifyChecksums(x.r.Header); err != nil {
+			return err
+		}
+	}
 	if err := in.outgoingBody(out, g.config.buckets[x.target.bucket].forwardTrailers); err != nil {
 		return x.transportError(err)
 	}
@@ -269,6 +274,9 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	}
 	if answers[x.op.name].kind != objectBytes {
 		header["Accept-Encoding"] = identityEncoding
+	}
+	if !x.takesChecksums() {
+		dropChecksums(header)
 	}
 	return &outgoing{method: x.r.Method, target: x.target, query: x.query, header: header, payloadHash: emptyPayload,
 		interrupt: x.body.interrupt}, nil

@@ -16,7 +16,7 @@ var completeForm = requestForm{root: "CompleteMultipartUpload", depth: 3, member
 
 // readComplete checks that parts have numbers, which ascend. A server that sorts
 // them makes another object of a list out of order than the one that was meant.
-func readComplete(*exchange) visit {
+func readComplete(x *exchange) visit {
 	number, last := 0, 0 // of the part that is read, and of the one before
 	return func(path string, text []byte) (keep bool, err error) {
 		switch path {
@@ -44,7 +44,7 @@ func readComplete(*exchange) visit {
 			if len(text) > maxChecksumText {
 				return false, fmt.Errorf("%s is longer than %d bytes", path, maxChecksumText)
 			}
-			return true, checkToken(path, text)
+			return x.takesChecksums(), checkToken(path, text)
 		}
 		return true, nil
 	}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// uploadInParts sends the three requests of a multipart upload as SDKs do, with a
+// trailing checksum, or one in a header, for the part.
+func uploadInParts(t *testing.T, g *testGateway, trailing bool) {
+	t.Helper()
+	send := func(method, target, body string, header ...string) {
+		t.Helper()
+		if resp, text := g.do(method, target, userKey, body, header...); resp.StatusCode != 200 {
+			t.Errorf("%s %s = %d %s, want 200", method, target, resp.StatusCode, text)
+		}
+	}
+	send("POST", "/photos/k?uploads", "", "x-amz-checksum-algorithm: CRC32", "x-amz-checksum-type: COMPOSITE", "x-amz-sdk-checksum-algorithm: CRC32", "x-amz-meta-a: b")
+	if body, header := opsUnsignedTrailer("meow"); trailing {
+		send("PUT", "/photos/k?partNumber=1&uploadId=u", body, append(header, "x-amz-content-sha256: "+streamingTrailer, "content-encoding: aws-chunked", "x-amz-sdk-checksum-algorithm: CRC32")...)
+	} else {
+		send("PUT", "/photos/k?partNumber=1&uploadId=u", "meow", "x-amz-checksum-crc32: "+opsChecksum("meow"), "x-amz-sdk-checksum-algorithm: CRC32")
+	}
+	send("POST", "/photos/k?uploadId=u", "<CompleteMultipartUpload><Part><ETag>e</ETag><PartNumber>1</PartNumber><ChecksumCRC32>"+opsChecksum("meow")+
+		"</ChecksumCRC32></Part></CompleteMultipartUpload>", "x-amz-checksum-crc32: "+opsChecksum("meow")+"-1", "x-amz-checksum-type: COMPOSITE")
+}
+
+// Before a backend that takes no trailing checksums, no request of a multipart upload
+// speaks of checksums: they would not agree. Before any other, all of them do.
+func TestRequestsOfAnUploadAgreeOnChecksums(t *testing.T) {
+	for _, mode := range []string{"verify", "forward"} {
+		for _, trailing := range []bool{true, false} {
+			backend := startRecorder(t, opsBackend)
+			g := startGateway(t, testConfig(backend.URL, with("accounts.main.trailing_checksums", mode)))
+			uploadInParts(t, g, trailing)
+			requests := backend.requests()
+			if len(requests) != 3 {
+				t.Fatalf("%s: the backend got %d requests, want 3", mode, len(requests))
+			}
+			for i, r := range requests {
+				text := strings.ToLower(fmt.Sprint(r.header, r.body))
+				if says := strings.Contains(text, "checksum"); says != (mode == "forward") {
+					t.Errorf("%s, trailing %t: request %d: %s", mode, trailing, i+1, text)
+				}
+			}
+			if h := requests[0].header; h.Get("X-Amz-Meta-A") != "b" {
+				t.Errorf("%s: the header of the upload is %v, want the rest of it", mode, h)
+			}
+			if body := requests[1].body; mode == "verify" && body != "meow" {
+				t.Errorf("%s: the part is %q, want it without its frame", mode, body)
+			}
+			if body := requests[2].body; !strings.Contains(body, "<ETag>e</ETag>") || !strings.Contains(body, "<PartNumber>1</PartNumber>") {
+				t.Errorf("%s: the list of parts is %s", mode, body)
+			}
+		}
+	}
+}
+
+// A checksum that is not passed on is verified here.
+func TestChecksumsThatAreTakenOffAreVerified(t *testing.T) {
+	for _, size := range []int{0, 4, 3 * smallUpload} {
+		body := string(pattern(size))
+		for _, test := range []struct {
+			header string
+			status int
+			code   string
+		}{
+			{"x-amz-checksum-crc32: " + opsChecksum(body), 200, ""},
+			{"x-amz-checksum-crc32: " + opsChecksum(body+"x"), 400, "BadDigest"},
+			{"x-amz-checksum-crc32: x", 400, "BadDigest"},
+			{"x-amz-checksum-sha256: " + opsChecksum(body), 400, "BadDigest"},
+			{"x-amz-checksum-nobodyknows: AAAA", 501, "NotImplemented"},
+		} {
+			backend := startRecorder(t, nil)
+			g := startGateway(t, testConfig(backend.URL, with("accounts.main.trailing_checksums", "verify")))
+			resp, text := g.do("PUT", "/photos/k?partNumber=1&uploadId=u", userKey, body, test.header)
+			if resp.StatusCode != test.status {
+				t.Errorf("%d bytes with %s = %d %s, want %d", size, test.header, resp.StatusCode, text, test.status)
+			}
+			for _, r := range backend.requests() {
+				if whole := r.err == nil; whole && test.status != 200 {
+					t.Errorf("%d bytes with %s: the backend got %d bytes as a whole part", size, test.header, len(r.body))
+				}
+			}
+			if test.status != 200 {
+				wantError(t, resp, text, test.status, test.code)
+			}
+		}
+	}
+	for name := range checksumsOfUpload {
+		if opsTable[name].method == "" {
+			t.Errorf("there is no operation %s", name)
+		}
+	}
+}
