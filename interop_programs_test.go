@@ -325,6 +325,20 @@ func (s *side) sorted(t *testing.T, name string, args ...string) {
 	s.note("%s", strings.Join(lines, "\n"))
 }
 
+// fetch gets a URL that a program has signed, and notes what comes.
+func (s *side) fetch(t *testing.T, url string) {
+	t.Helper()
+	if url = strings.TrimSpace(url); url == "" {
+		s.fails(t, "no URL")
+		return
+	}
+	a := curl(t, url, "--cacert", s.ca)
+	s.note("%d, SHA-256 %s", a.status, digest(t, strings.NewReader(a.body)))
+	if a.status != 200 {
+		s.fails(t, "%s", a.body)
+	}
+}
+
 // files notes the files of a folder under home, with their digests.
 func (s *side) files(t *testing.T, dir string) {
 	t.Helper()
@@ -607,8 +621,7 @@ func TestInteropMC(t *testing.T) {
 				s.fails(t, "no link: %v", err)
 				return
 			}
-			a := curl(t, shared.Share, "--cacert", s.ca)
-			s.note("%d %s", a.status, digest(t, strings.NewReader(a.body)))
+			s.fetch(t, shared.Share)
 		})
 		s.step(t, "`mv`, `rm --recursive`", func() {
 			s.quietly(t, name, "mv", "--quiet", "s/photos/tree/large.bin", "s/backups/moved.bin")
@@ -657,9 +670,7 @@ func TestInteropS5cmd(t *testing.T) {
 			s.direct.call(t, "delete_object", arguments{"Bucket": "backups", "Key": "with a space"})
 		})
 		s.step(t, "`presign`, then curl", func() {
-			url := strings.TrimSpace(s.quietly(t, name, "--endpoint-url", s.url, "presign", "s3://photos/tree/dir 3/1/file +10 ü&.txt"))
-			a := curl(t, url, "--cacert", s.ca)
-			s.note("%d %s", a.status, digest(t, strings.NewReader(a.body)))
+			s.fetch(t, s.quietly(t, name, "--endpoint-url", s.url, "presign", "s3://photos/tree/dir 3/1/file +10 ü&.txt"))
 		})
 		s.step(t, "`rm`", func() {
 			sorted("rm", "s3://photos/*")
@@ -731,9 +742,7 @@ func TestInteropAWSCLIAtMinIO(t *testing.T) {
 			s.note("%s", aws("s3", "ls", "--recursive", "s3://backups"))
 		})
 		s.step(t, "`s3 presign`, then curl", func() {
-			url := strings.TrimSpace(s.quietly(t, name, "s3", "presign", "s3://backups/moved ü+", "--endpoint-url", s.url))
-			a := curl(t, url, "--cacert", s.ca)
-			s.note("%d %s", a.status, digest(t, strings.NewReader(a.body)))
+			s.fetch(t, s.quietly(t, name, "s3", "presign", "s3://backups/moved ü+", "--endpoint-url", s.url))
 		})
 		s.step(t, "`s3 rm --recursive`", func() { aws("s3", "rm", "--only-show-errors", "--recursive", "s3://photos") })
 	})
@@ -764,8 +773,7 @@ func TestInteropRcloneAtMinIO(t *testing.T) {
 		})
 		s.step(t, "`rcat`, `link`, then curl", func() {
 			s.quietly(t, "/bin/sh", "-c", `"$0" cat "s:backups/moved ü+" | "$0" rcat s:photos/piped`, name)
-			a := curl(t, strings.TrimSpace(s.quietly(t, name, "link", "s:photos/piped", "--expire", "1m")), "--cacert", s.ca)
-			s.note("%d %s", a.status, digest(t, strings.NewReader(a.body)))
+			s.fetch(t, s.quietly(t, name, "link", "s:photos/piped", "--expire", "1m"))
 		})
 		s.step(t, "`delete`", func() { rclone("delete", "s:photos") })
 	})

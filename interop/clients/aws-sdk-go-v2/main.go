@@ -136,7 +136,7 @@ func (j job) putStream() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprint(str(put.ETag), str(put.ChecksumCRC32), str(got.ContentType), str(got.CacheControl), str(got.ContentEncoding), content), nil
+	return fmt.Sprint(str(put.ETag), str(put.ChecksumCRC32), str(got.ContentType), str(got.CacheControl), content), nil
 }
 
 func (j job) get(key, byteRange string) (*s3.GetObjectOutput, string, error) {
