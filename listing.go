@@ -132,9 +132,12 @@ func appendEchoes(b []byte, echoes []echo, query []parameter, encodeURL bool) []
 	for _, e := range echoes {
 		if value := get(query, e.param); value != "" || e.always {
 			b = append(append(append(b, '<'), e.element...), '>')
-			if encodeURL && urlEncoded(e.element) {
+			switch {
+			case encodeURL && e.sparing:
+				b = appendSparingly(b, value)
+			case encodeURL && urlEncoded(e.element):
 				b = appendURIEncoded(b, value, false)
-			} else {
+			default:
 				b = appendText(b, value)
 			}
 			b = append(append(append(b, "</"...), e.element...), '>')

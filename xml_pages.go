@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A listForm says how the pages of one kind of list follow each other.
@@ -27,6 +28,7 @@ type listForm struct {
 type echo struct {
 	element, param string
 	always         bool // also where the request has no such parameter
+	sparing        bool // encoded no more than decoding takes: see appendSparingly
 }
 
 // A next is an element that says where the next page begins, and the parameter that
@@ -36,24 +38,24 @@ type next struct{ element, param string }
 var (
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 	objectsV2 = listForm{
-		echoes: []echo{{"Prefix", "prefix", true}, {"StartAfter", "start-after", false}, {"ContinuationToken", "continuation-token", false}, {"Delimiter", "delimiter", false}},
+		echoes: []echo{{"Prefix", "prefix", true, false}, {"StartAfter", "start-after", false, false}, {"ContinuationToken", "continuation-token", false, false}, {"Delimiter", "delimiter", false, false}},
 		next:   []next{{"NextContinuationToken", "continuation-token"}},
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjects.html
 	objectsV1 = listForm{
-		echoes:  []echo{{"Prefix", "prefix", true}, {"Marker", "marker", true}, {"Delimiter", "delimiter", false}},
+		echoes:  []echo{{"Prefix", "prefix", true, true}, {"Marker", "marker", true, false}, {"Delimiter", "delimiter", false, false}},
 		next:    []next{{"NextMarker", "marker"}},
 		canGoOn: hasMarker,
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
 	// The key is enough: MinIO sends no version for a bucket that has none.
 	objectVersions = listForm{
-		echoes: []echo{{"Prefix", "prefix", true}, {"KeyMarker", "key-marker", true}, {"VersionIdMarker", "version-id-marker", true}, {"Delimiter", "delimiter", false}},
+		echoes: []echo{{"Prefix", "prefix", true, false}, {"KeyMarker", "key-marker", true, false}, {"VersionIdMarker", "version-id-marker", true, false}, {"Delimiter", "delimiter", false, false}},
 		next:   []next{{"NextKeyMarker", "key-marker"}, {"NextVersionIdMarker", "version-id-marker"}},
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
 	multipartUploads = listForm{
-		echoes:  []echo{{"KeyMarker", "key-marker", true}, {"UploadIdMarker", "upload-id-marker", true}, {"Prefix", "prefix", true}, {"Delimiter", "delimiter", false}},
+		echoes:  []echo{{"KeyMarker", "key-marker", true, false}, {"UploadIdMarker", "upload-id-marker", true, false}, {"Prefix", "prefix", true, false}, {"Delimiter", "delimiter", false, false}},
 		next:    []next{{"NextKeyMarker", "key-marker"}, {"NextUploadIdMarker", "upload-id-marker"}},
 		canGoOn: hasUploadMarker,
 	}
@@ -68,6 +70,24 @@ var (
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListBucketMetricsConfigurations.html
 	configurations = listForm{next: []next{{"NextContinuationToken", "continuation-token"}}}
 )
+
+// appendSparingly writes a text that, decoded as encoding-type=url has it, is the
+// original, and that is the original itself wherever it can be. botocore decodes all
+// of a V1 list but its Prefix, and other SDKs decode that too.
+func appendSparingly(b []byte, text string) []byte {
+	var encoded strings.Builder
+	for i, r := range text {
+		switch {
+		case r == '%', r == '+', r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0xfffe, r == 0xffff:
+			for _, c := range []byte(text[i : i+utf8.RuneLen(r)]) {
+				fmt.Fprintf(&encoded, "%%%02X", c)
+			}
+		default:
+			encoded.WriteRune(r)
+		}
+	}
+	return appendText(b, encoded.String())
+}
 
 // hasMarker: without a delimiter S3 sends no marker, and a client goes on from the
 // last key. With one it can't: the page may end with a common prefix, and servers
