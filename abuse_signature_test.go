@@ -1633,8 +1633,8 @@ func TestAbuse085Frames(t *testing.T) {
 					"X-Amz-Decoded-Content-Length": strconv.Itoa(len(whole)), "X-Amz-Trailer": sigCRC32, "X-Amz-Content-Sha256": sigTrailer,
 					"Content-Length": strconv.Itoa(len(seen.body)),
 				})
-				if encoding != strings.TrimSuffix("aws-chunked,"+want, ",") {
-					t.Errorf("%s: the backend got Content-Encoding %q, want aws-chunked and %q", what, encoding, want)
+				if encoding != want { // a backend might store aws-chunked
+					t.Errorf("%s: the backend got Content-Encoding %q, want %q", what, encoding, want)
 				}
 				if tail := "\r\n0\r\n" + sigCRC32 + ":" + sigSum(whole) + "\r\n\r\n"; !strings.HasSuffix(seen.body, tail) || strings.Contains(seen.body, "chunk-signature") {
 					t.Errorf("%s: the backend's body does not end in %q, or has the client's signatures", what, tail)

@@ -135,7 +135,7 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 	if resp.ContentLength < 0 {
 		return badGateway(errors.New("the source has no length"))
 	}
-	if resp.Header.Get("Content-Encoding") != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
+	if encodings, _ := withoutChunked(resp.Header); encodings != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
 		// Bytes that are stored with an encoding are copied with it. These were encoded
 		// on the way: what changes a body has to weaken its ETag, RFC 9110 section 8.8.1.
 		return badGateway(errors.New("the source was compressed on the way"))
@@ -225,6 +225,9 @@ func copyMetadata(out, source http.Header) *apiError {
 		if values, ok := source[name]; ok {
 			out[name] = values
 		}
+	}
+	if encodings, framed := withoutChunked(out); framed {
+		setEncodings(out, encodings)
 	}
 	for name, values := range source {
 		if isTrigger(name) { // the source was not stored through here

@@ -157,7 +157,8 @@ func (x *exchange) passPolicy(resp *http.Response) *apiError {
 // proxies before them compress whatever they send. Any other coding is an error of
 // the first Read.
 func plainBody(resp *http.Response) io.Reader {
-	switch coding := strings.ToLower(strings.Join(resp.Header["Content-Encoding"], ",")); coding {
+	encodings, _ := withoutChunked(resp.Header)
+	switch coding := strings.ToLower(encodings); coding {
 	case "", "identity":
 		return resp.Body
 	case "gzip", "x-gzip":

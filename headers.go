@@ -403,6 +403,9 @@ func returnHeaders(out, in http.Header, but func(name string) bool) {
 		}
 		switch {
 		case !known && !matches(returned, name), hop[name], !but(name):
+		case name == "Content-Encoding":
+			encodings, _ := withoutChunked(in) // which some servers store, and which it is not
+			setEncodings(out, encodings)
 		case name == "Vary": // ours stays: see cors
 			out[name] = slices.Concat(out[name], values)
 		default:

@@ -201,9 +201,10 @@ func (in *incoming) readAll() ([]byte, error) {
 // when it is known the headers are gone.
 func (in *incoming) outgoingBody(out *outgoing, forwardTrailer bool) error {
 	if in.chunks != nil && in.chunks.trailer != "" && forwardTrailer {
-		encodings, _ := withoutChunked(out.header)
+		// Content-Encoding does not name the framing: some servers store what it says,
+		// S3 an empty string (github.com/fog/fog-aws/pull/147), and all see the framing
+		// in x-amz-content-sha256.
 		out.header["X-Amz-Decoded-Content-Length"] = []string{strconv.FormatInt(in.size, 10)}
-		out.header["Content-Encoding"] = []string{strings.TrimSuffix("aws-chunked,"+encodings, ",")}
 		out.payloadHash = streamingTrailer
 		out.length = framedLength(in.size, in.chunks.trailer)
 		out.body = &chunkedWriter{payload: in.source, left: in.size, name: in.chunks.trailer, value: func() string { return in.chunks.value }}
@@ -233,16 +234,18 @@ func unframe(h http.Header) {
 		delete(h, "X-Amz-Sdk-Checksum-Algorithm") // it names the trailer
 	}
 	delete(h, "X-Amz-Decoded-Content-Length")
-	if encodings, chunked := withoutChunked(h); chunked {
-		delete(h, "Content-Encoding")
-		if encodings != "" {
-			h["Content-Encoding"] = []string{encodings}
-		}
+}
+
+// setEncodings replaces the content encodings.
+func setEncodings(h http.Header, encodings string) {
+	delete(h, "Content-Encoding")
+	if encodings != "" {
+		h["Content-Encoding"] = []string{encodings}
 	}
 }
 
-// withoutChunked returns the content encodings of a request but for aws-chunked,
-// and whether that was among them.
+// withoutChunked returns the content encodings of a request or an answer but for
+// aws-chunked, and whether that was among them.
 func withoutChunked(h http.Header) (encodings string, chunked bool) {
 	var rest []string
 	for encoding := range strings.SplitSeq(strings.Join(h["Content-Encoding"], ","), ",") {

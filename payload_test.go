@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -196,4 +197,48 @@ func FuzzHold(f *testing.F) {
 			t.Fatalf("a good body of the right length failed: %v", err)
 		}
 	})
+}
+
+// aws-chunked is how a body travels. It is never stored, returned or copied, also
+// not where a backend has stored it, or a client sends it with another operation.
+func TestFramingIsNeverStoredReturnedOrCopied(t *testing.T) {
+	for stored, want := range map[string]string{"aws-chunked": "", "aws-chunked,gzip": "gzip", "gzip, AWS-Chunked": "gzip", "gzip": "gzip"} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "GET" || r.Method == "HEAD" {
+				w.Header().Set("Content-Encoding", stored)
+			}
+			if r.URL.Query().Has("tagging") {
+				w.Header().Del("Content-Encoding")
+			}
+			answerAsS3(w, r)
+		})
+		sink := startRecorder(t, answerAsS3)
+		g := startGateway(t, twoAccounts(backend.URL, sink.URL))
+		for _, method := range []string{"GET", "HEAD"} {
+			resp, _ := g.do(method, "/photos/k", userKey, "")
+			if got := strings.Join(resp.Header["Content-Encoding"], ","); resp.StatusCode != 200 || got != want {
+				t.Errorf("%s of an object stored with %q = %d with Content-Encoding %q, want %q", method, stored, resp.StatusCode, got, want)
+			}
+		}
+		before := len(backend.requests())
+		for _, r := range []struct{ method, target, header string }{
+			{"POST", "/photos/k?uploads", ""}, {"PUT", "/photos/k", "x-amz-copy-source: photos/a"}, {"PUT", "/faraway/k", "x-amz-copy-source: photos/a"},
+		} {
+			header := []string{"content-encoding: " + stored, "x-amz-metadata-directive: REPLACE"}
+			if r.header != "" {
+				header = append(header, r.header)
+			}
+			if resp, body := g.do(r.method, r.target, userKey, "", header...); resp.StatusCode != 200 {
+				t.Fatalf("%s %s = %d %s", r.method, r.target, resp.StatusCode, body)
+			}
+		}
+		if resp, body := g.do("PUT", "/faraway/k", userKey, "", "x-amz-copy-source: photos/a"); resp.StatusCode != 200 {
+			t.Fatalf("copy = %d %s", resp.StatusCode, body)
+		}
+		for _, seen := range append(backend.requests()[before:], sink.requests()...) {
+			if got := strings.Join(seen.header["Content-Encoding"], ","); seen.method != "GET" && got != want {
+				t.Errorf("%s %s with %q: the backend got Content-Encoding %q, want %q", seen.method, seen.uri, stored, got, want)
+			}
+		}
+	}
 }
