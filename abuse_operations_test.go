@@ -285,7 +285,7 @@ func opsRows() map[string]opsRow {
 		"ListMultipartUploads": {"GET", "?uploads", "", "", opsAll, 200, ""},
 		"DeleteObjects":        {"POST", "?delete", "", opsDelete, opsWrite, 200, ""},
 		"PostObject":           {"POST", "", "Content-Type: multipart/form-data; boundary=x", "--x--\r\n", opsAll, 501, "NotImplemented"},
-		"CreateBucket":         {"PUT", "", "", "", opsAdmin, 501, "NotImplemented"},
+		"CreateBucket":         {"PUT", "", "", "", opsAll, 409, "BucketAlreadyOwnedByYou"},
 		"DeleteBucket":         {"DELETE", "", "", "", opsAdmin, 501, "NotImplemented"},
 
 		"GetObject":           {"GET", "/k", "", "", opsAll, 200, ""},
@@ -487,11 +487,23 @@ func TestAbuse018BucketsAsSuch(t *testing.T) {
 			for _, role := range []string{"user", "readonly"} {
 				name, key := opsUser(role, "photos")
 				resp, body := door.send(g, name, key, row)
-				pathAbuseDenied(t, row.method, resp, body, 403, "AccessDenied")
+				if row.method == "PUT" { // what S3 tells an owner
+					pathAbuseDenied(t, row.method, resp, body, 409, "BucketAlreadyOwnedByYou")
+				} else {
+					pathAbuseDenied(t, row.method, resp, body, 403, "AccessDenied")
+				}
 			}
 			name, key := opsUser("admin", "*")
 			resp, body := door.send(g, name, key, row)
-			pathAbuseDenied(t, row.method, resp, body, 501, "NotImplemented")
+			if row.method == "PUT" {
+				pathAbuseDenied(t, row.method, resp, body, 409, "BucketAlreadyOwnedByYou")
+				r := row
+				r.path = "/nosuch"
+				resp, body = door.send(g, name, key, r)
+				pathAbuseDenied(t, row.method, resp, body, 403, "AccessDenied")
+			} else {
+				pathAbuseDenied(t, row.method, resp, body, 501, "NotImplemented")
+			}
 			if !strings.Contains(body, "accounts.") {
 				t.Errorf("%s: answer %s, want it to say where buckets are declared", row, body)
 			}
@@ -1614,7 +1626,7 @@ func TestAbuse048Doors(t *testing.T) {
 				continue
 			case (row.name == "ro" || row.name == "user") && row.bucket == "photos" && allowed:
 				status, code = opsTable[operation].status, opsTable[operation].code
-			case row.name == "admin":
+			case row.name == "admin" && operation != "CreateBucket":
 				status, code = 404, "NoSuchBucket"
 			}
 			r, doors := opsRequestFor(operation, row.bucket), opsDoors
@@ -1709,6 +1721,8 @@ func TestAbuse064Authorization(t *testing.T) {
 					status, code := row.status, row.code
 					switch {
 					case bucket != "" && scope != "*" && bucket != scope, !row.allows(role, scope):
+						status, code = 403, "AccessDenied"
+					case bucket == "nosuch" && operation == "CreateBucket": // buckets are declared
 						status, code = 403, "AccessDenied"
 					case bucket == "nosuch": // for those who may see them all it is no secret
 						status, code = 404, "NoSuchBucket"

@@ -761,7 +761,7 @@ func TestAbuse097CORS(t *testing.T) {
 			data := serviceBytes(g, serviceRequest("OPTIONS", target, key, "", "Origin: https://evil.example", "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: x-api-key"))
 			resp, body := serviceAnswer(t, "OPTIONS", data)
 			checkHardened(t, resp)
-			want := 405
+			want := 403
 			if target == "*" {
 				want = 400
 			}

@@ -32,6 +32,9 @@ const (
 	// bucket, a host, a queue, a function, an account) in the backend's terms, which
 	// the gateway can't authorize. It is for admins to whom all buckets are allowed.
 	actionOwner action = "owner"
+
+	// actionNone is to be told something by the gateway, whatever the bucket.
+	actionNone action = "none"
 )
 
 // may reports whether a role covers an action. An unknown role covers none.

@@ -12,7 +12,7 @@ func TestCORSIsOffByDefault(t *testing.T) {
 	backend := startRecorder(t, nil)
 	g := startGateway(t, testConfig(backend.URL))
 	resp, body := g.do("OPTIONS", "/photos/k", "", "", "Origin: https://app.example", preflight)
-	wantError(t, resp, body, 405, "MethodNotAllowed")
+	wantError(t, resp, body, 403, "AccessForbidden")
 	if got := resp.Header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("Access-Control-Allow-Origin = %q, want none", got)
 	}
@@ -37,7 +37,7 @@ func TestCORS(t *testing.T) {
 		"Vary":                             "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
 	})
 	resp, body := g.do("OPTIONS", "/photos/k", "", "", "Origin: https://evil.example", preflight)
-	wantError(t, resp, body, 405, "MethodNotAllowed")
+	wantError(t, resp, body, 403, "AccessForbidden")
 	checkHeaders(t, "another origin", resp.Header, map[string]string{"Access-Control-Allow-Origin": ""})
 	backend.wantNone(t)
 

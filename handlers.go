@@ -73,6 +73,8 @@ func (g *gateway) parse(x *exchange) *apiError {
 	switch x.r.Method {
 	case "GET", "HEAD", "PUT", "POST", "DELETE":
 		return nil
+	case "OPTIONS": // that server.cors does not answer
+		return newError("AccessForbidden", "")
 	}
 	return methodNotAllowed(x.target.level())
 }
@@ -168,7 +170,7 @@ func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 }
 
 func (g *gateway) authorize(x *exchange) *apiError {
-	if x.target.bucket == "" {
+	if x.target.bucket == "" || x.op.action == actionNone {
 		return nil // the service and the pages show each user their own
 	}
 	return g.mayAct(x.user, x.target.bucket, x.op.action, x.op.name)
@@ -262,8 +264,21 @@ func (g *gateway) notImplemented(x *exchange) *apiError {
 	return newError("NotImplemented", x.op.name+" is not implemented")
 }
 
-func (g *gateway) bucketsAreDeclared(x *exchange) *apiError {
-	return newError("NotImplemented", "buckets are not created or deleted here: they are declared in the gateway's configuration, under accounts.NAME.buckets")
+const bucketsAreDeclared = "buckets are not created or deleted here: they are declared in the gateway's configuration, under accounts.NAME.buckets"
+
+// createBucket answers what S3 answers to the owner of a bucket, since many programs
+// create theirs whenever they start. For a bucket that the user may not use it makes
+// no difference whether it is there.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+func (g *gateway) createBucket(x *exchange) *apiError {
+	if x.user.mayUse(x.target.bucket) && g.upstreams[x.target.bucket] != nil {
+		return newError("BucketAlreadyOwnedByYou", "")
+	}
+	return newError("AccessDenied", bucketsAreDeclared)
+}
+
+func (g *gateway) deleteBucket(x *exchange) *apiError {
+	return newError("NotImplemented", bucketsAreDeclared)
 }
 
 // outgoing is the client's request as its backend gets it, without a body.
@@ -271,6 +286,9 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	header, err := forwardHeader(x.r.Header, x.user.role)
 	if err != nil {
 		return nil, err
+	}
+	if encodings, framed := withoutChunked(header); framed { // it is no property of an object, of whichever operation
+		setEncodings(header, encodings)
 	}
 	if answers[x.op.name].kind != objectBytes {
 		header["Accept-Encoding"] = identityEncoding

@@ -358,3 +358,26 @@ func TestHarmlessParametersAreDropped(t *testing.T) {
 		t.Errorf("the backend saw %d requests that were refused", n-before)
 	}
 }
+
+// Programs create their bucket when they start. Its users are told that it is theirs,
+// and everybody else where buckets come from; nobody learns which others there are.
+func TestCreateBucketAtStart(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL))
+	for _, test := range []struct {
+		key, bucket string
+		status      int
+		code        string
+	}{
+		{adminKey, "photos", 409, "BucketAlreadyOwnedByYou"}, {userKey, "photos", 409, "BucketAlreadyOwnedByYou"}, {readOnlyKey, "photos", 409, "BucketAlreadyOwnedByYou"},
+		{userKey, "secret", 403, "AccessDenied"}, {userKey, "new-bucket", 403, "AccessDenied"}, {noneKey, "photos", 403, "AccessDenied"},
+		{adminKey, "new-bucket", 403, "AccessDenied"},
+	} {
+		resp, body := g.do("PUT", "/"+test.bucket, test.key, "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>")
+		wantError(t, resp, body, test.status, test.code)
+		if test.status == 403 && !strings.Contains(body, "accounts.NAME.buckets") {
+			t.Errorf("PUT /%s = %s, want to be told where buckets are declared", test.bucket, body)
+		}
+	}
+	backend.wantNone(t)
+}

@@ -46,8 +46,8 @@ var operations = append([]operation{
 	{"ListMultipartUploads", "GET", bucketLevel, "uploads", "", actionRead, "prefix delimiter encoding-type max-uploads key-marker upload-id-marker", (*gateway).listMultipartUploads},
 	{"DeleteObjects", "POST", bucketLevel, "delete", "", actionWrite, "", (*gateway).passSmall},
 	{"PostObject", "POST", bucketLevel, "", "", actionRead, "", (*gateway).notImplemented}, // not for anybody
-	{"CreateBucket", "PUT", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
-	{"DeleteBucket", "DELETE", bucketLevel, "", "", actionAdmin, "", (*gateway).bucketsAreDeclared},
+	{"CreateBucket", "PUT", bucketLevel, "", "", actionNone, "", (*gateway).createBucket},
+	{"DeleteBucket", "DELETE", bucketLevel, "", "", actionAdmin, "", (*gateway).deleteBucket},
 
 	{"HeadObject", "HEAD", objectLevel, "", "", actionRead, "versionId partNumber " + overrides, (*gateway).pass},
 	{"GetObjectAcl", "GET", objectLevel, "acl", "", actionRead, "versionId", (*gateway).pass},

@@ -62,9 +62,11 @@ var s3Errors = map[string]struct {
 	message string
 }{
 	"AccessDenied":                      {403, "access denied"},
+	"AccessForbidden":                   {403, "CORS is not enabled for this origin, method or header: see server.cors"},
 	"AuthorizationHeaderMalformed":      {400, "the Authorization header is malformed"},
 	"AuthorizationQueryParametersError": {400, "the authentication parameters of the query are malformed"},
 	"BadDigest":                         {400, "the digest given does not match the body received"},
+	"BucketAlreadyOwnedByYou":           {409, "the bucket is there already, and you may use it"},
 	"BucketNotEmpty":                    {409, "the bucket is not empty"},
 	"ConditionalRequestConflict":        {409, "a conflicting request is under way; try again"},
 	"EntityTooLarge":                    {413, "the body is larger than allowed"},
