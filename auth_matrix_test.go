@@ -29,7 +29,7 @@ var authRule = map[string]string{
 		CreateMultipartUpload UploadPart UploadPartCopy CompleteMultipartUpload AbortMultipartUpload`,
 	// For good, or for others too: admin.
 	"admin": `
-		DeleteObjectVersion PutObjectAcl PutObjectLegalHold PutObjectRetention CreateBucket DeleteBucket
+		DeleteObjectVersion PutObjectAcl PutObjectLegalHold PutObjectRetention DeleteBucket
 		PutBucketAccelerateConfiguration PutBucketAcl PutBucketCors DeleteBucketCors PutBucketEncryption DeleteBucketEncryption
 		PutBucketIntelligentTieringConfiguration DeleteBucketIntelligentTieringConfiguration
 		PutBucketLifecycleConfiguration DeleteBucketLifecycleConfiguration PutBucketMetricsConfiguration DeleteBucketMetricsConfiguration
@@ -52,6 +52,8 @@ func authMay(kind, role, list, bucket string) bool {
 		return false
 	}
 	switch kind {
+	case "told":
+		return bucket != "nosuch"
 	case "read", "nobody":
 		return true
 	case "write":
