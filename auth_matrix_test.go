@@ -42,6 +42,8 @@ var authRule = map[string]string{
 		GetBucketReplication GetBucketWebsite
 		PutBucketAnalyticsConfiguration PutBucketInventoryConfiguration PutBucketLogging PutBucketNotificationConfiguration PutBucketPolicy
 		PutBucketReplication PutBucketWebsite`,
+	// Nothing is done: whoever may use the bucket is told that it is there, all others are refused.
+	"told": `CreateBucket`,
 	// Not implemented, for anybody who may use the bucket.
 	"nobody": `PostObject`,
 }

@@ -7,6 +7,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 )
 
 const maxDeleteKeys = 1000
@@ -18,11 +19,13 @@ var deleteForm = requestForm{root: "Delete", depth: 3, members: members(
 // is said at the end, after what is wrong with the document.
 func readDelete(x *exchange) visit {
 	objects, named := 0, false
+	var key, version string
+	x.batch = &batch{objects: map[uint64]bool{}}
 	var refusal error
 	return func(path string, text []byte) (keep bool, err error) {
 		switch path {
 		case "Object/Key":
-			named = true
+			named, key = true, string(text)
 			if err := checkKey(string(text), x.g.config.nestedKeys); err != nil && refusal == nil {
 				refusal = newError("InvalidRequest", fmt.Sprintf("%v (%q)", err, shortened(string(text), 64)))
 			}
@@ -33,6 +36,9 @@ func readDelete(x *exchange) visit {
 			if path == "Object/VersionId" && !x.user.role.may(actionAdmin) && refusal == nil {
 				refusal = newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(x.user.role))
 			}
+			if path == "Object/VersionId" {
+				version = string(text)
+			}
 			return true, checkToken(path, text)
 		case "Object":
 			if objects++; objects > maxDeleteKeys {
@@ -41,7 +47,10 @@ func readDelete(x *exchange) visit {
 			if !named {
 				return false, errors.New("an Object without a Key")
 			}
-			named = false
+			x.batch.objects[objectHash(key, version)] = true
+			named, key, version = false, "", ""
+		case "Quiet":
+			x.batch.quiet = string(text) == "true"
 		case "":
 			if objects == 0 {
 				return false, errObjectCount
@@ -53,3 +62,37 @@ func readDelete(x *exchange) visit {
 }
 
 var errObjectCount = fmt.Errorf("the number of objects must be from 1 to %d", maxDeleteKeys)
+
+// A batch is what the result of a DeleteObjects has to tell of.
+type batch struct {
+	quiet   bool            // nothing, but of what was not deleted
+	objects map[uint64]bool // by objectHash
+}
+
+var objectSeed = maphash.MakeSeed()
+
+// objectHash stands for an object, so that the keys of a batch need not be kept until
+// its result comes. Two that are taken for one ask less of a result, not more.
+func objectHash(key, version string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(objectSeed)
+	h.WriteString(key)
+	h.WriteByte(0)
+	h.WriteString(version)
+	return h.Sum64()
+}
+
+// check returns an error for a result that tells of fewer objects than it has to: what
+// became of the others is not known, and a batch can be sent again.
+func (b *batch) check(result *element) error {
+	told := make(map[uint64]bool, len(result.children))
+	for i := range result.children {
+		if e := &result.children[i]; e.name == "Deleted" || e.name == "Error" {
+			told[objectHash(e.child("Key"), e.child("VersionId"))] = true
+		}
+	}
+	if !b.quiet && len(told) < len(b.objects) {
+		return fmt.Errorf("a result that tells of %d objects of %d", len(told), len(b.objects))
+	}
+	return nil
+}

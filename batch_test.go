@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -79,4 +81,40 @@ func TestDeleteObjectsRefuses(t *testing.T) {
 	resp, body := g.do("POST", "/photos?delete", userKey, wrap(object), "Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==")
 	wantError(t, resp, body, 400, "BadDigest")
 	backend.wantNone(t)
+}
+
+// A key of which the result says nothing may still be there. Such a result is no
+// success, unless the client wants to be told of failures only.
+func TestDeleteResultsThatLeaveOutKeys(t *testing.T) {
+	object := func(key, version string) string {
+		if version != "" {
+			version = "<VersionId>" + version + "</VersionId>"
+		}
+		return "<Object><Key>" + key + "</Key>" + version + "</Object>"
+	}
+	two := object("a", "") + object("b", "")
+	for _, test := range []struct {
+		name, asked, result string
+		status              int
+	}{
+		{"all", two, "<Deleted><Key>a</Key></Deleted><Deleted><Key>b</Key></Deleted>", 200},
+		{"one deleted, one not", two, "<Deleted><Key>a</Key></Deleted><Error><Key>b</Key><Code>AccessDenied</Code></Error>", 200},
+		{"one left out", two, "<Deleted><Key>a</Key></Deleted>", 502},
+		{"one told twice", two, "<Deleted><Key>a</Key></Deleted><Deleted><Key>a</Key></Deleted>", 502},
+		{"one asked for twice", two + object("a", ""), "<Deleted><Key>a</Key></Deleted><Deleted><Key>b</Key></Deleted>", 200},
+		{"none", two, "", 502},
+		{"none, quietly", "<Quiet>true</Quiet>" + two, "", 200},
+		{"none, not quietly", "<Quiet>false</Quiet>" + two, "", 502},
+		{"one version of two", object("a", "1") + object("a", "2"), "<Deleted><Key>a</Key><VersionId>1</VersionId></Deleted>", 502},
+		{"both versions", object("a", "1") + object("a", "2"), "<Deleted><Key>a</Key><VersionId>1</VersionId></Deleted><Deleted><Key>a</Key><VersionId>2</VersionId></Deleted>", 200},
+		{"as many, written in another way", two, "<Deleted><Key>A</Key></Deleted><Deleted><Key>B</Key></Deleted>", 200},
+	} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "<DeleteResult>"+test.result+"</DeleteResult>")
+		})
+		g := startGateway(t, testConfig(backend.URL))
+		if resp, body := g.do("POST", "/photos?delete", adminKey, "<Delete>"+test.asked+"</Delete>"); resp.StatusCode != test.status {
+			t.Errorf("%s: DeleteObjects = %d %s, want %d", test.name, resp.StatusCode, body, test.status)
+		}
+	}
 }

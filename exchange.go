@@ -52,6 +52,7 @@ type exchange struct {
 	query      []parameter // as received; once classified, what the backend gets
 	pace       pace        // of the write deadline
 	out        flow        // of the answer's body
+	batch      *batch      // of a DeleteObjects
 	corked     *corkConn   // not nil: the answer is kept until the end, in corkBuffer
 	corkBuffer []byte
 	body       requestBody

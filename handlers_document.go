@@ -98,6 +98,11 @@ func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiE
 	if err := form.root.check(doc); err != nil {
 		return nil, badGateway(err)
 	}
+	if x.batch != nil {
+		if err := x.batch.check(doc); err != nil {
+			return nil, badGateway(err)
+		}
+	}
 	if form.list != nil {
 		if _, err := form.list.last(doc, x.query); err != nil {
 			return nil, badGateway(err)
