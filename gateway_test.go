@@ -278,6 +278,7 @@ func startRecorder(t *testing.T, handler http.HandlerFunc) *recorder {
 		rec.mu.Lock()
 		rec.seen = append(rec.seen, seenRequest{r.Method, r.RequestURI, r.Host, maps.Clone(r.Header), string(body), err})
 		rec.mu.Unlock()
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		if handler != nil {
 			handler(w, r)
 		}

@@ -44,6 +44,16 @@ func answerAsS3(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "data")
 	case a.kind == jsonDocument:
 		io.WriteString(w, `{"Version":"2012-10-17","Statement":[]}`)
+	case name == "DeleteObjects":
+		batch, _ := parseDocument(r.Body, "Delete")
+		io.WriteString(w, "<DeleteResult>")
+		for i := range batch.children {
+			if o := &batch.children[i]; o.name == "Object" {
+				w.Write(appendElement(appendElement([]byte("<Deleted>"), "Key", o.child("Key")), "VersionId", o.child("VersionId")))
+				io.WriteString(w, "</Deleted>")
+			}
+		}
+		io.WriteString(w, "</DeleteResult>")
 	case a.kind == xmlDocument:
 		io.WriteString(w, sampleDocument(a.forms[0], sampleText))
 	}
