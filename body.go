@@ -20,10 +20,9 @@ type requestBody struct {
 	x        *exchange
 	body     io.ReadCloser
 	in       flow
-	pace     pace            // of the read deadline
+	reads    *pulse          // of the client; nil: not watched
 	ctx      context.Context // of the request; done when interrupt is called, if the body is limited
 	stop     context.CancelFunc
-	stopped  atomic.Bool
 	received atomic.Int64
 	done     atomic.Bool
 	err      atomic.Pointer[error]
@@ -31,11 +30,12 @@ type requestBody struct {
 
 // Read implements io.Reader.
 func (b *requestBody) Read(p []byte) (int, error) {
-	if err := b.in.wait(b.ctx, 0, b.x.idle/4, b.progress); err != nil {
+	if err := b.in.wait(b.ctx, 0); err != nil {
 		return 0, err
 	}
-	b.progress()
+	b.reads.begin(b.x.idle)
 	n, err := b.body.Read(p[:min(len(p), b.in.chunk())])
+	b.reads.end()
 	b.in.take(n)
 	b.received.Add(int64(n))
 	if err == io.EOF && b.isMalformed() {
@@ -43,25 +43,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	switch {
 	case err == io.EOF:
-		// net/http watches the connection for the client's leaving from here
-		// on, and would take a read deadline for that.
 		b.done.Store(true)
-		b.x.control.SetReadDeadline(time.Time{})
 	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
 		b.err.Store(&err)
 	}
 	return n, err
-}
-
-// progress moves the read deadline on, unless the body was interrupted: then none
-// may come after the one that does it.
-func (b *requestBody) progress() {
-	if now, due := b.pace.due(b.x.idle); due && !b.stopped.Load() {
-		b.x.control.SetReadDeadline(now.Add(b.x.idle + b.x.idle/8))
-		if b.stopped.Load() {
-			b.x.control.SetReadDeadline(now)
-		}
-	}
 }
 
 // isMalformed reports whether a body that has ended is not as long as its
@@ -78,7 +64,6 @@ func (b *requestBody) isMalformed() bool {
 
 // interrupt makes a Read that waits for the client return.
 func (b *requestBody) interrupt() {
-	b.stopped.Store(true)
 	b.stop()
 	if !b.done.Load() {
 		b.x.control.SetReadDeadline(time.Now())
@@ -95,6 +80,8 @@ func (b *requestBody) failure() *apiError {
 	if errors.Is(*err, os.ErrDeadlineExceeded) {
 		e = newError("RequestTimeout", "")
 	}
-	e.cause = *err
+	if e.cause = b.reads.stalled(); e.cause == nil {
+		e.cause = *err
+	}
 	return e
 }

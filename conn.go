@@ -19,7 +19,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -154,7 +153,9 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &backendConn{Conn: raw, raw: raw, host: host}
+	c := &backendConn{Conn: raw, raw: raw, host: host,
+		writes: writePulse(raw, "the backend took nothing for", true),
+		reads:  readPulse(raw, "the backend sent nothing for", true)}
 	if p.scheme == "https" {
 		config := p.tls.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)
@@ -183,6 +184,8 @@ type backendConn struct {
 	host     string
 	input    meteredReader
 	reader   *bufio.Reader
+	writes   *pulse
+	reads    *pulse
 	unwatch  func() bool // see watch; nil: not watched
 	interim  int         // interim answers to the request in flight
 	reused   bool        // it has carried an answer before
@@ -420,14 +423,12 @@ type answerBody struct {
 	conn          *backendConn
 	pool          *pool
 	idle          time.Duration // how long the backend may send nothing
-	pace          pace          // of the read deadline
 	sent          bool          // the request was sent whole
 	keep          bool          // the connection may be used again, if it was
 	left          int64         // bytes that can be had from the connection directly; -1: none can
 
-	mu          sync.Mutex // held while the connection is given up or its deadline is set; guards the rest
-	ended       bool       // written by the reader only, which reads it without mu
-	interrupted bool
+	mu    sync.Mutex // held while the connection is given up or its deadline is set; guards the rest
+	ended bool       // written by the reader only, which reads it without mu
 }
 
 // Read implements io.Reader.
@@ -435,28 +436,16 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if b.ended { // the connection is somebody else's
 		return 0, io.EOF
 	}
-	if b.conn.reader.Buffered() == 0 {
-		b.progress()
-	}
+	b.conn.reads.begin(b.idle)
 	n, err := b.ReadCloser.Read(p)
+	b.conn.reads.end()
 	if b.left > 0 {
 		b.left -= int64(n)
 	}
 	if err == io.EOF {
 		b.release(true)
 	}
-	return n, noProgress(err)
-}
-
-// progress moves the read deadline on, as exchange.progress does for the client.
-func (b *answerBody) progress() {
-	if now, due := b.pace.due(b.idle); due {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if !b.interrupted {
-			b.conn.SetReadDeadline(now.Add(b.idle)) // before the client's: it is to hear of it
-		}
-	}
+	return n, whyLate(err, b.conn.reads)
 }
 
 // interrupt makes a Read that waits for the backend return. It may be called by
@@ -466,7 +455,6 @@ func (b *answerBody) interrupt() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.ended {
-		b.interrupted = true
 		b.conn.SetReadDeadline(time.Now())
 	}
 }
@@ -498,11 +486,3 @@ func (b *answerBody) release(whole bool) {
 
 // empty reports whether there is no body: RFC 9112 section 6.3, rule 1.
 func (b *answerBody) empty() bool { return b.ReadCloser == http.NoBody }
-
-// noProgress is err, or errNoProgress for a deadline that has passed.
-func noProgress(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errNoProgress
-	}
-	return err
-}

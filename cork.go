@@ -20,7 +20,7 @@ type corkListener struct{ net.Listener }
 func (l corkListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if tcp, ok := conn.(tcpConn); ok {
-		return &corkConn{tcpConn: tcp}, nil
+		return &corkConn{watchedConn: watchConn(tcp)}, nil
 	}
 	return conn, err
 }
@@ -33,16 +33,16 @@ type tcpConn interface {
 	CloseWrite() error
 }
 
-// A corkConn is used by one goroutine that writes.
+// A corkConn is corked by one goroutine that writes.
 type corkConn struct {
-	tcpConn
+	*watchedConn
 	follower
 	kept []byte // what was written since cork; nil: not corked
 }
 
 // Read implements net.Conn.
 func (c *corkConn) Read(p []byte) (int, error) {
-	n, err := c.tcpConn.Read(p)
+	n, err := c.watchedConn.Read(p)
 	c.follow(p[:n])
 	return n, err
 }
@@ -53,7 +53,7 @@ func (c *corkConn) cork(buffer []byte) { c.kept = buffer[:0] }
 // Write implements net.Conn.
 func (c *corkConn) Write(p []byte) (int, error) {
 	if c.kept == nil {
-		return c.tcpConn.Write(p)
+		return c.watchedConn.Write(p)
 	}
 	c.kept = append(c.kept, p...)
 	return len(p), nil
@@ -63,13 +63,13 @@ func (c *corkConn) Write(p []byte) (int, error) {
 func (c *corkConn) uncork() error {
 	kept := c.kept
 	c.kept = nil
-	_, err := c.tcpConn.Write(kept)
+	_, err := c.watchedConn.Write(kept)
 	return err
 }
 
 // writeWhole writes an answer's body, of which nothing was written yet, to be sent
-// when the request ends: the log has it by then. Through TLS nothing is corked: there
-// the goroutine that reads may write as well.
+// when the request ends. Through TLS nothing is corked: there the goroutine that
+// reads may write as well.
 func (x *exchange) writeWhole(body []byte) error {
 	if c, ok := x.r.Context().Value(connKey{}).(*corkConn); ok && len(body) <= maxCorked && x.out.unlimited() {
 		x.corked = c
@@ -80,14 +80,11 @@ func (x *exchange) writeWhole(body []byte) error {
 	return err
 }
 
-// uncork sends what writeWhole kept, if it did. net/http believes that all of it was
-// sent; after an error nothing may follow on the connection.
-func (x *exchange) uncork() (err error) {
-	if x.corked != nil {
-		x.control.Flush()
-		err = x.corked.uncork()
-		giveBack(x.corkBuffer)
-		x.corked, x.corkBuffer = nil, nil
-	}
+// uncork sends what writeWhole kept. net/http believes that all of it was sent; after
+// an error nothing may follow on the connection.
+func (x *exchange) uncork() error {
+	err := x.corked.uncork()
+	giveBack(x.corkBuffer)
+	x.corked, x.corkBuffer = nil, nil
 	return err
 }

@@ -6,6 +6,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -49,11 +50,13 @@ type exchange struct {
 	user       *user
 	claim      *claim // of a client that signs, verified; nil for one with x-api-key
 	op         *operation
-	query      []parameter // as received; once classified, what the backend gets
-	pace       pace        // of the write deadline
-	out        flow        // of the answer's body
-	batch      *batch      // of a DeleteObjects
-	corked     *corkConn   // not nil: the answer is kept until the end, in corkBuffer
+	query      []parameter  // as received; once classified, what the backend gets
+	conn       *watchedConn // of the client; nil: nothing is known of it
+	stream     *pulse       // of what is written to an HTTP/2 stream; nil: conn watches it
+	unsent     error        // the first that kept the client from getting all of the answer
+	out        flow         // of the answer's body
+	batch      *batch       // of a DeleteObjects
+	corked     *corkConn    // not nil: the answer is kept until the end, in corkBuffer
 	corkBuffer []byte
 	body       requestBody
 	load       *userLoad // once the request counts there
@@ -81,8 +84,10 @@ func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
 		head:           headOf(r),
 		start:          time.Now(),
 	}
+	x.conn = watchedConnOf(r)
 	g.metrics.inFlight.Add(1)
 	x.body = requestBody{x: x, body: r.Body, ctx: r.Context(), stop: func() {}}
+	x.watchClient()
 	h := w.Header()
 	g.config.harden(h)
 	h["x-amz-request-id"] = []string{x.id}
@@ -113,14 +118,36 @@ func (x *exchange) end() {
 			aborted = x.failInternally()
 		}
 	}
+	if !aborted {
+		x.finish()
+	}
+	aborted = aborted || x.unsent != nil
+	x.unwatchClient()
+	x.leave()
 	x.record(aborted)
 	x.count()
-	broken := x.uncork() != nil
-	x.leave()
-	if broken || aborted {
+	if aborted {
 		panic(http.ErrAbortHandler)
 	}
 }
+
+// finish sends what is held back of an answer that is complete, so that the log says
+// whether it could be sent.
+func (x *exchange) finish() {
+	switch {
+	case x.corked != nil:
+		x.control.Flush()
+		x.note(x.uncork())
+	case x.sent > 0 && (x.r.ProtoMajor == 1 || x.sent > http2Held):
+		x.flush()
+	case x.sent > 0: // net/http sends it when the handler has returned, on a stream of its own
+		x.control.SetWriteDeadline(time.Now().Add(x.idle))
+	}
+}
+
+// http2Held is how much of an answer net/http keeps back until the handler returns,
+// in bytes. To flush so little would cost a frame more.
+const http2Held = 4 << 10
 
 // failInternally answers with a 500, and reports whether the client has left meanwhile.
 func (x *exchange) failInternally() (aborted bool) {
@@ -141,10 +168,10 @@ func (x *exchange) leave() {
 // abort ends an answer that can't be completed in a way no client can take for
 // its end: what was written goes out, then the connection or stream breaks.
 func (x *exchange) abort(cause error) {
-	x.cause = cause
-	x.pace = pace{}
-	x.progress()
-	x.control.Flush()
+	if x.cause = cause; x.left() {
+		x.cause = x.note(cause)
+	}
+	x.flush()
 	panic(http.ErrAbortHandler)
 }
 
@@ -167,9 +194,12 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	x.status = status
 	x.stopBody()
-	x.progress()
 	x.ResponseWriter.WriteHeader(status)
 }
+
+// maxStreamPiece is how much is written to an HTTP/2 stream in one call, in bytes: a
+// client that takes so much within the idle time makes progress.
+const maxStreamPiece = 16 << 10
 
 // Write implements http.ResponseWriter. It fails when the client takes nothing
 // for the idle time.
@@ -181,39 +211,93 @@ func (x *exchange) Write(p []byte) (written int, err error) {
 		var n int
 		part := p[written:]
 		part = part[:min(len(part), x.out.chunk())]
-		if err = x.out.wait(x.r.Context(), len(part), x.idle/4, x.progress); err == nil {
-			x.progress()
+		if x.stream != nil {
+			part = part[:min(len(part), maxStreamPiece)]
+		}
+		if err = x.out.wait(x.r.Context(), len(part)); err == nil {
+			x.stream.begin(x.idle)
 			n, err = x.ResponseWriter.Write(part)
+			x.stream.end()
 		}
 		written += n
 		x.sent += int64(n)
 	}
-	return written, err
+	return written, x.note(err)
+}
+
+// flush sends what net/http holds back.
+func (x *exchange) flush() error {
+	x.stream.begin(x.idle)
+	err := x.control.Flush()
+	x.stream.end()
+	return x.note(err)
+}
+
+// note remembers the error of a write to the client, and returns it with its cause.
+func (x *exchange) note(err error) error {
+	if err == nil {
+		return nil
+	}
+	if x.unsent == nil {
+		x.unsent = x.clientStalled()
+	}
+	if x.unsent == nil {
+		x.unsent = fmt.Errorf("the client left before it had everything: %w", err)
+	}
+	return x.unsent
+}
+
+// clientStalled returns the stall of a client that took nothing, or nil.
+func (x *exchange) clientStalled() error {
+	if err := x.stream.stalled(); err != nil || x.conn == nil {
+		return err
+	}
+	return x.conn.writes.stalled()
+}
+
+// watchClient has a client cut off that makes no progress. In HTTP/1.1 its connection
+// sees to what is written; in HTTP/2, where one connection carries many requests, each
+// stream is watched.
+func (x *exchange) watchClient() {
+	if x.conn != nil && x.conn.idle.Load() != int64(x.idle) {
+		x.conn.idle.Store(int64(x.idle))
+	}
+	if x.r.ProtoMajor == 1 {
+		if x.conn != nil {
+			x.body.reads = x.conn.reads
+		}
+		return
+	}
+	x.stream = streamPulse("the client took nothing for", x.conn, x.control.SetWriteDeadline)
+	x.body.reads = streamPulse("the client sent nothing for", nil, x.control.SetReadDeadline)
+}
+
+// unwatchClient ends the watch of the streams, before net/http takes them back.
+func (x *exchange) unwatchClient() {
+	if x.stream != nil {
+		x.stream.stop()
+		x.body.reads.stop()
+	}
+}
+
+// streamPulse watches one direction of an HTTP/2 stream. The stream makes progress when
+// a call ends; and while the whole connection is blocked by a client that takes bytes
+// of it, for then the streams wait for their turn. A nil conn is never blocked.
+func streamPulse(what string, conn *watchedConn, setDeadline func(time.Time) error) *pulse {
+	var seen uint64
+	return &pulse{what: what,
+		look: func() (count uint64, waiting bool) {
+			if conn != nil {
+				count, seen = conn.writes.blocked(seen)
+			}
+			return count, true
+		},
+		cut: func() { setDeadline(longAgo) },
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
-
-// progress moves the write deadline on.
-func (x *exchange) progress() {
-	if now, due := x.pace.due(x.idle); due {
-		x.control.SetWriteDeadline(now.Add(x.idle + x.idle/8))
-	}
-}
-
-// A pace says when to move on a deadline that follows a transfer. Setting one costs
-// a system timer, so it is set for an eighth longer than asked, and left alone for
-// an eighth of the time.
-type pace struct{ next time.Time }
-
-// due reports whether it is time, and the time.
-func (p *pace) due(idle time.Duration) (now time.Time, due bool) {
-	if now = time.Now(); !now.After(p.next) {
-		return now, false
-	}
-	p.next = now.Add(idle / 8)
-	return now, true
-}
 
 // wantsXML reports whether errors go out as S3's XML: for a client that signs,
 // as every S3 tool does, and for listings, whose answer is XML as well.
@@ -345,8 +429,8 @@ func (x *exchange) record(aborted bool) {
 	if aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))
 	}
-	if x.cause != nil {
-		attrs = append(attrs, causeAttr(x.cause))
+	if cause := x.whatWentWrong(); cause != nil {
+		attrs = append(attrs, causeAttr(cause))
 	}
 	// As LogAttrs does it, but for the search of the caller.
 	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {
@@ -354,6 +438,18 @@ func (x *exchange) record(aborted bool) {
 		r.AddAttrs(attrs...)
 		h.Handle(x.r.Context(), r)
 	}
+}
+
+// whatWentWrong is the cause of an error, or of an answer that was not sent whole, or of
+// both; nil if all went well.
+func (x *exchange) whatWentWrong() error {
+	switch {
+	case x.unsent == nil || x.cause == x.unsent:
+		return x.cause
+	case x.cause == nil:
+		return x.unsent
+	}
+	return fmt.Errorf("%w; then %w", x.cause, x.unsent)
 }
 
 // count adds the request to the metrics, whose labels are names of the configuration

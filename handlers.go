@@ -431,7 +431,7 @@ type flushWriter struct{ x *exchange }
 func (w flushWriter) Write(p []byte) (int, error) {
 	n, err := w.x.Write(p)
 	if err == nil {
-		err = w.x.control.Flush()
+		err = w.x.flush()
 	}
 	return n, err
 }

@@ -240,7 +240,13 @@ func (l tlsListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tlsClientConn{halfCloser: tls.Server(conn, l.config), listener: l}, nil
+	c := &tlsClientConn{listener: l}
+	if tcp, ok := conn.(tcpConn); ok {
+		c.watched = watchConn(tcp)
+		conn = c.watched
+	}
+	c.halfCloser = tls.Server(conn, l.config)
+	return c, nil
 }
 
 // A halfCloser has of a *tls.Conn what net/http uses, and nothing by which it would
@@ -255,6 +261,7 @@ type tlsClientConn struct {
 	halfCloser
 	follower
 	listener tlsListener
+	watched  *watchedConn // below TLS; nil: not watched
 	shaken   bool
 	block    int  // number of the HTTP/2 head that the read deadline is for
 	timed    bool // it is for one

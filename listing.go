@@ -205,7 +205,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 			freeListBuffer(buffer)
 			return nil
 		}
-		if err := x.control.Flush(); err != nil {
+		if err := x.flush(); err != nil {
 			x.abort(err)
 		}
 		if token == seen {

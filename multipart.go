@@ -104,7 +104,7 @@ func (x *exchange) relayProlog(body *bufio.Reader) error {
 		if _, err := x.Write([]byte(" ")); err != nil { // a sign of life, before we wait
 			return err
 		}
-		if err := x.control.Flush(); err != nil {
+		if err := x.flush(); err != nil {
 			return err
 		}
 	}

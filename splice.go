@@ -8,54 +8,58 @@ package main
 import (
 	"io"
 	"net"
-	"time"
 )
 
 const (
 	minSplice = 128 << 10 // bytes; below, a copy costs less than setting up
-	maxSlice  = 8 << 20   // bytes between two looks at the deadlines
-	minSlice  = 16 << 10
+	maxSlice  = 8 << 20   // bytes; after each it is noted how many were moved
 )
 
 // splice moves as much of a body as can be moved so; what is left, the caller
-// copies. A slice that is not through in time is an error, so slices are small
-// where a peer is slow: then even little is progress.
+// copies. How long a slice takes is no matter, for the kernel tells what moves; where
+// it does not, nothing is spliced.
 func (x *exchange) splice(body *answerBody) error {
 	from, ok := body.conn.raw.(*net.TCPConn)
 	to, direct := x.ResponseWriter.(io.ReaderFrom)
-	if !ok || !direct || body.conn.Conn != body.conn.raw || body.left < minSplice {
+	if !ok || !direct || x.conn == nil || body.conn.Conn != body.conn.raw || body.left < minSplice || !body.conn.reads.counts() {
 		return nil
 	}
 	if err := x.copyBuffered(body); err != nil {
 		return err
 	}
-	for slice := int64(minSplice); body.left > 0; {
-		piece := min(slice, body.left, int64(x.out.chunk()))
-		if err := x.out.wait(x.r.Context(), int(piece), x.idle/4, x.progress); err != nil {
+	for body.left > 0 {
+		size := min(maxSlice, body.left, int64(x.out.chunk()))
+		if err := x.out.wait(x.r.Context(), int(size)); err != nil {
 			return err
 		}
-		x.progress()
-		body.progress()
-		started := time.Now()
-		part := &io.LimitedReader{R: from, N: piece}
+		part := &io.LimitedReader{R: from, N: size}
+		body.conn.reads.beginFor(x.conn.writes, body.idle)
 		n, err := to.ReadFrom(part)
+		body.conn.reads.end()
 		body.left -= n
 		x.sent += n
 		if err == nil && part.N > 0 {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return noProgress(err)
-		}
-		switch took := time.Since(started); {
-		case took < x.idle/64:
-			slice = min(2*slice, maxSlice)
-		case took > x.idle/16:
-			slice = max(slice/4, minSlice)
+			return x.spliceError(body, err)
 		}
 	}
 	body.release(true)
 	return nil
+}
+
+// spliceError names the side that kept a splice from going on.
+func (x *exchange) spliceError(body *answerBody, err error) error {
+	switch {
+	case body.conn.reads.stalled() != nil:
+		return body.conn.reads.stalled()
+	case err == io.ErrUnexpectedEOF:
+		return err
+	case x.clientStalled() != nil || x.r.Context().Err() != nil:
+		return x.note(err)
+	}
+	return err
 }
 
 // copyBuffered writes what of a body was read with its head.

@@ -140,12 +140,10 @@ func (f *flow) take(n int) {
 }
 
 // wait takes n bytes that are to be moved, and returns when they may be. If ctx is
-// done before, it gives them back and returns the context's error.
-//
-// It sleeps in naps no longer than nap, which is above 0, and calls awake between
-// them, to move deadlines on. The deadline of a connection does no harm while nobody
-// reads or writes, but that of an HTTP/2 stream ends it (net/http's onWriteTimeout).
-func (f *flow) wait(ctx context.Context, n int, nap time.Duration, awake func()) error {
+// done before, it gives them back and returns the context's error. No deadline may be
+// set meanwhile: that of an HTTP/2 stream ends it, though nobody reads or writes
+// (net/http's onWriteTimeout).
+func (f *flow) wait(ctx context.Context, n int) error {
 	if f.unlimited() {
 		return nil
 	}
@@ -163,7 +161,7 @@ func (f *flow) wait(ctx context.Context, n int, nap time.Duration, awake func())
 		changed := f.changed
 		f.waiting++
 		f.mu.Unlock()
-		err := sleep(ctx, ahead, nap, awake, changed)
+		err := sleep(ctx, ahead, changed)
 		f.mu.Lock()
 		f.waiting--
 		if err != nil {
@@ -177,24 +175,16 @@ func (f *flow) wait(ctx context.Context, n int, nap time.Duration, awake func())
 
 // sleep returns after d, or when changed is closed; with an error only if ctx is
 // done.
-func sleep(ctx context.Context, d, nap time.Duration, awake func(), changed <-chan struct{}) error {
-	end := time.Now().Add(d)
-	timer := time.NewTimer(min(d, nap))
+func sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-changed:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		left := time.Until(end)
-		if left <= 0 {
-			return nil
-		}
-		awake()
-		timer.Reset(min(left, nap))
+	select {
+	case <-timer.C:
+		return nil
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -126,14 +126,12 @@ func (y *tally) by(transfer int) (sum int) {
 	return sum
 }
 
-func neverAwake() { panic("woken in a nap that is longer than any sleep") }
-
 // write moves size bytes as a writer does, in pieces of at most buffer.
 func write(ctx context.Context, b *bandwidth, y *tally, by, size, buffer int) error {
 	f := flow{bandwidth: b}
 	for size > 0 {
 		n := min(size, buffer, f.chunk())
-		if err := f.wait(ctx, n, time.Hour, neverAwake); err != nil {
+		if err := f.wait(ctx, n); err != nil {
 			return err
 		}
 		y.add(by, n)
@@ -147,7 +145,7 @@ func write(ctx context.Context, b *bandwidth, y *tally, by, size, buffer int) er
 func read(ctx context.Context, b *bandwidth, y *tally, by, size, packet int) error {
 	f := flow{bandwidth: b}
 	for size > 0 {
-		if err := f.wait(ctx, 0, time.Hour, neverAwake); err != nil {
+		if err := f.wait(ctx, 0); err != nil {
 			return err
 		}
 		n := min(size, packet, f.chunk())
@@ -244,7 +242,7 @@ func TestBandwidthSleepsSeldom(t *testing.T) {
 					f := flow{bandwidth: &b}
 					for range seconds * rate / packet / test.transfers {
 						before := time.Now()
-						f.wait(t.Context(), 0, time.Hour, neverAwake)
+						f.wait(t.Context(), 0)
 						f.take(packet)
 						if time.Since(before) > 0 {
 							sleeps.Add(1)
@@ -288,7 +286,7 @@ func TestBandwidthSlowPeers(t *testing.T) {
 		for range 15 {
 			wg.Go(func() {
 				f := flow{bandwidth: &b}
-				for f.wait(ctx, 0, time.Hour, neverAwake) == nil && ctx.Err() == nil {
+				for f.wait(ctx, 0) == nil && ctx.Err() == nil {
 					time.Sleep(300 * time.Millisecond) // in the read
 					f.take(1448)
 				}
@@ -311,37 +309,28 @@ func TestBandwidthUnlimited(t *testing.T) {
 		f := flow{bandwidth: b}
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := f.wait(done, math.MaxInt, 0, nil); err != nil || f.chunk() != math.MaxInt {
+		if err := f.wait(done, math.MaxInt); err != nil || f.chunk() != math.MaxInt {
 			t.Errorf("wait = %v, chunk() = %d, want no limit", err, f.chunk())
 		}
 		f.take(math.MaxInt)
 	}
 }
 
-// A rate of 1 KiB/s goes with an idle_timeout of 1 s: deadlines are moved on in
-// time, while a sleep takes its four seconds.
-func TestBandwidthNaps(t *testing.T) {
+// A turn is waited for as long as the rate says, in one sleep.
+func TestBandwidthSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bandwidth
 		b.set(1 << 10)
 		f := flow{bandwidth: &b}
-		const idle = time.Second
-		started, progress := time.Now(), time.Now()
-		awake := func() {
-			if silent := time.Since(progress); silent > idle/4 {
-				t.Errorf("no progress for %s, want at most %s", silent, idle/4)
-			}
-			progress = time.Now()
-		}
+		started := time.Now()
 		for range 3 {
 			n := f.chunk()
 			if n != 4<<10 {
 				t.Errorf("chunk() = %d, want 4 KiB", n)
 			}
-			if err := f.wait(t.Context(), n, idle/4, awake); err != nil {
+			if err := f.wait(t.Context(), n); err != nil {
 				t.Error(err)
 			}
-			awake()
 		}
 		if took := time.Since(started).Seconds(); took < 7.9 || took > 8 {
 			t.Errorf("the third chunk came after %.2f s, want 8 s, the time of two", took)
@@ -355,11 +344,11 @@ func TestBandwidthCancel(t *testing.T) {
 		var b bandwidth
 		b.set(smallestChunk)
 		f := flow{bandwidth: &b}
-		f.wait(t.Context(), smallestChunk, time.Hour, neverAwake)
+		f.wait(t.Context(), smallestChunk)
 		started := time.Now()
 		for range 100 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			if err := f.wait(ctx, smallestChunk, time.Hour, neverAwake); !errors.Is(err, context.DeadlineExceeded) {
+			if err := f.wait(ctx, smallestChunk); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("wait = %v, want the context's error", err)
 			}
 			cancel()
@@ -367,7 +356,7 @@ func TestBandwidthCancel(t *testing.T) {
 		if took := time.Since(started); took != 100*time.Millisecond {
 			t.Errorf("100 that wait for 1 ms each took %s", took)
 		}
-		f.wait(t.Context(), smallestChunk, time.Hour, neverAwake)
+		f.wait(t.Context(), smallestChunk)
 		if took := time.Since(started).Seconds(); took < 0.95 || took > 1 {
 			t.Errorf("who came after them went on after %.3f s, want 1 s", took)
 		}

@@ -30,6 +30,7 @@ import (
 const (
 	http2StreamBuffer     = 256 << 10 // bytes of an upload that wait to be read
 	http2ConnectionBuffer = 2 << 20   // bytes of all uploads on a connection
+	http2Frame            = 16 << 10  // bytes; net/http hands on whole frames, so one is the least progress of an upload
 )
 
 // A serverTLS is what TLS handshakes of clients are done with. Its methods may be
@@ -65,7 +66,7 @@ func (t *serverTLS) serve(server *http.Server, listener net.Listener) error {
 	server.HTTP2 = &http.HTTP2Config{
 		MaxReceiveBufferPerStream:     http2StreamBuffer,
 		MaxReceiveBufferPerConnection: http2ConnectionBuffer,
-		WriteByteTimeout:              keepAliveTimeout, // a stream has its own deadline; this is for the connection
+		MaxReadFrameSize:              http2Frame,
 	}
 	return server.Serve(tlsListener{listener, t.config(), server.ReadHeaderTimeout, server.ErrorLog})
 }

@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 )
@@ -130,7 +131,7 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 // S3's SlowDown is a 503.
 func retriable(resp *http.Response, err error) bool {
 	if err != nil {
-		return err != errNoProgress // the time is used up
+		return !errors.Is(err, errNoProgress) // the time is used up
 	}
 	switch resp.StatusCode {
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -207,7 +208,7 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, 
 			return resp, nil
 		}
 		read := out.method == http.MethodGet || out.method == http.MethodHead
-		if !c.reused || !read || err == errNoProgress || ctx.Err() != nil {
+		if !c.reused || !read || errors.Is(err, errNoProgress) || ctx.Err() != nil {
 			return nil, err
 		}
 		u.counts.retried(retryStale)
@@ -231,7 +232,10 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 		if ctx.Err() != nil && err != errEarlySuccess {
 			err = context.Cause(ctx)
 		}
-		return nil, noProgress(err)
+		if err = whyLate(err, c.writes); errors.Is(err, os.ErrDeadlineExceeded) && !isBodyError(err) {
+			err = newStall(true, "the backend did not begin its answer within", u.patience(out))
+		}
+		return nil, err
 	}
 	answered = true
 	body := &answerBody{ReadCloser: resp.Body, conn: c, pool: u.pool, idle: u.idle, sent: sent, keep: !resp.Close && !hidesBody(resp), left: -1}
@@ -242,6 +246,7 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 	case resp.Body == http.NoBody:
 		body.release(true)
 	case !c.hears(body.left, soon):
+		c.SetReadDeadline(time.Time{}) // from here on its pulse watches it
 		c.watch(ctx)
 	}
 	resp.Body = body
@@ -293,23 +298,29 @@ func hidesBody(resp *http.Response) bool {
 // success counts only if it was; any other answer may come early.
 func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, sent bool, err error) {
 	c.interim, c.input.left = 0, maxResponseHeaders
+	c.SetWriteDeadline(time.Time{}) // of the request before, see listen
 	var l *listener
 	if out.length > smallUpload {
 		c.watch(ctx)
 		l = c.listen(out.interrupt)
 	}
 	written := u.write(c, req, out, l)
-	patience := cmp.Or(out.patience, u.account.responseHeaderTimeout)
+	patience := u.patience(out)
 	switch {
 	case isBodyError(written):
 		patience = 0 // nobody will answer what was not sent
 	case written != nil:
 		patience = lastWord
 	}
-	if l == nil && patience > soon && !(c.hears(1, soon) && c.hasHead()) {
+	here := l == nil && patience > soon && c.hears(1, soon) && c.hasHead()
+	if l == nil && patience > soon && !here {
 		c.watch(ctx)
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	if written != nil {
+		c.SetReadDeadline(time.Now().Add(patience))
+	} else if !here {
+		defer c.writes.answerWithin(c, u.idle, patience)()
+	}
 	if l != nil {
 		<-l.done
 		err = l.err
@@ -332,6 +343,11 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 		return nil, false, errEarlySuccess
 	}
 	return resp, sent, err
+}
+
+// patience is how long the backend may take to begin its answer when it has the request.
+func (u *upstream) patience(out *outgoing) time.Duration {
+	return cmp.Or(out.patience, u.account.responseHeaderTimeout)
 }
 
 // A bodyError is what kept an upload from being read, as opposed to written.
@@ -357,7 +373,6 @@ func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *li
 	if err != nil {
 		return err
 	}
-	var pace pace
 	for left := out.length; ; pending = buffer[:0] {
 		if left > 0 && len(pending) < len(buffer) {
 			room := min(int64(len(buffer)-len(pending)), left)
@@ -375,10 +390,10 @@ func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *li
 			}
 			l.end()
 		}
-		if now, due := pace.due(u.idle); due {
-			c.SetWriteDeadline(now.Add(u.idle + u.idle/8))
-		}
-		if _, err := c.Write(pending); err != nil || left == 0 {
+		c.writes.begin(u.idle)
+		_, err := c.Write(pending)
+		c.writes.end()
+		if err != nil || left == 0 {
 			return err
 		}
 	}
