@@ -96,16 +96,14 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 		return refusal
 	}
 	out.patience = slowAnswer
-	if g.config.buckets[src.bucket] != g.config.buckets[x.target.bucket] {
-		return g.copyAcross(x, src, span, out)
-	}
-	out.header[copySource] = []string{g.encodeSource(src)}
-	resp, refusal := g.send(x, out)
-	if refusal != nil {
-		return refusal
-	}
-	defer resp.Body.Close()
-	return x.relay(resp)
+	across := g.config.buckets[src.bucket] != g.config.buckets[x.target.bucket]
+	return g.slowly(x, func(h *heartbeat) ([]byte, *apiError) {
+		if across {
+			return g.copyAcross(x, src, span, out, h)
+		}
+		out.header[copySource] = []string{g.encodeSource(src)}
+		return g.relay(x, out, h)
+	})
 }
 
 // encodeSource writes a source anew, by its name behind.
@@ -122,37 +120,38 @@ func (g *gateway) encodeSource(src source) string {
 }
 
 // copyAcross streams from the account of the source to that of the target. The
-// out is the client's request, for the target.
-func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing) *apiError {
+// out is the client's request, for the target. It returns the document of the answer,
+// from its root element on.
+func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing, h *heartbeat) ([]byte, *apiError) {
 	resp, refusal := g.openSource(x, src, span)
 	if refusal != nil {
-		return refusal
+		return nil, refusal
 	}
 	defer resp.Body.Close()
 	if span != "" && !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes "+span+"/") {
-		return newError("InvalidRange", "the source does not have all of x-amz-copy-source-range")
+		return nil, newError("InvalidRange", "the source does not have all of x-amz-copy-source-range")
 	}
 	if resp.ContentLength < 0 {
-		return badGateway(errors.New("the source has no length"))
+		return nil, badGateway(errors.New("the source has no length"))
 	}
 	if encodings, _ := withoutChunked(resp.Header); encodings != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
 		// Bytes that are stored with an encoding are copied with it. These were encoded
 		// on the way: what changes a body has to weaken its ETag, RFC 9110 section 8.8.1.
-		return badGateway(errors.New("the source was compressed on the way"))
+		return nil, badGateway(errors.New("the source was compressed on the way"))
 	}
 	if resp.ContentLength > g.config.maxFileSize {
-		return newError("EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
+		return nil, newError("EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
 	}
 	part := x.op.selector != ""
 	replace := strings.EqualFold(out.header.Get("X-Amz-Metadata-Directive"), "REPLACE")
 	if !part && !replace {
 		if refusal := copyMetadata(out.header, resp.Header); refusal != nil {
-			return refusal
+			return nil, refusal
 		}
 	}
 	if !part && !strings.EqualFold(out.header.Get("X-Amz-Tagging-Directive"), "REPLACE") {
 		if refusal := g.copyTags(x, src, resp.Header, out.header); refusal != nil {
-			return refusal
+			return nil, refusal
 		}
 	}
 	for name := range out.header {
@@ -166,14 +165,16 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 	}
 	stored, refusal := g.send(x, out)
 	if refusal != nil {
-		return refusal
+		return nil, refusal
 	}
 	defer stored.Body.Close()
 	if stored.Header.Get("Etag") == "" { // all that the answer to a copy has to say
-		return badGateway(errors.New("the target stored the copy and sent no ETag"))
+		return nil, badGateway(errors.New("the target stored the copy and sent no ETag"))
 	}
-	x.writeCopyResult(part, stored.Header)
-	return nil
+	result := copyResult(part, stored.Header)
+	stored.Header.Del("Etag") // of a PUT; a copy has it in the document
+	h.answered(stored.Header)
+	return result, nil
 }
 
 // sourceHeaders are the headers of a copy that are meant for the read of its
@@ -298,17 +299,15 @@ func (g *gateway) readTags(x *exchange, src source) ([]parameter, *apiError) {
 	return tags, nil
 }
 
-// writeCopyResult answers as the backend would have, had it made the copy.
-func (x *exchange) writeCopyResult(part bool, stored http.Header) {
+// copyResult is the document that the backend would have answered with, had it made
+// the copy.
+func copyResult(part bool, stored http.Header) []byte {
 	name := "CopyObjectResult"
 	if part {
 		name = "CopyPartResult"
 	}
-	h := x.Header()
-	returnErrorHeader(h, stored) // all but what describes the empty body of the PUT
-	delete(h, "ETag")
-	b := append([]byte(nil), xmlHeader+"<"+name+` xmlns="`+s3Namespace+`">`...)
+	b := append([]byte(nil), "<"+name+` xmlns="`+s3Namespace+`">`...)
 	b = appendElement(b, "LastModified", time.Now().UTC().Format(s3TimeFormat))
 	b = appendElement(b, "ETag", stored.Get("Etag"))
-	x.writeDocument("application/xml", append(b, "</"+name+">"...))
+	return append(b, "</"+name+">"...)
 }

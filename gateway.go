@@ -30,6 +30,7 @@ type gateway struct {
 	metrics   *metrics
 	log       *slog.Logger
 	started   time.Time
+	beats     beats // of slow answers
 }
 
 // A userLoad is what a user takes of the gateway now. All configurations with that
@@ -44,7 +45,7 @@ type userLoad struct {
 // newGateway returns the gateway of a configuration. Before requests come, its
 // accounts have to be started where their credentials are fetched.
 func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
-	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now()}).succeed(c)
+	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now(), beats: usualBeats}).succeed(c)
 	g.applyLimits()
 	return g
 }
@@ -77,6 +78,7 @@ func (g *gateway) succeed(c *config) *gateway {
 		metrics:   g.metrics,
 		log:       g.log,
 		started:   g.started,
+		beats:     g.beats,
 	}
 	switch {
 	case c.redis == nil:

@@ -1,17 +1,12 @@
 package main
 
-// Answers that name the bucket or the place of an object: they are read and
-// written anew with the names the client knows. Two of them, of operations that
-// may take minutes, begin before there is a result, with white space to keep the
-// connection alive, and may then hold an error under the status 200.
+// CompleteMultipartUpload, and what it has in common with a copy: the backend may
+// take minutes, and may begin its answer before it has a result.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
-	"io"
-	"net/http"
 	"time"
 )
 
@@ -32,53 +27,36 @@ func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
 	defer doc.free()
 	x.setDocument(out, doc)
 	out.patience = slowAnswer
-	resp, refusal := g.send(x, out)
-	if refusal != nil {
-		return refusal
-	}
-	defer resp.Body.Close()
-	return x.relay(resp)
+	return g.slowly(x, func(h *heartbeat) ([]byte, *apiError) { return g.relay(x, out, h) })
 }
 
-// relay answers with the document of a slow operation: what comes before its
-// root at once, the rest when it is there. An error in it is passed on under its 200,
-// as S3 does it; the log and the metrics count the error. HTTP/1.0 has all of it at the
-// end, with its length.
-func (x *exchange) relay(resp *http.Response) *apiError {
-	if x.isHTTP10() {
-		return x.answer(resp)
+// relay sends a request and returns the document of the answer, from its root element
+// on.
+func (g *gateway) relay(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiError) {
+	resp, refusal := g.send(x, out)
+	if refusal != nil {
+		return nil, refusal
 	}
-	h := x.Header()
-	returnErrorHeader(h, resp.Header)
-	h["Content-Type"] = []string{"application/xml"}
-	x.WriteHeader(resp.StatusCode)
+	defer resp.Body.Close()
+	h.answered(resp.Header)
 	body := bufio.NewReader(plainBody(resp))
-	if err := x.relayProlog(body); err != nil {
-		x.abort(err)
+	if err := h.relayProlog(body); err != nil {
+		return nil, x.transportError(err)
 	}
 	doc, err := parseDocument(body, "")
 	if err != nil {
-		x.abort(err)
+		return nil, x.transportError(err)
 	}
 	form, refusal := x.checkDocument(&doc, answers[x.op.name])
-	switch {
-	case refusal == nil:
-		x.Write(x.answerWriter().appendRoot(nil, &doc, form))
-	case refusal.cause == errUnder200:
-		x.Write(bytes.TrimPrefix(appendErrorXML(nil, refusal, x.resource(), x.id), []byte(xmlHeader)))
-		x.status, x.cause, x.upstreamCode = refusal.Status, refusal.cause, refusal.upstreamCode
-	default:
-		x.abort(refusal)
+	if refusal != nil {
+		return nil, refusal
 	}
-	return nil
+	return x.answerWriter().appendRoot(nil, &doc, form), nil
 }
 
-// relayProlog passes on the XML declaration, which ours takes the place of, and
-// white space, up to the root element.
-func (x *exchange) relayProlog(body *bufio.Reader) error {
-	if _, err := io.WriteString(x, xmlHeader); err != nil {
-		return err
-	}
+// relayProlog reads the XML declaration and white space up to the root element. White
+// space that comes by itself is a sign of life, and passed on.
+func (h *heartbeat) relayProlog(body *bufio.Reader) error {
 	for declared := false; ; {
 		next, err := body.Peek(1)
 		if err != nil {
@@ -101,10 +79,7 @@ func (x *exchange) relayProlog(body *bufio.Reader) error {
 		if body.Buffered() > 0 {
 			continue
 		}
-		if _, err := x.Write([]byte(" ")); err != nil { // a sign of life, before we wait
-			return err
-		}
-		if err := x.flush(); err != nil {
+		if err := h.space(); err != nil { // before we wait
 			return err
 		}
 	}

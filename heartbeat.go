@@ -1,0 +1,142 @@
+package main
+
+// Answers that may take minutes. Clients give up on a connection that is silent, most
+// of them after a minute, and then copy again. So the answer begins before there is a
+// result: with the status 200, the XML declaration and white space, as S3 does it. What
+// fails after that is an Error under the 200, which every SDK looks for; before it, the
+// status tells.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Beats are when a silent answer begins, and how often it gives a sign of life after
+// that. The AWS SDK for Java 2 waits for 30 s, botocore and most proxies for 60 s.
+type beats struct{ first, next time.Duration }
+
+var usualBeats = beats{first: 20 * time.Second, next: 10 * time.Second}
+
+// A heartbeat sends signs of life to a client. While it runs, the client's answer and
+// its headers are written with mu held only.
+type heartbeat struct {
+	x    *exchange
+	next time.Duration
+
+	mu      sync.Mutex // guards the rest
+	timer   *time.Timer
+	begun   bool // the answer has begun
+	stopped bool // nothing is written any more
+}
+
+// slowly answers with the document that work returns, from its root element on. From
+// HTTP/1.0 clients, which take no chunks, the answer is kept until it is complete.
+func (g *gateway) slowly(x *exchange, work func(*heartbeat) ([]byte, *apiError)) *apiError {
+	h := &heartbeat{x: x, next: g.beats.next, stopped: x.isHTTP10()}
+	if !h.stopped {
+		h.start(g.beats.first)
+	}
+	defer h.stop() // in a panic, too
+	doc, refusal := work(h)
+	h.stop()
+	switch {
+	case refusal == nil && !h.begun:
+		x.writeDocument("application/xml", append([]byte(xmlHeader), doc...))
+	case refusal == nil:
+		x.Write(doc)
+	case !h.begun && (refusal.cause != errUnder200 || x.isHTTP10()):
+		return refusal
+	default:
+		h.fail(refusal)
+	}
+	return nil
+}
+
+func (h *heartbeat) start(first time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.timer = time.AfterFunc(first, h.beat)
+}
+
+// stop ends the signs of life. When it returns, none is being written.
+func (h *heartbeat) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopped = true
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+}
+
+// beat is run by the timer, on a goroutine of its own.
+func (h *heartbeat) beat() {
+	defer func() {
+		if p := recover(); p != nil {
+			h.x.log.Error("panic", "request_id", h.x.id, "panic", shortened(fmt.Sprint(p), maxCause), "stack", string(debug.Stack()))
+		}
+	}()
+	if h.space() == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if !h.stopped {
+			h.timer.Reset(h.next)
+		}
+	}
+}
+
+// space begins the answer, unless it has begun, and sends a sign of life.
+func (h *heartbeat) space() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopped {
+		return nil
+	}
+	h.begin()
+	if _, err := h.x.Write([]byte(" ")); err != nil {
+		return err
+	}
+	return h.x.flush()
+}
+
+// begin requires that mu is held.
+func (h *heartbeat) begin() {
+	if h.begun {
+		return
+	}
+	h.begun = true
+	h.x.Header()["Content-Type"] = []string{"application/xml"}
+	h.x.WriteHeader(http.StatusOK)
+	h.x.Write([]byte(xmlHeader))
+}
+
+// answered takes over the headers of a backend's answer, all but what describes its
+// body, unless it is too late for headers.
+func (h *heartbeat) answered(header http.Header) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.begun {
+		returnErrorHeader(h.x.Header(), header)
+	}
+}
+
+// fail ends an answer with an error under the status 200. The log and the metrics have
+// the error's own. It requires that the heartbeat was stopped.
+func (h *heartbeat) fail(e *apiError) {
+	x := h.x
+	if x.left() {
+		x.abort(e)
+	}
+	doc := appendErrorXML(nil, e, x.resource(), x.id)
+	if h.begun {
+		x.Write(bytes.TrimPrefix(doc, []byte(xmlHeader)))
+	} else {
+		x.writeDocument("application/xml", doc)
+	}
+	x.status, x.cause, x.upstreamCode = e.Status, e.cause, e.upstreamCode
+}
