@@ -462,7 +462,7 @@ func TestAbuse075RefusedBody(t *testing.T) {
 
 func framingCodes(status int) []string {
 	return map[int][]string{
-		400: {"400 InvalidRequest", "400 InvalidArgument"}, 401: {"401 Unauthorized"}, 403: {"403 AccessDenied"},
+		400: {"400 InvalidRequest", "400 InvalidArgument", "400 InvalidURI"}, 401: {"401 Unauthorized"}, 403: {"403 AccessDenied"},
 		405: {"405 MethodNotAllowed"}, 501: {"501 NotImplemented"},
 	}[status]
 }

@@ -1068,7 +1068,7 @@ func TestAbuse028DeleteObjects(t *testing.T) {
 			"70 000 keys":              {wrap(strings.Repeat(key(""), 70_000)), "400 MalformedXML"},
 			"over 2 MiB":               {wrap(key("k") + strings.Repeat(" ", 2<<20)), "413 EntityTooLarge"},
 			"a key of 1 MiB":           {wrap(key(strings.Repeat("k", 1<<20))), "400 MalformedXML"},
-			"a key of 1025 bytes":      {wrap(key(strings.Repeat("k", 1025))), "400 InvalidRequest"},
+			"a key of 1025 bytes":      {wrap(key(strings.Repeat("k", 1025))), "400 KeyTooLongError"},
 			"deep":                     {strings.Repeat("<Delete>", 200_000), "400 MalformedXML"},
 			"deep, and closed":         {wrap("<Object>" + strings.Repeat("<Key>", 50_000) + strings.Repeat("</Key>", 50_000) + "</Object>"), "400 MalformedXML"},
 			"a million attributes":     {`<Delete` + strings.Repeat(` a="b"`, 300_000) + ">" + key("k") + "</Delete>", "400 MalformedXML"},

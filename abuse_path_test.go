@@ -67,7 +67,7 @@ func pathAbuseRefusePaths(t *testing.T, nested bool, paths ...string) {
 				body = "intruder"
 			}
 			resp, answer := g.do(method, path, adminKey, body)
-			pathAbuseDenied(t, method, resp, answer, 400, "InvalidRequest")
+			pathAbuseDenied(t, method, resp, answer, 400, modelCode(path))
 			if t.Failed() {
 				t.Fatalf("that was %s %q, nested_keys %t", method, path, nested)
 			}
@@ -536,14 +536,14 @@ func TestAbuse015OddMethods(t *testing.T) {
 	} {
 		for _, key := range []string{"", userKey, adminKey} {
 			resp, body := g.raw("GET", test.line+"\r\nHost: gateway.example\r\nX-Api-Key: "+key+"\r\nConnection: close\r\n\r\n")
-			pathAbuseDenied(t, "GET", resp, body, test.status, map[int]string{400: "InvalidRequest", 403: "AccessForbidden", 405: "MethodNotAllowed"}[test.status])
+			pathAbuseDenied(t, "GET", resp, body, test.status, map[int]string{400: "InvalidURI", 403: "AccessForbidden", 405: "MethodNotAllowed"}[test.status])
 			if t.Failed() {
 				t.Fatalf("that was %q", test.line)
 			}
 		}
 	}
 	resp, body := g.raw("PRI", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-	pathAbuseDenied(t, "PRI", resp, body, 400, "InvalidRequest")
+	pathAbuseDenied(t, "PRI", resp, body, 400, "InvalidURI")
 
 	for _, method := range []string{"put", "get", "Get", "TRACE", "P!T", "OPTIONS", "PATCH", "COPY", "MOVE", "PROPFIND", "MKCOL", "LIST", "PURGE", "QUERY", "GETT", "CONNECT"} {
 		for _, level := range []string{"", "/k"} {

@@ -617,8 +617,8 @@ func TestAbuse095Refusals(t *testing.T) {
 		signCode string // for a client that signs, if it is another
 		signed   int
 	}{
-		{"400, path", g, "GET", "/photos/%2e%2e/" + evil, userKey, "\r\n", 400, "InvalidRequest", "", 400},
-		{"400, bucket", g, "GET", "/" + evil + "/k", userKey, "\r\n", 400, "InvalidRequest", "", 400},
+		{"400, path", g, "GET", "/photos/%2e%2e/" + evil, userKey, "\r\n", 400, "InvalidURI", "", 400},
+		{"400, bucket", g, "GET", "/" + evil + "/k", userKey, "\r\n", 400, "InvalidBucketName", "", 400},
 		{"400, segments", strict, "GET", "/photos/a/" + evil, userKey, "\r\n", 400, "InvalidRequest", "", 400},
 		{"400, query", g, "GET", "/photos/k?" + evil + "=1&" + evil + "=2", userKey, "\r\n", 400, "InvalidArgument", "", 400},
 		{"400, header", g, "GET", "/photos/" + evil, userKey, "X-Minio-" + "Script: <script>\r\n\r\n", 400, "InvalidRequest", "", 400},

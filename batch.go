@@ -27,7 +27,7 @@ func readDelete(x *exchange) visit {
 		case "Object/Key":
 			named, key = true, string(text)
 			if err := checkKey(string(text), x.g.config.nestedKeys); err != nil && refusal == nil {
-				refusal = newError("InvalidRequest", fmt.Sprintf("%v (%q)", err, shortened(string(text), 64)))
+				refusal = refuseKey(fmt.Errorf("%w (%q)", err, shortened(string(text), 64)))
 			}
 		case "Object/VersionId", "Object/ETag", "Object/LastModifiedTime", "Object/Size":
 			if len(text) == 0 { // which is none

@@ -320,6 +320,7 @@ func (x *exchange) fail(e *apiError) {
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
 	}
+	x.complete(e)
 	h := x.Header()
 	if e.header != nil {
 		returnErrorHeader(h, e.header)
@@ -343,6 +344,14 @@ func (x *exchange) fail(e *apiError) {
 	}
 }
 
+// complete adds to an error what the request tells of it: clients that create an object
+// only if there is none look for the condition, and not every backend names it.
+func (x *exchange) complete(e *apiError) {
+	if e.Code == "PreconditionFailed" && e.condition == "" {
+		e.condition = conditionOf(x.r.Header)
+	}
+}
+
 // left reports whether the client has gone without an answer.
 func (x *exchange) left() bool {
 	return x.r.Context().Err() != nil && x.body.failure() == nil
@@ -353,8 +362,9 @@ func appendErrorJSON(e *apiError, requestID string) []byte {
 		Error     string `json:"error"`
 		Status    int    `json:"status"`
 		Code      string `json:"code"`
+		Condition string `json:"condition,omitempty"`
 		RequestID string `json:"request_id"`
-	}{e.Message, e.Status, e.Code, requestID})
+	}{e.Message, e.Status, e.Code, e.condition, requestID})
 	if err != nil {
 		panic(err) // strings and a number
 	}

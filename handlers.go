@@ -53,7 +53,7 @@ func (g *gateway) parse(x *exchange) *apiError {
 	}
 	path, err := requestPath(x.r)
 	if err != nil {
-		return newError("InvalidRequest", err.Error())
+		return refusePath(err)
 	}
 	x.path = path
 	if bucket := hostedBucket(x.r.Host, g.config.domain); bucket != "" {
@@ -64,7 +64,7 @@ func (g *gateway) parse(x *exchange) *apiError {
 	}
 	if x.target, err = parsePath(path, g.config.nestedKeys); err != nil {
 		x.target = target{}
-		return newError("InvalidRequest", err.Error())
+		return refusePath(err)
 	}
 	x.parsed = true
 	if x.query, err = parseQuery(x.r.URL.RawQuery); err != nil {
@@ -96,6 +96,24 @@ func (x *exchange) checkFraming() *apiError {
 		return newError("InvalidRequest", "the request has a Content-Length and a Transfer-Encoding, in HTTP/1.0")
 	}
 	return nil
+}
+
+// refusePath is the answer to a request with a path that is not valid.
+func refusePath(err error) *apiError {
+	code := "InvalidRequest"
+	if e, ok := errors.AsType[*pathError](err); ok {
+		code = e.code
+	}
+	return newError(code, err.Error())
+}
+
+// refuseKey is the same for a key that stands in no URI.
+func refuseKey(err error) *apiError {
+	e := refusePath(err)
+	if e.Code == "InvalidURI" {
+		e.Code = "InvalidRequest"
+	}
+	return e
 }
 
 func (g *gateway) limit(x *exchange) *apiError {

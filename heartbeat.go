@@ -132,6 +132,7 @@ func (h *heartbeat) fail(e *apiError) {
 	if x.left() {
 		x.abort(e)
 	}
+	x.complete(e)
 	doc := appendErrorXML(nil, e, x.resource(), x.id)
 	if h.begun {
 		x.Write(bytes.TrimPrefix(doc, []byte(xmlHeader)))

@@ -42,6 +42,16 @@ func (t target) level() level {
 	return objectLevel
 }
 
+// A pathError is the error of a path or a key, for the client. The code is S3's:
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+type pathError struct{ code, text string }
+
+func (e *pathError) Error() string { return e.text }
+
+// What S3 itself refuses has its code; InvalidRequest is for the rules of this gateway.
+func invalidURI(text string) error  { return &pathError{"InvalidURI", text} }
+func invalidPath(text string) error { return &pathError{"InvalidRequest", text} }
+
 // parsePath reads an escaped path:
 //
 //	path   = "/" | "/" bucket [ "/" ] | "/" bucket "/" key | "/-/presign"
@@ -57,30 +67,30 @@ func (t target) level() level {
 func parsePath(escaped string, nested bool) (target, error) {
 	if page, ok := strings.CutPrefix(escaped, "/-/"); ok {
 		if page != "presign" {
-			return target{}, fmt.Errorf("there is no such page; want /-/presign, or a path of the form /bucket/key")
+			return target{}, invalidPath("there is no such page; want /-/presign, or a path of the form /bucket/key")
 		}
 		return target{page: page}, nil
 	}
 	rest, ok := strings.CutPrefix(escaped, "/")
 	if !ok {
-		return target{}, fmt.Errorf("want a path of the form /bucket/key")
+		return target{}, invalidURI("want a path of the form /bucket/key")
 	}
 	if rest == "" {
 		return target{}, nil
 	}
 	bucket, escapedKey, slash := strings.Cut(rest, "/")
 	if !validBucket(bucket) {
-		return target{}, fmt.Errorf("the path does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)")
+		return target{}, &pathError{"InvalidBucketName", "the path does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)"}
 	}
 	if escapedKey == "" {
 		if slash && !nested {
-			return target{}, fmt.Errorf("the path ends in a slash; leave it out")
+			return target{}, invalidPath("the path ends in a slash; leave it out")
 		}
 		return target{bucket: bucket}, nil
 	}
 	key, err := url.PathUnescape(escapedKey)
 	if err != nil {
-		return target{}, fmt.Errorf("the key is not properly percent-encoded")
+		return target{}, invalidURI("the key is not properly percent-encoded")
 	}
 	return target{bucket: bucket, key: key}, checkKey(key, nested)
 }
@@ -89,23 +99,23 @@ func parsePath(escaped string, nested bool) (target, error) {
 func checkKey(key string, nested bool) error {
 	switch {
 	case key == "":
-		return fmt.Errorf("the key is empty")
+		return invalidURI("the key is empty")
 	case len(key) > maxKey:
-		return fmt.Errorf("the key has %d bytes; S3 takes at most %d", len(key), maxKey)
+		return &pathError{"KeyTooLongError", fmt.Sprintf("the key has %d bytes; S3 takes at most %d", len(key), maxKey)}
 	case !utf8.ValidString(key):
-		return fmt.Errorf("the key is not valid UTF-8")
+		return invalidURI("the key is not valid UTF-8")
 	case strings.Contains(key, "\x00"):
-		return fmt.Errorf("the key holds a NUL byte")
+		return invalidURI("the key holds a NUL byte")
 	case hasDotSegment(key):
-		return fmt.Errorf(`the key has a segment "." or ".."`)
+		return invalidURI(`the key has a segment "." or ".."`)
 	case nested:
 		return nil
 	case strings.Contains(key, "/"):
-		return fmt.Errorf(`the path has more segments than /bucket/key; keys with slashes need "nested_keys": true in the configuration`)
+		return invalidPath(`the path has more segments than /bucket/key; keys with slashes need "nested_keys": true in the configuration`)
 	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }):
-		return fmt.Errorf("the key holds a control character")
+		return invalidPath("the key holds a control character")
 	case strings.Contains(key, `\`):
-		return fmt.Errorf("the key holds a backslash")
+		return invalidPath("the key holds a backslash")
 	}
 	return nil
 }
@@ -167,9 +177,9 @@ func validBucket(s string) bool {
 func requestPath(r *http.Request) (string, error) {
 	switch {
 	case r.URL.Opaque != "" || r.RequestURI == "*":
-		return "", fmt.Errorf("want a request target of the form /bucket/key")
+		return "", invalidURI("want a request target of the form /bucket/key")
 	case strings.Contains(r.RequestURI, "#"):
-		return "", fmt.Errorf(`a "#" in a key is written %%23`)
+		return "", invalidURI(`a "#" in a key is written %23`)
 	}
 	if r.URL.RawPath != "" {
 		// EscapedPath would escape the path anew if one byte in it should have

@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -265,6 +267,30 @@ var (
 	modelDots    = regexp.MustCompile(`(^|[/\\])\.\.?([/\\]|$)`)
 	modelStrict  = regexp.MustCompile(`[/\\\p{Cc}]`)
 )
+
+// modelCode is the code with which a request target is refused that is not valid, stated
+// anew: S3's where S3 would refuse it, and else InvalidRequest.
+func modelCode(requestTarget string) string {
+	path, _, _ := strings.Cut(strings.TrimPrefix(requestTarget, "http://gateway.example"), "?")
+	bucket, escaped, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	key, err := url.PathUnescape(escaped)
+	named := regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`).MatchString(bucket) && !strings.Contains(bucket, "..") && net.ParseIP(bucket) == nil
+	dots := slices.ContainsFunc(strings.FieldsFunc(key, func(r rune) bool { return r == '/' || r == '\\' }),
+		func(segment string) bool { return segment == "." || segment == ".." })
+	switch {
+	case strings.Contains(requestTarget, "#"), !strings.HasPrefix(path, "/"):
+		return "InvalidURI"
+	case strings.HasPrefix(path, "/-/"):
+		return "InvalidRequest" // a page of the gateway's own
+	case !named:
+		return "InvalidBucketName"
+	case len(key) > 1024:
+		return "KeyTooLongError"
+	case err != nil, !utf8.ValidString(key), strings.Contains(key, "\x00"), dots:
+		return "InvalidURI"
+	}
+	return "InvalidRequest"
+}
 
 // s3View reads a request target as S3 does: the path is decoded once, whole,
 // and then split.

@@ -976,11 +976,11 @@ func TestHTTP2Requests(t *testing.T) {
 	}{
 		{"plain", "GET", "/photos/k", nil, "200", "/photos/k"},
 		{"host too", "GET", "/photos/k", []string{"host", "evil.example"}, "200", "/photos/k"},
-		{"two slashes", "GET", "//evil.example/photos/k", nil, "InvalidRequest", ""},
+		{"two slashes", "GET", "//evil.example/photos/k", nil, "InvalidBucketName", ""},
 		{"whole address", "GET", "https://evil.example/photos/k", nil, "200", "/photos/k"},
-		{"encoded slash", "GET", "/photos/..%2Fsecret%2Fk", nil, "InvalidRequest", ""},
-		{"star", "OPTIONS", "*", nil, "InvalidRequest", ""},
-		{"fragment", "GET", "/photos/k#x", nil, "InvalidRequest", ""},
+		{"encoded slash", "GET", "/photos/..%2Fsecret%2Fk", nil, "InvalidURI", ""},
+		{"star", "OPTIONS", "*", nil, "InvalidURI", ""},
+		{"fragment", "GET", "/photos/k#x", nil, "InvalidURI", ""},
 		{"odd method", "PURGE", "/photos/k", nil, "MethodNotAllowed", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -32,6 +32,8 @@ type apiError struct {
 	Code    string
 	Message string
 
+	condition string // the header of a precondition that does not hold; "" if it is not known
+
 	cause        error
 	upstreamCode string
 	header       http.Header // of the backend's answer, if it was one
@@ -76,6 +78,7 @@ var s3Errors = map[string]struct {
 	"InternalError":                     {500, "internal error; try again"},
 	"InvalidAccessKeyId":                {403, "the access key id is not known: it is the name of a user of this gateway"},
 	"InvalidArgument":                   {400, "invalid argument"},
+	"InvalidBucketName":                 {400, "the name of the bucket is not valid"},
 	"InvalidChunkSizeError":             {400, "only the last chunk may be smaller than 8192 bytes"},
 	"InvalidDigest":                     {400, "the digest given is not a valid one"},
 	"InvalidObjectState":                {403, "the object is archived; restore it first"},
@@ -83,6 +86,8 @@ var s3Errors = map[string]struct {
 	"InvalidPartOrder":                  {400, "the parts are not in ascending order"},
 	"InvalidRange":                      {416, "the range can't be satisfied"},
 	"InvalidRequest":                    {400, "invalid request"},
+	"InvalidTag":                        {400, "a tag is not valid, or given twice, or there are too many"},
+	"InvalidURI":                        {400, "the path can't be parsed"},
 	"KeyTooLongError":                   {400, "the key is too long"},
 	"MalformedPolicy":                   {400, "the policy in the body is not a JSON object, or not a valid one"},
 	"MalformedXML":                      {400, "the XML in the body is not well-formed, or not what the operation takes"},
@@ -126,14 +131,14 @@ var ownFault = map[string]bool{
 // stay; the message is ours, for a backend's may name its host, an access key
 // or the string to sign.
 func upstreamError(status int, header http.Header, body io.Reader) *apiError {
-	code := parseErrorCode(body)
+	code, condition := parseError(body)
 	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || ownFault[code] {
 		e := newError("BadGateway", "")
 		e.upstreamCode = code
 		e.cause = fmt.Errorf("the backend answered %d %s", status, code)
 		return e
 	}
-	e := &apiError{Status: status, Code: code, upstreamCode: code, header: header}
+	e := &apiError{Status: status, Code: code, condition: condition, upstreamCode: code, header: header}
 	if e.Code == "" {
 		e.Code = codeForStatus(status)
 	}
@@ -171,20 +176,54 @@ func codeForStatus(status int) string {
 	return strings.ReplaceAll(http.StatusText(status), " ", "")
 }
 
-// parseErrorCode returns the code of an error document, or "" if there is none
-// that looks like one.
-func parseErrorCode(body io.Reader) string {
+// conditions are the headers with preconditions, as S3's error documents name them.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
+var conditions = []string{
+	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+	"x-amz-copy-source-If-Match", "x-amz-copy-source-If-None-Match",
+	"x-amz-copy-source-If-Modified-Since", "x-amz-copy-source-If-Unmodified-Since",
+	"x-amz-if-match-last-modified-time", "x-amz-if-match-size",
+}
+
+// parseError returns the code of an error document, or "" if there is none that looks
+// like one, and the condition that did not hold, or "".
+func parseError(body io.Reader) (code, condition string) {
 	doc, err := parseDocument(io.LimitReader(body, maxErrorDocument), "Error")
-	code := doc.child("Code")
-	if err != nil || len(code) > 64 {
-		return ""
+	if err != nil {
+		return "", ""
 	}
-	for i := range len(code) {
-		if c := code[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
-			return ""
+	for _, name := range conditions {
+		if strings.EqualFold(name, doc.child("Condition")) {
+			condition = name
 		}
 	}
-	return code
+	if code = doc.child("Code"); !looksLikeCode(code) {
+		code = ""
+	}
+	return code, condition
+}
+
+func looksLikeCode(code string) bool {
+	for i := range len(code) {
+		if c := code[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
+			return false
+		}
+	}
+	return len(code) <= 64
+}
+
+// conditionOf is the only header of a request with a precondition, or "" if there is none
+// or more than one.
+func conditionOf(h http.Header) (only string) {
+	for _, name := range conditions {
+		if _, given := h[http.CanonicalHeaderKey(name)]; given {
+			if only != "" {
+				return ""
+			}
+			only = name
+		}
+	}
+	return only
 }
 
 // appendErrorXML appends S3's error document.
@@ -192,6 +231,9 @@ func appendErrorXML(b []byte, e *apiError, resource, requestID string) []byte {
 	b = append(b, xmlHeader+"<Error>"...)
 	b = appendElement(b, "Code", e.Code)
 	b = appendElement(b, "Message", e.Message)
+	if e.condition != "" {
+		b = appendElement(b, "Condition", e.condition)
+	}
 	b = appendElement(b, "Resource", resource)
 	b = appendElement(b, "RequestId", requestID)
 	return append(b, "</Error>"...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -222,8 +223,8 @@ func TestParseErrorCode(t *testing.T) {
 		{`<Error><Message>` + strings.Repeat("A", maxErrorDocument) + `</Message><Code>NoSuchKey</Code></Error>`, ""},
 		{strings.Repeat("<Error>", 10_000), ""},
 	} {
-		if got := parseErrorCode(strings.NewReader(test.in)); got != test.want {
-			t.Errorf("parseErrorCode(%.80q) = %q, want %q", test.in, got, test.want)
+		if got, _ := parseError(strings.NewReader(test.in)); got != test.want {
+			t.Errorf("parseError(%.80q) = %q, want %q", test.in, got, test.want)
 		}
 	}
 }
@@ -442,4 +443,55 @@ func unmarked(e element) element {
 		e.children[i] = unmarked(e.children[i])
 	}
 	return e
+}
+
+// A 412 names the condition that does not hold: the backend's, if it names one that there
+// is, or the only one of the request.
+func TestPreconditionFailedNamesTheCondition(t *testing.T) {
+	for _, test := range []struct {
+		document string
+		header   []string
+		want     string
+	}{
+		{"<Condition>If-None-Match</Condition>", []string{"If-None-Match: *"}, "If-None-Match"},
+		{"<Condition>If-Match</Condition>", []string{`If-Match: "a"`, "If-None-Match: *"}, "If-Match"},
+		{"", []string{"If-None-Match: *"}, "If-None-Match"},
+		{"<Condition>BACKENDKEYID</Condition>", []string{"If-None-Match: *"}, "If-None-Match"},
+		{"", []string{`If-Match: "a"`, "If-None-Match: *"}, ""},
+	} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			io.WriteString(w, "<Error><Code>PreconditionFailed</Code>"+test.document+"</Error>")
+		})
+		g := startGateway(t, testConfig(backend.URL))
+		resp, body := g.do("PUT", "/photos/k", userKey, "x", test.header...)
+		var e struct{ Code, Condition string }
+		if err := json.Unmarshal([]byte(body), &e); err != nil || resp.StatusCode != 412 || e.Code != "PreconditionFailed" || e.Condition != test.want {
+			t.Errorf("%q with %q = %d %s, want the condition %q", test.document, test.header, resp.StatusCode, body, test.want)
+		}
+		checkNoSecret(t, "the answer", body)
+		lines := signed("user", userKey, "PUT", "/photos/k", "", "x-amz-content-sha256: "+unsignedPayload)
+		resp, body = g.do("PUT", "/photos/k", "", "x", append(lines, test.header...)...)
+		e.Condition = ""
+		if err := xml.Unmarshal([]byte(body), &e); err != nil || resp.StatusCode != 412 || e.Condition != test.want {
+			t.Errorf("%q with %q, signed = %d %s, want the condition %q", test.document, test.header, resp.StatusCode, body, test.want)
+		}
+	}
+}
+
+// What S3 refuses has S3's code.
+func TestPathErrorCodes(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
+	for target, want := range map[string]string{
+		"/photos/" + strings.Repeat("k", 1025): "KeyTooLongError",
+		"/photos/a/../b":                       "InvalidURI",
+		"/photos/%FF":                          "InvalidURI",
+		"/photos/%00":                          "InvalidURI",
+		"/Photos/k":                            "InvalidBucketName",
+	} {
+		resp, body := g.do("GET", target, userKey, "")
+		wantError(t, resp, body, 400, want)
+	}
+	backend.wantNone(t)
 }
