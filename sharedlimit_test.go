@@ -29,6 +29,7 @@ type windowServer struct {
 	dials      atomic.Int64
 	dialing    atomic.Int64
 	mostDials  atomic.Int64
+	served     sync.WaitGroup // connections
 }
 
 func newWindowServer(limit int, names ...string) *windowServer {
@@ -46,7 +47,7 @@ func (w *windowServer) dial(context.Context, string, string) (net.Conn, error) {
 	w.dialing.Add(-1)
 	client, server := net.Pipe()
 	storeMax(&w.most, w.open.Add(1))
-	go w.serve(server)
+	w.served.Go(func() { w.serve(server) })
 	return client, nil
 }
 
@@ -111,7 +112,10 @@ func newFloodLimiters(t *testing.T, n int, w *windowServer, names ...string) []*
 	for range n {
 		store := newRedisStore(redisServer{addr: "seed:1"})
 		store.dialer = w.dial
-		t.Cleanup(store.close)
+		t.Cleanup(func() {
+			store.close()
+			w.served.Wait() // the clock of a bubble stands still when its test has returned
+		})
 		limiters = append(limiters, newSharedLimiter(store, newLimiter(limits, time.Now()), limits, slog.New(slog.DiscardHandler)))
 	}
 	return limiters
