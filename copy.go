@@ -27,17 +27,16 @@ type source struct {
 //	source = [ "/" ] bucket "/" key [ "?versionId=" version ]
 //
 // in which everything is percent-encoded, the slash after the bucket perhaps
-// too. A plus sign is refused: some clients mean a space by it, others a plus,
-// and a copy of the wrong object is worse than none.
+// too. A plus sign in the key is a space, as S3 reads it and as s5cmd writes it
+// (github.com/aws/aws-cli/issues/614); in a version it is a plus sign, of which
+// S3's versions may have some.
 func parseCopySource(header string, nested bool) (source, error) {
 	path, version, versioned := strings.Cut(header, "?versionId=")
-	decoded, err := url.PathUnescape(strings.TrimPrefix(path, "/"))
+	decoded, err := url.QueryUnescape(strings.TrimPrefix(path, "/"))
 	version, err2 := url.PathUnescape(version)
 	switch {
 	case err != nil || err2 != nil:
 		return source{}, errors.New("x-amz-copy-source is not properly percent-encoded")
-	case strings.Contains(path, "+"):
-		return source{}, errors.New(`x-amz-copy-source has a "+": write %2B for a plus sign, %20 for a space`)
 	case strings.Contains(path, "?") || versioned && (version == "" || strings.Contains(version, "&")):
 		return source{}, errors.New("x-amz-copy-source has a query that is not ?versionId=VERSION")
 	}

@@ -14,6 +14,7 @@ func TestParseCopySource(t *testing.T) {
 		{"photos%2Fcat.jpg", "photos", "cat.jpg", ""},
 		{"%2Fphotos%2Fcat.jpg", "photos", "cat.jpg", ""},
 		{"photos/a%20b%2Bc", "photos", "a b+c", ""},
+		{"photos/a+b%2Bc?versionId=v+1", "photos", "a b+c", "v+1"}, // github.com/aws/aws-cli/issues/614
 		{"photos/a/b//c", "photos", "a/b//c", ""},
 		{"photos/%E6%97%A5", "photos", "日", ""},
 		{"photos/cat.jpg?versionId=3/L4kqtJlcpXroDTDmpUMLUo", "photos", "cat.jpg", "3/L4kqtJlcpXroDTDmpUMLUo"},
@@ -27,7 +28,7 @@ func TestParseCopySource(t *testing.T) {
 	}
 	for _, in := range []string{
 		"", "/", "photos", "photos/", "/photos/", "//photos/k", "/%2Fphotos/k", "photos/../secret/k", "photos/..%2f..%2fsecret",
-		"photos/%2e%2e/k", "photos/a+b", "photos/k%zz", "photos/k?versionId=", "photos/k?versionId=%zz", "photos/k?x=1", "photos/k?",
+		"photos/%2e%2e/k", "photos/k%zz", "photos/k?versionId=", "photos/k?versionId=%zz", "photos/k?x=1", "photos/k?",
 		"arn:aws:s3:us-east-1:123456789012:accesspoint/ap/object/k", "PHOTOS/k", "photos/%00", "photos/%ff", "photos/" + strings.Repeat("k", 1025),
 	} {
 		if got, err := parseCopySource(in, true); err == nil {

@@ -134,6 +134,8 @@ var ending = set(
 	"Connection", "Transfer-Encoding", "Expect",
 	// What a browser's SDK says in place of User-Agent.
 	"X-Amz-User-Agent",
+	// The version of S3's API, of which there is one. The AWS SDK for C++ sends it.
+	"X-Amz-Api-Version",
 	// A wish that a server may ignore: the MD5 of an object behind its body. Who
 	// resumes a download could not tell the two apart.
 	"X-Amz-Te",

@@ -130,7 +130,7 @@ func TestForeignHeadersAreDropped(t *testing.T) {
 	g := startGateway(t, testConfig(rec.URL))
 	foreign := []string{
 		"x-seaweedfs-principal", "x-seaweedfs-a", "x-oss-acl", "x-goog-api-client", "x-obs-a", "x-cos-a", "x-emc-a", "x-forwarded-prefix", "x-forwarded-user", "x-remote-user", "x-real-ip",
-		"x-original-url", "x-rewrite-url", "x-http-method-override", "x-method-override", "forwarded", "via", "x-request-id", "x-amzn-oidc-data", "x-amz-cf-id", "x-amz-user-agent", "x-amz-te",
+		"x-original-url", "x-rewrite-url", "x-http-method-override", "x-method-override", "forwarded", "via", "x-request-id", "x-amzn-oidc-data", "x-amz-cf-id", "x-amz-user-agent", "x-amz-api-version", "x-amz-te",
 		"x-amz-security-token", "x-amz-s3session-token", "cookie", "authorization", "proxy-authorization", "idempotency-key", "x-idempotency-key", "origin", "referer", "from", "date", "pragma",
 		"amz-sdk-request", "amz-sdk-invocation-id", "sec-fetch-site", "dnt", "http2-settings", "keep-alive", "te", "trailer", "upgrade", "content-location", "last-modified", "etag", "seaweed-a", "x_y",
 	}
