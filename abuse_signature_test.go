@@ -382,11 +382,19 @@ func TestAbuse049UnsignedHeaders(t *testing.T) {
 			sigRefusal(t, "presigned, "+line, method, resp, text, "403 AccessDenied")
 		}
 	}
-	// A presigned request has no digest of its body unless it says so.
+	// The digest of a body is in what is signed, named among the headers or not. A
+	// presigned request has none unless it says so.
 	target, _ := sigHead{}.presign("60")
-	for _, digest := range []string{sigSHA256("x"), sigTrailer, sigUnsigned} {
+	for _, digest := range []string{sigSHA256("x"), sigTrailer} {
 		resp, text := g.do("PUT", target, "", "x", "x-amz-content-sha256: "+digest)
-		sigRefusal(t, "presigned, digest", "PUT", resp, text, "403 AccessDenied")
+		sigRefusal(t, "presigned, digest", "PUT", resp, text, "403 SignatureDoesNotMatch")
+	}
+	resp, text := g.do("PUT", target, "", "x", "x-amz-content-sha256: "+sigUnsigned, "x-amz-content-sha256: "+sigUnsigned)
+	sigRefusal(t, "presigned, digest twice", "PUT", resp, text, "403 AccessDenied")
+	said, _ := sigHead{query: []string{"X-Amz-Content-Sha256=" + sigUnsigned}}.presign("60")
+	for _, digest := range []string{sigSHA256("x"), sigTrailer} {
+		resp, text := g.do("PUT", said, "", "x", "x-amz-content-sha256: "+digest)
+		sigRefusal(t, "presigned, another digest", "PUT", resp, text, "400 InvalidArgument", "403 SignatureDoesNotMatch")
 	}
 	// Added to the query, they were not signed either.
 	for _, parameter := range []string{"X-Amz-Copy-Source=%2Fphotos%2Fother", "x-amz-acl=private", "x-amz-meta-a=b"} {
@@ -395,9 +403,41 @@ func TestAbuse049UnsignedHeaders(t *testing.T) {
 	}
 	rec.wantNone(t)
 	// What is no x-amz- header need not be signed: proxies add such things.
-	resp, text := g.do("PUT", target, "", "x", "Content-Type: text/plain", "x-amzn-trace-id: Root=1", "X-Forwarded-For: 1.2.3.4")
+	resp, text = g.do("PUT", target, "", "x", "Content-Type: text/plain", "x-amzn-trace-id: Root=1", "X-Forwarded-For: 1.2.3.4")
 	if resp.StatusCode != 200 || len(rec.requests()) != 1 {
 		t.Errorf("PUT with unsigned harmless headers = %d %s, want 200", resp.StatusCode, text)
+	}
+}
+
+// Some clients leave x-amz-content-sha256 out of the list of signed headers, and S3
+// lets them: its value is in what is signed all the same.
+// https://github.com/zengularity/benji/pull/309
+func TestDigestThatIsNotAmongTheSignedHeaders(t *testing.T) {
+	rec := startRecorder(t, nil)
+	g := startGateway(t, testConfig(rec.URL))
+	now := time.Now()
+	lines := func(signed string) []string {
+		h := sigHead{payload: signed, at: now}.filled()
+		date := "x-amz-date: " + h.at.UTC().Format(sigDate)
+		signature, names := h.signature(nil, []string{"host: gateway.example", date})
+		return []string{date, "Authorization: AWS4-HMAC-SHA256 Credential=" + h.user + "/" + h.day + "/" + h.scope + ", SignedHeaders=" + names + ", Signature=" + signature}
+	}
+	for _, payload := range []string{sigUnsigned, sigSHA256("x")} {
+		resp, text := g.do("PUT", "/photos/k", "", "x", append(lines(payload), "x-amz-content-sha256: "+payload)...)
+		if resp.StatusCode != 200 {
+			t.Errorf("PUT with %s = %d %s, want 200", payload, resp.StatusCode, text)
+		}
+		for _, other := range []string{sigTrailer, sigChunks, sigSHA256("y"), ""} {
+			resp, text = g.do("PUT", "/photos/k", "", "x", append(lines(payload), "x-amz-content-sha256: "+other)...)
+			sigRefusal(t, other+" in place of "+payload, "PUT", resp, text, "403 SignatureDoesNotMatch")
+		}
+	}
+	resp, text := g.do("PUT", "/photos/k", "", "x", append(lines(sigUnsigned), "x-amz-content-sha256: "+sigUnsigned, "x-amz-content-sha256: "+sigUnsigned)...)
+	sigRefusal(t, "twice", "PUT", resp, text, "400 InvalidRequest", "403 AccessDenied")
+	for _, seen := range rec.requests() {
+		if seen.body != "x" {
+			t.Errorf("the backend got %q", seen.body)
+		}
 	}
 }
 

@@ -17,8 +17,10 @@ package main
 
 import (
 	"bufio"
+	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
@@ -42,8 +44,22 @@ const (
 	maxTrailers    = 4
 )
 
-// newChecksum returns the hash behind a trailing checksum's header name, or
-// nil for one that is not known.
+// checksumHeader begins the names of the headers, and trailers, that hold a
+// checksum. S3 adds algorithms (five of them on 2026-04-22), so any may follow.
+const checksumHeader = "x-amz-checksum-"
+
+// holdsChecksum reports whether a header, by its name in lower case, holds a checksum.
+func holdsChecksum(name string) bool {
+	algorithm, ok := strings.CutPrefix(name, checksumHeader)
+	switch algorithm {
+	case "", "algorithm", "mode", "type": // which say something about checksums
+		return false
+	}
+	return ok && len(algorithm) <= maxChecksumName && isWord(algorithm)
+}
+
+// newChecksum returns the hash for a header that holds a checksum, or nil for an
+// algorithm that the standard library does not have.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
 func newChecksum(header string) hash.Hash {
 	switch header {
@@ -57,8 +73,31 @@ func newChecksum(header string) hash.Hash {
 		return sha1.New()
 	case "x-amz-checksum-sha256":
 		return sha256.New()
+	case "x-amz-checksum-sha512":
+		return sha512.New()
+	case "x-amz-checksum-md5":
+		return md5.New()
 	}
 	return nil
+}
+
+// checksumSizes are the sizes, in bytes, of the checksums that S3 has and the
+// standard library has not.
+var checksumSizes = map[string]int{"x-amz-checksum-xxhash64": 8, "x-amz-checksum-xxhash3": 8, "x-amz-checksum-xxhash128": 16}
+
+// trailerRoom is the length of a trailing checksum as it is sent on. The length of a
+// body is declared before the checksum is known. For an algorithm whose size is not
+// known it is that of the longest, a SHA-512, and the value is filled up with spaces,
+// which are no part of it: RFC 9110 section 5.5.
+func trailerRoom(name string) int {
+	size := checksumSizes[name]
+	if sum := newChecksum(name); sum != nil {
+		size = sum.Size()
+	}
+	if size == 0 {
+		size = sha512.Size
+	}
+	return base64.StdEncoding.EncodedLen(size)
 }
 
 var (
@@ -101,8 +140,8 @@ type chunkedReader struct {
 	signed   bool         // the framing carries signatures
 	signer   *chunkSigner // verifies them; nil if there is nothing to verify them with
 	trailer  string       // announced name of the trailing checksum, or ""
-	checksum hash.Hash    // of the payload, if there is a trailer
-	value    string       // of the trailer, once it was read and verified
+	checksum hash.Hash    // of the payload, if there is a trailer that can be verified
+	value    string       // of the trailer, once it was read, and verified if it can be
 
 	chunk     int64 // bytes left of this chunk
 	short     bool  // this chunk is so short that it must be the last
@@ -126,12 +165,12 @@ func newChunkedReader(source io.Reader, size int64, framing, trailer string, sig
 	switch announced := c.trailer != ""; {
 	case framing == streamingSigned && announced:
 		return nil, newError("InvalidRequest", "x-amz-trailer announces what x-amz-content-sha256 excludes")
-	case framing != streamingSigned && !announced:
-		return nil, newError("InvalidRequest", "x-amz-content-sha256 promises a trailer, and x-amz-trailer announces none")
+	case framing == streamingSignedTrailer && !announced:
+		return nil, newError("InvalidRequest", "x-amz-content-sha256 promises a signed trailer, and x-amz-trailer announces none")
+	case announced && !holdsChecksum(c.trailer):
+		return nil, newError("InvalidRequest", "x-amz-trailer must name one x-amz-checksum-* header")
 	case announced:
-		if c.checksum = newChecksum(c.trailer); c.checksum == nil {
-			return nil, newError("InvalidRequest", "x-amz-trailer announces something else than one x-amz-checksum-crc32, -crc32c, -crc64nvme, -sha1 or -sha256")
-		}
+		c.checksum = newChecksum(c.trailer)
 	}
 	if c.signer != nil {
 		c.digest = sha256.New()
@@ -297,12 +336,19 @@ func (c *chunkedReader) verifyTrailer(values map[string]string) error {
 			return newError("SignatureDoesNotMatch", "the signature of the trailer does not match it")
 		}
 	}
-	if value != base64.StdEncoding.EncodeToString(c.checksum.Sum(nil)) {
+	switch raw, err := base64.StdEncoding.Strict().DecodeString(value); {
+	case c.checksum != nil && value != base64.StdEncoding.EncodeToString(c.checksum.Sum(nil)):
 		return newError("BadDigest", "the trailing checksum does not match the body received")
+	case err != nil || len(raw) == 0 || len(value) > trailerRoom(c.trailer), strings.ContainsAny(value, "\r\n"), // which base64 ignores
+		checksumSizes[c.trailer] > 0 && len(raw) != checksumSizes[c.trailer]:
+		return newError("InvalidRequest", "the trailing checksum is not one of its algorithm, in base64")
 	}
 	c.value = value
 	return nil
 }
+
+// verifies reports whether what the client declares of the payload can be verified.
+func (c *chunkedReader) verifies() bool { return c.trailer == "" || c.checksum != nil }
 
 // line reads a line of at most limit bytes without its CRLF. A bare line feed
 // does not end it.
@@ -345,8 +391,7 @@ func framedLength(size int64, name string) int64 {
 	if rest := size % upstreamChunk; rest > 0 {
 		length += frame(rest)
 	}
-	value := base64.StdEncoding.EncodedLen(newChecksum(name).Size())
-	return length + int64(len("0\r\n")+len(name)+len(":")+value+len("\r\n\r\n"))
+	return length + int64(len("0\r\n")+len(name)+len(":")+trailerRoom(name)+len("\r\n\r\n"))
 }
 
 // Read implements io.Reader.
@@ -371,7 +416,9 @@ func (c *chunkedWriter) fill() error {
 		if _, err := c.payload.Read(c.buffer[:1]); err != io.EOF {
 			return noEOF(err)
 		}
-		c.frame = append(c.buffer[:0], "0\r\n"+c.name+":"+c.value()+"\r\n\r\n"...)
+		value := c.value()
+		value += strings.Repeat(" ", trailerRoom(c.name)-len(value))
+		c.frame = append(c.buffer[:0], "0\r\n"+c.name+":"+value+"\r\n\r\n"...)
 		c.ended = true
 		return nil
 	}

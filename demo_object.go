@@ -14,6 +14,7 @@ import (
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
@@ -469,6 +470,8 @@ var demoChecksums = map[string]func() hash.Hash{
 	"Crc64nvme": func() hash.Hash { return crc64.New(demoCRC64NVME) },
 	"Sha1":      sha1.New,
 	"Sha256":    sha256.New,
+	"Sha512":    sha512.New,
+	"Md5":       md5.New,
 }
 
 var demoCRC64NVME = crc64.MakeTable(0x9a6c9329ac4bc9b5)

@@ -149,7 +149,14 @@ func (x *exchange) readDocument() (*document, *apiError) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	source := &documentSource{in: in, sums: declaredSums(x.r.Header, rule)}
+	sums, refusal := declaredSums(x.r.Header, rule)
+	if refusal != nil {
+		return nil, refusal
+	}
+	if in.chunks != nil && !in.chunks.verifies() {
+		return nil, errUnverified()
+	}
+	source := &documentSource{in: in, sums: sums}
 	doc := &document{memory: holding{share: x.documentShare()}}
 	err := rule.rewrite(x, source, doc)
 	if err != nil {
@@ -208,9 +215,15 @@ func (rule *documentRule) rewrite(x *exchange, source *documentSource, doc *docu
 // that the client has declared.
 type documentSource struct {
 	in   *incoming
-	sums map[string]hash.Hash // by the base64 of what they must be
-	n    int64                // bytes read
-	err  error                // of in, but for io.EOF
+	sums []declaredSum
+	n    int64 // bytes read
+	err  error // of in, but for io.EOF
+}
+
+// A declaredSum is a hash and the base64 of what it must come to.
+type declaredSum struct {
+	hash.Hash
+	value string
 }
 
 // Read implements io.Reader.
@@ -238,8 +251,8 @@ func (s *documentSource) finish() error {
 	case s.n != s.in.size:
 		return newError("IncompleteBody", "")
 	}
-	for want, sum := range s.sums {
-		if want != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
+	for _, sum := range s.sums {
+		if sum.value != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
 			return newError("BadDigest", "")
 		}
 	}
@@ -250,21 +263,23 @@ func (s *documentSource) finish() error {
 }
 
 // declaredSums returns the hashes for the digests that headers declare of the
-// document.
-func declaredSums(h http.Header, rule *documentRule) map[string]hash.Hash {
-	sums := map[string]hash.Hash{}
-	if want := h.Get("Content-Md5"); want != "" {
-		sums[want] = md5.New()
-	}
-	if rule.ofObject {
-		return sums
+// document. A digest that can't be verified is refused: the backend gets another
+// document, and nobody would.
+func declaredSums(h http.Header, rule *documentRule) (sums []declaredSum, refusal *apiError) {
+	if value := h.Get("Content-Md5"); value != "" {
+		sums = append(sums, declaredSum{md5.New(), value})
 	}
 	for name, values := range h {
-		if sum := newChecksum(strings.ToLower(name)); sum != nil {
-			sums[values[0]] = sum
+		if rule.ofObject || !holdsChecksum(strings.ToLower(name)) {
+			continue
 		}
+		sum := newChecksum(strings.ToLower(name))
+		if sum == nil {
+			return nil, errUnverified()
+		}
+		sums = append(sums, declaredSum{sum, values[0]})
 	}
-	return sums
+	return sums, nil
 }
 
 // setDocument makes a document, unframed, the body to send. What headers say of

@@ -198,7 +198,8 @@ func (in *incoming) readAll() ([]byte, error) {
 
 // outgoingBody makes the body a backend gets, and what its headers have to say
 // about it. A trailing checksum reaches a backend that takes one, as a trailer:
-// when it is known the headers are gone.
+// when it is known the headers are gone. There it is verified too, or at all, if its
+// algorithm is not known here.
 func (in *incoming) outgoingBody(out *outgoing, forwardTrailer bool) error {
 	if in.chunks != nil && in.chunks.trailer != "" && forwardTrailer {
 		// Content-Encoding does not name the framing: some servers store what it says,
@@ -209,6 +210,9 @@ func (in *incoming) outgoingBody(out *outgoing, forwardTrailer bool) error {
 		out.length = framedLength(in.size, in.chunks.trailer)
 		out.body = &chunkedWriter{payload: in.source, left: in.size, name: in.chunks.trailer, value: func() string { return in.chunks.value }}
 		return nil
+	}
+	if in.chunks != nil && !in.chunks.verifies() {
+		return errUnverified()
 	}
 	unframe(out.header)
 	if in.size == 0 {
@@ -224,6 +228,11 @@ func (in *incoming) outgoingBody(out *outgoing, forwardTrailer bool) error {
 		out.body = hold(in.source, in.size, in.verify)
 	}
 	return nil
+}
+
+// errUnverified is for a checksum that neither the gateway nor a backend would verify.
+func errUnverified() *apiError {
+	return newError("NotImplemented", "a checksum of this algorithm can't be verified here; use another one, like CRC64NVME or SHA256")
 }
 
 // unframe takes back what the headers say of a framing that is not there any

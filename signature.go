@@ -183,10 +183,15 @@ func (c *claim) signs(name string) bool {
 
 // checkHeaders refuses a request to which somebody on the way could have added
 // an x-amz-* header, x-amz-copy-source above all. CloudFront adds X-Amz-Cf-*,
-// which is dropped.
+// which is dropped. The value of x-amz-content-sha256 is the last line of the
+// canonical request, signed whether the list of headers has it or not; some older
+// clients leave it out, and S3 takes that.
 func (c *claim) checkHeaders(h http.Header) *apiError {
-	for name := range h {
-		if strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(name, "X-Amz-Cf-") && !c.signs(strings.ToLower(name)) {
+	for name, values := range h {
+		switch {
+		case !strings.HasPrefix(name, "X-Amz-"), strings.HasPrefix(name, "X-Amz-Cf-"), c.signs(strings.ToLower(name)):
+		case name == "X-Amz-Content-Sha256" && len(values) == 1:
+		default:
 			return newError("AccessDenied", "there are x-amz-* headers in the request that were not signed")
 		}
 	}
