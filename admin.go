@@ -57,6 +57,7 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 		conf := s.current.Load().config
 		conf.harden(w.Header())
 		w.Header()["Cache-Control"] = []string{"no-store"}
+		ignoreBody(w, r)
 		if !conf.mayNameAdmin(r.Host) {
 			answerText(w, http.StatusMisdirectedRequest, "the Host header names another host; add its name to server.admin.allowed_hosts, or ask by address")
 			return

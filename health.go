@@ -8,6 +8,7 @@ package main
 import (
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // The pages, on the main listener and on the operator's.
@@ -38,10 +39,21 @@ func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	conf.harden(w.Header())
 	w.Header()["Cache-Control"] = []string{"no-store"}
+	ignoreBody(w, r)
 	if page == healthyPage {
 		answerText(w, http.StatusOK, "healthy")
 	} else {
 		answerReady(w, f.draining)
+	}
+}
+
+// ignoreBody makes HTTP/1.1 close the connection after the answer if the request has a
+// body, which none of the pages reads. net/http would first wait for the end of the body,
+// for as long as the client likes.
+func ignoreBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		w.Header()["Connection"] = []string{"close"}
+		http.NewResponseController(w).SetReadDeadline(time.Now())
 	}
 }
 

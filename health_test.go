@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -114,6 +115,32 @@ func TestManifestHasTheHealthPages(t *testing.T) {
 	for _, page := range []string{healthyPage, readyPage} {
 		if !strings.Contains(string(text), "path: "+page) {
 			t.Errorf("deploy/kubernetes.yaml does not ask for %s", page)
+		}
+	}
+}
+
+// None of the pages reads a body, and nobody has to have a key for them: a client that
+// announces one and sends nothing must not hold a connection.
+func TestPageDoesNotWaitForABody(t *testing.T) {
+	backend := startRecorder(t, nil)
+	p := startReloadable(t, 0, testConfig(backend.URL, withAdmin))
+	for _, addr := range []string{p.addr, strings.TrimPrefix(p.admin, "http://")} {
+		for _, method := range []string{"GET", "HEAD"} {
+			for _, page := range []string{healthyPage, readyPage} {
+				for _, body := range []string{"Content-Length: 1", "Content-Length: 200000", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5"} {
+					conn, err := net.Dial("tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					conn.SetDeadline(time.Now().Add(5 * time.Second))
+					fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n", method, page, body)
+					answer, err := io.ReadAll(conn)
+					conn.Close()
+					if !strings.HasPrefix(string(answer), "HTTP/1.1 200 ") || err != nil {
+						t.Errorf("%s %s with %q = %.40q, then %v; want an answer and the end of the connection", method, page, body, answer, err)
+					}
+				}
+			}
 		}
 	}
 }
