@@ -42,6 +42,7 @@ type corkConn struct {
 
 // Read implements net.Conn.
 func (c *corkConn) Read(p []byte) (int, error) {
+	c.boundRest(c.tcpConn)
 	n, err := c.watchedConn.Read(p)
 	c.follow(p[:n])
 	return n, err

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,10 @@ type follower struct {
 	size  int64 // its Content-Length
 	left  int64 // bytes of a body, a chunk or a frame that are still to come
 
+	expects, continues bool // the head has an Expect header; 100-continue is in it
+	restEnds           time.Time
+	refused            atomic.Bool // restEnds is set, and not changed any more
+
 	frame  [frameHead]byte // HTTP/2
 	have   int             // bytes of frame
 	blocks int             // heads that have begun
@@ -67,6 +72,19 @@ const (
 
 // afterBytes are the parts after those that are a number of bytes.
 var afterBytes = [...]requestPart{inBody: inRequestLine, inChunk: afterChunk, inPreface: inFrames}
+
+// refusedBodyTimeout is how long the body of a request may take that net/http refuses by
+// itself, with 417 for an Expect that it does not know. It reads the body before it closes
+// the connection, without a deadline.
+const refusedBodyTimeout = time.Second
+
+// boundRest sets the read deadline of a connection on which no further request is
+// answered.
+func (f *follower) boundRest(conn net.Conn) {
+	if f.refused.Load() {
+		conn.SetReadDeadline(f.restEnds)
+	}
+}
 
 const (
 	maxFollowedLine  = 128 // bytes of a line that are looked at; what matters is at its start
@@ -138,6 +156,7 @@ func (f *follower) endLine(line []byte) {
 			f.at, f.left = inPreface, int64(len("\r\nSM\r\n\r\n"))
 		case len(line) > 0:
 			f.at, f.head, f.size = inHeaderLines, requestHead{known: true}, 0
+			f.expects, f.continues = false, false
 		}
 	case inHeaderLines:
 		if len(line) == 0 {
@@ -149,6 +168,9 @@ func (f *follower) endLine(line []byte) {
 			f.head.length, f.size, f.lost = true, int64(size), f.lost || err != nil
 		} else if _, ok := valueOf(line, "Transfer-Encoding:"); ok {
 			f.head.encoding = true
+		} else if value, ok := valueOf(line, "Expect:"); ok {
+			f.expects = true
+			f.continues = f.continues || len(line) < maxFollowedLine && hasContinue(string(value)) // a longer line may be cut
 		}
 	case inChunkSize:
 		digits, _, _ := bytes.Cut(line, []byte(";"))
@@ -170,6 +192,16 @@ func (f *follower) endLine(line []byte) {
 	}
 }
 
+// hasContinue reports whether an Expect header has the one expectation that net/http knows.
+func hasContinue(value string) bool {
+	for option := range strings.SplitSeq(value, ",") {
+		if strings.EqualFold(strings.Trim(option, " \t"), "100-continue") {
+			return true
+		}
+	}
+	return false
+}
+
 // valueOf returns the value of a header line that begins with a name and its colon.
 func valueOf(line []byte, name string) ([]byte, bool) {
 	if len(line) < len(name) || line[len(name)-1] != ':' || !strings.EqualFold(string(line[:len(name)]), name) {
@@ -180,6 +212,10 @@ func valueOf(line []byte, name string) ([]byte, bool) {
 
 // endHead notes a head, after which its body begins.
 func (f *follower) endHead() {
+	if f.expects && !f.continues && !f.refused.Load() {
+		f.restEnds = time.Now().Add(refusedBodyTimeout)
+		f.refused.Store(true)
+	}
 	if f.heads = append(f.heads, f.head); len(f.heads) > maxFollowedHeads {
 		f.lost = true
 	}
@@ -276,6 +312,7 @@ func (c *tlsClientConn) Read(p []byte) (int, error) {
 		}
 		c.shaken = true
 	}
+	c.boundRest(c.halfCloser)
 	n, err := c.halfCloser.Read(p)
 	switch block, open := c.follow(p[:n]); {
 	case open && (!c.timed || block != c.block):

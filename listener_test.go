@@ -172,6 +172,63 @@ func TestLengthBesideChunksEndsTheConnection(t *testing.T) {
 	}
 }
 
+// net/http itself answers an Expect that it does not know. It must not wait for the body
+// for as long as the client likes.
+func TestRefusedExpectationDoesNotHoldItsConnection(t *testing.T) {
+	backend := startRecorder(t, nil)
+	plain, g := startGateway(t, testConfig(backend.URL)), startTLS(t, testConfig(backend.URL), nil)
+	for _, secure := range []bool{false, true} {
+		conn := plain.dial()
+		if secure {
+			conn = tls.Client(g.dial(), &tls.Config{RootCAs: g.ca.pool(), ServerName: "gateway.example"})
+		}
+		conn.SetDeadline(time.Now().Add(5 * refusedBodyTimeout))
+		io.WriteString(conn, "PUT /photos/k HTTP/1.1\r\nHost: h\r\nExpect: the-unexpected\r\nContent-Length: 1000\r\n\r\n")
+		answer, err := io.ReadAll(conn)
+		conn.Close()
+		if !strings.HasPrefix(string(answer), "HTTP/1.1 417 ") || err != nil {
+			t.Errorf("TLS %t: answer %.40q, then %v; want 417 and the end of the connection", secure, answer, err)
+		}
+	}
+}
+
+// The follower and net/http must agree on what is refused: else a body that is sent
+// slowly is cut, or one that never comes is waited for.
+func TestFollowerKnowsExpectations(t *testing.T) {
+	for lines, want := range map[string]bool{
+		"":                                      false,
+		"Expect: 100-continue\r\n":              false,
+		"expect:100-Continue\r\n":               false,
+		"Expect: a, 100-continue\r\n":           false,
+		"Expect: a\r\nExpect: 100-continue\r\n": false,
+		"Expect: a\r\n":                         true,
+		"EXPECT: x100-continue\r\n":             true,
+		"Expect: 100-continued\r\n":             true,
+		"Expect: 100-continue;a=b\r\n":          true,
+		// What is followed of the line ends behind "continue".
+		"Expect: " + strings.Repeat(" ", maxFollowedLine-len("Expect: 100-continue")) + "100-continued\r\n": true,
+	} {
+		head := "PUT /photos/k HTTP/1.1\r\nHost: h\r\n" + lines + "Content-Length: 4\r\n\r\n"
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		expects := strings.Join(r.Header["Expect"], ",")
+		if got := expects != "" && !hasContinue(expects); got != want {
+			t.Errorf("%q: net/http reads %q, which is refused: %t, want %t", lines, expects, got, want)
+		}
+		for _, size := range []int{1, 7, len(head)} {
+			var f follower
+			for rest := head; rest != ""; rest = rest[min(size, len(rest)):] {
+				f.follow([]byte(rest[:min(size, len(rest))]))
+			}
+			if got := f.refused.Load(); got != want {
+				t.Errorf("%q in pieces of %d: refused = %t, want %t", lines, size, got, want)
+			}
+		}
+	}
+}
+
 // A head of HTTP/2 has as long as one of HTTP/1.1, wherever it stops; one that is whole
 // may be answered at leisure.
 func TestHTTP2HeadThatDoesNotEndIsCutOff(t *testing.T) {
