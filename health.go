@@ -39,6 +39,9 @@ func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	conf.harden(w.Header())
 	w.Header()["Cache-Control"] = []string{"no-store"}
+	if r.ProtoMajor > 1 { // a client of HTTP/1.1 that takes nothing is cut off by its watchedConn
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(conf.idleTimeout))
+	}
 	ignoreBody(w, r)
 	if page == healthyPage {
 		answerText(w, http.StatusOK, "healthy")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -142,5 +143,27 @@ func TestPageDoesNotWaitForABody(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A client of HTTP/2 that opens no window takes no answer. It must not hold a stream by
+// asking for the pages.
+func TestPageIsNotKeptForAClientThatTakesNothing(t *testing.T) {
+	g := startTLS(t, testConfig(startRecorder(t, nil).URL, with("server.idle_timeout", "1s")), nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{}
+	s.current.Store(g.gw)
+	server := newServer(healthFront{service: s, draining: &atomic.Bool{}}, g.gw.log)
+	go g.tls.serve(server, listener)
+	t.Cleanup(func() { server.Close() })
+	g.addr = listener.Addr().String()
+	c := dialHTTP2(t, g)
+	c.frame(frameSettings, 0, 0, "\x00\x04\x00\x00\x00\x00") // SETTINGS_INITIAL_WINDOW_SIZE
+	c.headers(flagEndStream, ":method", "GET", ":scheme", "https", ":authority", "gateway.example", ":path", readyPage)
+	if got := c.answer(); got != "reset" {
+		t.Errorf("answer %q, want a reset stream", got)
 	}
 }
