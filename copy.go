@@ -44,8 +44,11 @@ func parseCopySource(header string, nested bool) (source, error) {
 	if strings.HasPrefix(decoded, "/") && strings.HasPrefix(path, "/") || !validBucket(bucket) {
 		return source{}, errors.New("x-amz-copy-source wants the form /bucket/key, and a bucket of this gateway")
 	}
-	if err := markerID(version); err != nil {
-		return source{}, fmt.Errorf("the versionId of x-amz-copy-source %v", err)
+	for _, version := range append(strings.Split(key, "?versionId=")[1:], version) {
+		// One in the key is of the key. versitygw decodes before it looks for a version.
+		if err := markerID(version); err != nil {
+			return source{}, fmt.Errorf("the versionId of x-amz-copy-source %v", err)
+		}
 	}
 	return source{target{bucket: bucket, key: key}, version}, checkKey(key, nested)
 }

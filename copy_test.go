@@ -28,7 +28,8 @@ func TestParseCopySource(t *testing.T) {
 	}
 	for _, in := range []string{
 		"", "/", "photos", "photos/", "/photos/", "//photos/k", "/%2Fphotos/k", "photos/../secret/k", "photos/..%2f..%2fsecret",
-		"photos/%2e%2e/k", "photos/k%zz", "photos/k?versionId=", "photos/k?versionId=%zz", "photos/k?x=1", "photos/k?",
+		"photos/%2e%2e/k", "photos/k%3FversionId=..", "photos/k%3FversionId=../x", "photos/k%3FversionId=..%2Fx%3FversionId=y", "photos/k%3FversionId=x%5Cy",
+		"photos/k%3FversionId=x%3FversionId%3D..?versionId=y", "photos/k%3FversionId=a%0a", "photos/k%zz", "photos/k?versionId=", "photos/k?versionId=%zz", "photos/k?x=1", "photos/k?",
 		"arn:aws:s3:us-east-1:123456789012:accesspoint/ap/object/k", "PHOTOS/k", "photos/%00", "photos/%ff", "photos/" + strings.Repeat("k", 1025),
 	} {
 		if got, err := parseCopySource(in, true); err == nil {
