@@ -57,6 +57,9 @@ func (g *gateway) parse(x *exchange) *apiError {
 	}
 	x.path = path
 	if bucket := hostedBucket(x.r.Host, g.config.domain); bucket != "" {
+		if !validBucket(bucket) { // "-" would make a page of the key, "a/b" a bucket and a key of a host
+			return newError("InvalidRequest", "the Host header does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)")
+		}
 		path = "/" + bucket + path
 		if x.path == "/" {
 			path = "/" + bucket

@@ -122,6 +122,24 @@ func TestVirtualHostStyle(t *testing.T) {
 	}
 }
 
+// A host names a bucket or nothing: it makes no page of a key, nor a bucket and a key.
+// HTTP/2 lets more characters stand in an authority than HTTP/1.1.
+func TestHostThatIsNoBucketIsRefused(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startTLS(t, testConfig(backend.URL, with("server.domain", "s3.example"), with("nested_keys", true)), nil)
+	for _, host := range []string{"-.s3.example", "-.S3.example:443", "..s3.example", "ab.s3.example", "1.2.3.4.s3.example", "photos/dir.s3.example", "photos/-.s3.example", "-/-.s3.example"} {
+		for _, target := range []string{"/presign?bucket=photos&key=k", "/k", "/", "/-/presign?bucket=photos&key=k"} {
+			c := dialHTTP2(t, g)
+			c.headers(flagEndStream, ":method", "GET", ":scheme", "https", ":authority", host, ":path", target, "x-api-key", userKey)
+			if got := c.answer(); got == "200" || strings.Contains(got, "X-Amz-Signature") {
+				t.Errorf("GET %s of %s = %.80s, want a refusal", target, host, got)
+			}
+			c.conn.Close()
+		}
+	}
+	backend.wantNone(t)
+}
+
 // A bucket that has another name behind is known by the one in front, in
 // everything a client reads.
 func TestBucketBehind(t *testing.T) {
