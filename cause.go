@@ -256,6 +256,28 @@ func (x *exchange) repeatsName(name string) bool {
 	return false
 }
 
+// withoutCredentials returns a text of the client for the log, without the API key or the
+// signature that the request was authenticated with, and without the signature of a
+// presigned URL: quoting one the wrong way makes its query a part of the key, and it is
+// good for the key before it.
+func (x *exchange) withoutCredentials(text string) string {
+	switch {
+	case x.user == nil:
+	case x.claim != nil:
+		text = strings.ReplaceAll(text, x.claim.signature, withheld)
+	default:
+		text = strings.ReplaceAll(text, x.r.Header["X-Api-Key"][0], withheld)
+	}
+	before, rest, found := strings.Cut(text, "Signature=")
+	if !found {
+		return text
+	}
+	return before + withheld + x.withoutCredentials(strings.TrimLeft(rest, "0123456789abcdef"))
+}
+
+// withheld stands in the log for a credential.
+const withheld = "(withheld)"
+
 // A serverLog takes what net/http has to say of clients. It quotes some of their bytes,
 // which may hold a key or a signature; what stands before the quotes is enough.
 type serverLog struct{ log *slog.Logger }

@@ -360,6 +360,40 @@ func TestMalformedRequestPutsNoSecretInTheLog(t *testing.T) {
 	checkNoPart(t, "the metrics", metrics, secrets)
 }
 
+// A client may put its credentials where they do not belong.
+func TestMisplacedCredentialIsNotLogged(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
+	signature := strings.Repeat("5ca1ab1e", 8)
+	presigned := "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=" + signature
+	for _, test := range []struct{ target, agent, key, loggedAgent string }{
+		{"/photos/" + userKey, "a", "(withheld)", "a"},
+		{"/photos/a/" + userKey + "/b", "key=" + userKey, "a/(withheld)/b", "key=(withheld)"},
+		{"/" + userKey + "/k", "a", "k", "a"},
+		{"/photos/k%3F" + presigned, "curl " + presigned, "k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-(withheld)", "curl X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-(withheld)"},
+		{"/photos/k%3F" + presigned + "%3F" + presigned + "z", strings.Repeat("a", 250) + userKey,
+			"k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-(withheld)?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-(withheld)z", strings.Repeat("a", 250) + "(withh…"},
+		{"/photos/Signature=" + signature, "a", "(withheld)", "a"},
+	} {
+		g.raw("GET", "GET "+test.target+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\nUser-Agent: "+test.agent+"\r\nX-Api-Key: "+userKey+"\r\n\r\n")
+		if text := g.log.String(); strings.Contains(text, userKey[:12]) {
+			t.Fatalf("GET %s: the key is in the log: %s", test.target, text)
+		}
+		lines := g.lines()
+		line := lines[len(lines)-1]
+		if line["key"] != test.key || line["user_agent"] != test.loggedAgent {
+			t.Errorf("GET %s by %q is logged as %q by %q, want %q by %q", test.target, test.agent, line["key"], line["user_agent"], test.key, test.loggedAgent)
+		}
+	}
+	// The signature of a request that is signed, too.
+	target, _ := sigHead{method: "GET"}.presign("60")
+	_, own, _ := strings.Cut(target, "X-Amz-Signature=")
+	resp, _ := g.raw("GET", "GET "+target+" HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\nUser-Agent: a "+own+"\r\n\r\n")
+	if text := g.log.String(); resp.StatusCode != 200 || strings.Contains(text, own[:8]) || !strings.Contains(text, "a (withheld)") {
+		t.Errorf("a signed request = %d, and is logged with its signature: %s", resp.StatusCode, text)
+	}
+}
+
 // net/http quotes what should have been the preface of HTTP/2, which may be a request.
 func TestServerLogHasNoQuotes(t *testing.T) {
 	var b bytes.Buffer

@@ -419,8 +419,8 @@ func (x *exchange) record(aborted bool) {
 		slog.String("user", x.userName()),
 		slog.String("method", shortened(x.r.Method, 16)),
 		slog.String("operation", x.operationName()),
-		slog.String("bucket", x.target.bucket),
-		slog.String("key", x.target.key),
+		slog.String("bucket", x.withoutCredentials(x.target.bucket)),
+		slog.String("key", x.withoutCredentials(x.target.key)),
 		slog.Int("status", x.status),
 		slog.Int64("bytes_in", x.body.received.Load()),
 		slog.Int64("bytes_out", x.sent),
@@ -428,7 +428,7 @@ func (x *exchange) record(aborted bool) {
 		slog.Int("upstream_status", x.upstreamStatus),
 		slog.Float64("upstream_ms", milliseconds(x.upstreamDuration)),
 		slog.String("client", x.r.RemoteAddr),
-		slog.String("user_agent", shortened(x.r.UserAgent(), 256)),
+		slog.String("user_agent", shortened(x.withoutCredentials(x.r.UserAgent()), 256)),
 	)
 	if x.upstreamID != "" {
 		attrs = append(attrs, slog.String("upstream_request_id", x.upstreamID))
