@@ -126,6 +126,7 @@ func (x *exchange) end() {
 	x.leave()
 	x.record(aborted)
 	x.count()
+	x.g.metrics.inFlight.Add(-1)
 	if aborted {
 		panic(http.ErrAbortHandler)
 	}
@@ -156,13 +157,13 @@ func (x *exchange) failInternally() (aborted bool) {
 	return false
 }
 
-// leave ends the request for those who count how many are under way.
+// leave ends the request for its user's max_in_flight. The client may send the next
+// one as soon as it has the answer, so this comes before the log line.
 func (x *exchange) leave() {
 	x.body.stop()
 	if x.load != nil {
 		x.load.inFlight.leave()
 	}
-	x.g.metrics.inFlight.Add(-1)
 }
 
 // abort ends an answer that can't be completed in a way no client can take for

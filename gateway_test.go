@@ -186,9 +186,13 @@ func readAnswer(t testing.TB, method string, conn io.Reader) (*http.Response, st
 	return resp, string(data)
 }
 
-// lines returns the access log lines so far, parsed.
+// lines returns the access log lines so far, parsed. A line is written when the client
+// has its answer, so the requests in flight are waited for, unless they take long.
 func (g *testGateway) lines() []map[string]any {
 	g.t.Helper()
+	for end := time.Now().Add(time.Second); g.gw.metrics.inFlight.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	var lines []map[string]any
 	for line := range strings.Lines(g.log.String()) {
 		var m map[string]any
