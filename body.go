@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -26,6 +27,10 @@ type requestBody struct {
 	received atomic.Int64
 	done     atomic.Bool
 	err      atomic.Pointer[error]
+
+	mu          sync.Mutex // guards the rest
+	reading     bool       // a Read waits for the client, or is about to
+	interrupted bool       // no Read may wait any more
 }
 
 // Read implements io.Reader.
@@ -33,9 +38,14 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if err := b.in.wait(b.ctx, 0); err != nil {
 		return 0, err
 	}
-	b.reads.begin(b.x.idle)
-	n, err := b.body.Read(p[:min(len(p), b.in.chunk())])
-	b.reads.end()
+	var n int
+	err := os.ErrDeadlineExceeded // as of a Read that is interrupted
+	if b.mayRead() {
+		b.reads.begin(b.x.idle)
+		n, err = b.body.Read(p[:min(len(p), b.in.chunk())])
+		b.reads.end()
+		b.hasRead()
+	}
 	b.in.take(n)
 	b.received.Add(int64(n))
 	if err == io.EOF && b.isMalformed() {
@@ -62,12 +72,38 @@ func (b *requestBody) isMalformed() bool {
 	return len(lengths) > 1 || lengths[0] != strconv.FormatInt(b.received.Load(), 10)
 }
 
-// interrupt makes a Read that waits for the client return.
+// interrupt makes a Read that waits for the client return, and later ones fail.
 func (b *requestBody) interrupt() {
 	b.stop()
-	if !b.done.Load() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.interrupted = true
+	// Only for a Read that waits: from the end of the body on, net/http reads from the
+	// connection to see the client leave, and takes a deadline that has passed for that.
+	if b.reading && !b.done.Load() {
 		b.x.control.SetReadDeadline(time.Now())
 	}
+}
+
+// wasInterrupted reports whether interrupt was called.
+func (b *requestBody) wasInterrupted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.interrupted
+}
+
+// mayRead reports whether a Read may begin. Then hasRead must follow it.
+func (b *requestBody) mayRead() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = !b.interrupted
+	return b.reading
+}
+
+func (b *requestBody) hasRead() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
 }
 
 // failure is the client's error for a body that did not arrive whole, or nil.

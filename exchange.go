@@ -353,9 +353,10 @@ func (x *exchange) complete(e *apiError) {
 	}
 }
 
-// left reports whether the client has gone without an answer.
+// left reports whether the client has gone without an answer. An interrupted body may
+// have ended the context, too.
 func (x *exchange) left() bool {
-	return x.r.Context().Err() != nil && x.body.failure() == nil
+	return x.r.Context().Err() != nil && x.body.failure() == nil && !x.body.wasInterrupted()
 }
 
 func appendErrorJSON(e *apiError, requestID string) []byte {

@@ -190,7 +190,7 @@ func readAnswer(t testing.TB, method string, conn io.Reader) (*http.Response, st
 // has its answer, so the requests in flight are waited for, unless they take long.
 func (g *testGateway) lines() []map[string]any {
 	g.t.Helper()
-	for end := time.Now().Add(time.Second); g.gw.metrics.inFlight.Load() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(time.Second); g.gw != nil && g.gw.metrics.inFlight.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	var lines []map[string]any
