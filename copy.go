@@ -130,11 +130,8 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 		return nil, refusal
 	}
 	defer resp.Body.Close()
-	if span != "" && !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes "+span+"/") {
-		return nil, newError("InvalidRange", "the source does not have all of x-amz-copy-source-range")
-	}
-	if resp.ContentLength < 0 {
-		return nil, badGateway(errors.New("the source has no length"))
+	if refusal := checkSource(resp, span); refusal != nil {
+		return nil, refusal
 	}
 	if encodings, _ := withoutChunked(resp.Header); encodings != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
 		// Bytes that are stored with an encoding are copied with it. These were encoded
@@ -170,6 +167,9 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 		return nil, refusal
 	}
 	defer stored.Body.Close()
+	if refusal := x.readNothing(stored); refusal != nil {
+		return nil, refusal
+	}
 	if stored.Header.Get("Etag") == "" { // all that the answer to a copy has to say
 		return nil, badGateway(errors.New("the target stored the copy and sent no ETag"))
 	}
@@ -212,6 +212,31 @@ func (g *gateway) openSource(x *exchange, src source, span string) (*http.Respon
 		return nil, newError("PreconditionFailed", "")
 	}
 	return resp, nil
+}
+
+// checkSource returns an error for an answer that is not the source, or not all of the
+// range of it, "FIRST-LAST", that was asked for. An answer of another status (204, 203 of
+// something in between) may be a success, and its body is not the object.
+func checkSource(resp *http.Response, span string) *apiError {
+	want, length := http.StatusOK, resp.ContentLength
+	if span != "" {
+		if !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes "+span+"/") {
+			return newError("InvalidRange", "the source does not have all of x-amz-copy-source-range")
+		}
+		start, end, _ := strings.Cut(span, "-")
+		first, _ := strconv.ParseInt(start, 10, 64) // see checkCopyRange
+		last, _ := strconv.ParseInt(end, 10, 64)
+		want, length = http.StatusPartialContent, last-first+1
+	}
+	switch {
+	case resp.StatusCode != want:
+		return badGateway(fmt.Errorf("the source answered with the status %d, want %d", resp.StatusCode, want))
+	case resp.ContentLength < 0:
+		return badGateway(errors.New("the source has no length"))
+	case resp.ContentLength != length:
+		return badGateway(fmt.Errorf("the source sent %d bytes for a range of %d", resp.ContentLength, length))
+	}
+	return nil
 }
 
 // copyMetadata takes over what belongs to the object and not to its bucket or to
@@ -288,7 +313,7 @@ func (g *gateway) readTags(x *exchange, src source) ([]parameter, *apiError) {
 		return nil, refusal
 	}
 	defer resp.Body.Close()
-	doc, _, refusal := x.readAnswer(resp, answers["GetObjectTagging"])
+	doc, _, refusal := x.readAnswer(plainBody(resp), answers["GetObjectTagging"])
 	if refusal != nil {
 		return nil, refusal
 	}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -180,5 +183,50 @@ func TestCopyBetweenAccountsFails(t *testing.T) {
 				t.Errorf("%s: the sink got a whole object of %d bytes", name, len(put.body))
 			}
 		}
+	}
+}
+
+// An answer whose status or length is not that of the source stores nothing: it would be
+// stored as the whole object, or the whole part.
+func TestCopyOfAnAnswerThatIsNotTheSourceIsRefused(t *testing.T) {
+	for name, test := range map[string]struct{ span, status, header, body string }{
+		"a part of it":            {"", "206 Partial Content", "Content-Range: bytes 0-3/9", "meow"},
+		"no content":              {"", "204 No Content", "", ""},
+		"accepted":                {"", "202 Accepted", "", "soon"},
+		"of something in between": {"", "203 Non-Authoritative Information", "", "MEOW"},
+		"a shorter range":         {"0-3", "206 Partial Content", "Content-Range: bytes 0-3/9", "meo"},
+		"a longer range":          {"0-3", "206 Partial Content", "Content-Range: bytes 0-3/9", "meow!"},
+		"all of it":               {"0-3", "200 OK", "Content-Range: bytes 0-3/9", "meow, meow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+				readHead(r)
+				fmt.Fprintf(conn, "HTTP/1.1 %s\r\nX-Amz-Tagging-Count: 0\r\nContent-Length: %d\r\n%s\r\n", test.status, len(test.body), strings.TrimLeft(test.header+"\r\n", "\r\n"))
+				io.WriteString(conn, test.body)
+			})
+			sink := startRecorder(t, answerAsS3)
+			g := startGateway(t, twoAccounts(source, sink.URL))
+			target, header := "/faraway/copy", []string{"x-amz-copy-source: photos/cat"}
+			if test.span != "" {
+				target, header = target+"?partNumber=1&uploadId=u", append(header, "x-amz-copy-source-range: bytes="+test.span)
+			}
+			resp, body := g.do("PUT", target, userKey, "", header...)
+			wantError(t, resp, body, 502, "BadGateway")
+			sink.wantNone(t)
+		})
+	}
+}
+
+// A target that stores under 200 may have an error in its answer, as any server may.
+func TestCopyIsNotStoredByATargetThatAnswersWithAnError(t *testing.T) {
+	source := startRecorder(t, answerAsS3)
+	sink := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"e"`)
+		io.WriteString(w, "<Error><Code>SlowDown</Code></Error>")
+	})
+	g := startGateway(t, twoAccounts(source.URL, sink.URL))
+	_, body := g.do("PUT", "/faraway/copy", userKey, "", "x-amz-copy-source: photos/cat")
+	if !strings.Contains(body, "<Code>SlowDown</Code>") {
+		t.Errorf("copy = %s, want the error of the target", body)
 	}
 }

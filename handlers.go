@@ -335,7 +335,7 @@ func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 	return x.answer(resp)
 }
 
-// send sends a request and returns an answer that is a success (2xx, or 304):
+// send sends a request and returns an answer that is a success of it:
 // any other is an error. So is one whose body has neither length nor chunks: its end
 // is nothing but the end of a connection, and may be a cut.
 func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
@@ -354,7 +354,7 @@ func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
 	if x.upstreamID = resp.Header.Get("X-Amz-Request-Id"); !looksLikeID(x.upstreamID) || x.repeats(x.upstreamID) {
 		x.upstreamID = ""
 	}
-	if !isSuccess(resp.StatusCode) {
+	if !out.succeeds(resp.StatusCode) {
 		defer resp.Body.Close()
 		if out.method == http.MethodHead {
 			return nil, x.headRefusal(upstream, out, resp.StatusCode, resp.Header)

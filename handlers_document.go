@@ -37,7 +37,7 @@ func (x *exchange) answer(resp *http.Response) *apiError {
 		x.respond(resp)
 		return nil
 	case a.kind == xmlDocument:
-		doc, form, err := x.readAnswer(resp, a)
+		doc, form, err := x.readAnswer(plainBody(resp), a)
 		if err != nil {
 			return err
 		}
@@ -49,17 +49,10 @@ func (x *exchange) answer(resp *http.Response) *apiError {
 	return x.passNothing(resp)
 }
 
-// passNothing answers without a body. One that comes all the same is read for the
-// error that it may be.
+// passNothing answers without a body.
 func (x *exchange) passNothing(resp *http.Response) *apiError {
-	if resp.ContentLength != 0 && resp.StatusCode != http.StatusNoContent {
-		body, err := io.ReadAll(io.LimitReader(plainBody(resp), maxErrorDocument))
-		if err != nil {
-			return x.transportError(err)
-		}
-		if doc, err := parseDocument(bytes.NewReader(body), "Error"); err == nil {
-			return x.hiddenError(&doc)
-		}
+	if refusal := x.readNothing(resp); refusal != nil {
+		return refusal
 	}
 	returnErrorHeader(x.Header(), resp.Header)
 	if resp.StatusCode != http.StatusNoContent {
@@ -69,10 +62,26 @@ func (x *exchange) passNothing(resp *http.Response) *apiError {
 	return nil
 }
 
+// readNothing reads an answer that has no body. One that comes all the same is read for
+// the error that it may be.
+func (x *exchange) readNothing(resp *http.Response) *apiError {
+	if resp.ContentLength == 0 || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(plainBody(resp), maxErrorDocument))
+	if err != nil {
+		return x.transportError(err)
+	}
+	if doc, err := parseDocument(bytes.NewReader(body), "Error"); err == nil {
+		return x.hiddenError(&doc)
+	}
+	return nil
+}
+
 // readAnswer reads an answer to its end and returns its document, which has one of
 // the forms of a. A document Error is an error, whatever the status says.
-func (x *exchange) readAnswer(resp *http.Response, a answerSpec) (element, *answerForm, *apiError) {
-	s := newScanner(plainBody(resp))
+func (x *exchange) readAnswer(body io.Reader, a answerSpec) (element, *answerForm, *apiError) {
+	s := newScanner(body)
 	s.maxDepth = maxAnswerDepth
 	doc, err := s.document("")
 	if err == nil {

@@ -43,11 +43,7 @@ func (g *gateway) relay(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiE
 	if err := h.relayProlog(body); err != nil {
 		return nil, x.transportError(err)
 	}
-	doc, err := parseDocument(body, "")
-	if err != nil {
-		return nil, x.transportError(err)
-	}
-	form, refusal := x.checkDocument(&doc, answers[x.op.name])
+	doc, form, refusal := x.readAnswer(body, answers[x.op.name])
 	if refusal != nil {
 		return nil, refusal
 	}

@@ -283,6 +283,21 @@ func isSuccess(status int) bool {
 	return status < 300 || status == http.StatusNotModified
 }
 
+// succeeds reports whether a status is a success that this request can have. A part of
+// an answer (206) is none unless a part was asked for: it would be taken for the whole,
+// by a copy if not by the client. Only a read can find a thing unchanged (304): RFC 9110
+// sections 15.3.7 and 15.4.5.
+func (out *outgoing) succeeds(status int) bool {
+	read := out.method == http.MethodGet || out.method == http.MethodHead
+	switch status {
+	case http.StatusPartialContent:
+		return read && (len(out.header["Range"]) > 0 || has(out.query, "partNumber"))
+	case http.StatusNotModified:
+		return read
+	}
+	return isSuccess(status)
+}
+
 // hidesBody reports whether an answer announces a body that its status excludes (204:
 // RFC 9110 section 8.6). The body may come all the same, where the next answer would
 // begin.

@@ -380,3 +380,44 @@ func (c lateConn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// A status of success that answers another request is no success: part of an answer of
+// which no part was asked for, or "not modified" for what modifies.
+func TestStatusThatAnswersAnotherRequestIsRefused(t *testing.T) {
+	for _, op := range forwardedRows() {
+		for _, status := range []int{http.StatusPartialContent, http.StatusNotModified} {
+			if status == http.StatusNotModified && (op.method == "GET" || op.method == "HEAD") {
+				continue
+			}
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `"e"`)
+				w.WriteHeader(status)
+				if status != http.StatusNotModified {
+					answerAsS3(w, r)
+				}
+			})
+			g := startGateway(t, testConfig(backend.URL))
+			resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+			if resp.StatusCode != 502 {
+				t.Errorf("%s answered with %d = %d %s, want 502", op.name, status, resp.StatusCode, body)
+			}
+		}
+	}
+}
+
+// A part is a success where one is asked for.
+func TestPartThatWasAskedForIsPassedOn(t *testing.T) {
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", "bytes 0-3/9")
+		w.WriteHeader(http.StatusPartialContent)
+		io.WriteString(w, "meow")
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, test := range []struct{ target, header string }{{"/photos/k", "Range: bytes=0-3"}, {"/photos/k?partNumber=1", "X-Id: 1"}} {
+			if resp, body := g.do(method, test.target, userKey, "", test.header); resp.StatusCode != 206 {
+				t.Errorf("%s %s with %s = %d %s, want 206", method, test.target, test.header, resp.StatusCode, body)
+			}
+		}
+	}
+}
