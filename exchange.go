@@ -56,6 +56,7 @@ type exchange struct {
 	unsent     error        // the first that kept the client from getting all of the answer
 	out        flow         // of the answer's body
 	batch      *batch       // of a DeleteObjects
+	answered   holding      // of an answer that the gateway reads
 	corked     *corkConn    // not nil: the answer is kept until the end, in corkBuffer
 	corkBuffer []byte
 	body       requestBody
@@ -161,6 +162,7 @@ func (x *exchange) failInternally() (aborted bool) {
 // one as soon as it has the answer, so this comes before the log line.
 func (x *exchange) leave() {
 	x.body.stop()
+	x.answered.free()
 	if x.load != nil {
 		x.load.inFlight.leave()
 	}
@@ -317,6 +319,7 @@ func (x *exchange) signs() bool {
 // fail answers with an error: the one place where one is written.
 func (x *exchange) fail(e *apiError) {
 	x.cause, x.upstreamCode = e.cause, e.upstreamCode
+	x.answered.free()
 	if x.left() {
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)

@@ -41,8 +41,7 @@ func (x *exchange) answer(resp *http.Response) *apiError {
 		if err != nil {
 			return err
 		}
-		x.passDocument(resp, &doc, form)
-		return nil
+		return x.passDocument(resp, &doc, form)
 	case a.kind == jsonDocument:
 		return x.passPolicy(resp)
 	}
@@ -83,6 +82,7 @@ func (x *exchange) readNothing(resp *http.Response) *apiError {
 func (x *exchange) readAnswer(body io.Reader, a answerSpec) (element, *answerForm, *apiError) {
 	s := newScanner(body)
 	s.maxDepth = maxAnswerDepth
+	s.memory = x.countAnswer()
 	doc, err := s.document("")
 	if err == nil {
 		err = s.ends()
@@ -128,9 +128,15 @@ func (x *exchange) hiddenError(doc *element) *apiError {
 }
 
 // passDocument writes a document as the client gets it.
-func (x *exchange) passDocument(resp *http.Response, doc *element, form *answerForm) {
+func (x *exchange) passDocument(resp *http.Response, doc *element, form *answerForm) *apiError {
+	b := x.answerWriter().appendRoot([]byte(xmlHeader), doc, form)
+	*doc = element{} // before a slow client is waited for
+	if err := x.keepAnswer(cap(b)); err != nil {
+		return err
+	}
 	returnErrorHeader(x.Header(), resp.Header) // all but what describes the other body
-	x.writeDocument("application/xml", x.answerWriter().appendRoot([]byte(xmlHeader), doc, form))
+	x.writeDocument("application/xml", b)
+	return nil
 }
 
 // answerWriter writes documents for the client of this exchange.

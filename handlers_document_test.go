@@ -389,7 +389,7 @@ func TestOtherDocumentsAreRefused(t *testing.T) {
 	for _, op := range documentRows() {
 		for name, document := range map[string]string{
 			"nothing": "", "another root": "<Something/>", "text": "done", "cut": goodAnswer(op.name)[:len(goodAnswer(op.name))-2],
-			"a second root": goodAnswer(op.name) + "<Error><Code>InternalError</Code></Error>",
+			"a second root":   goodAnswer(op.name) + "<Error><Code>InternalError</Code></Error>",
 			"a document type": `<!DOCTYPE x [<!ENTITY e "x">]>` + goodAnswer(op.name), "HTML": "<!DOCTYPE html><html></html>",
 		} {
 			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })

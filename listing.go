@@ -120,6 +120,10 @@ func (g *gateway) listPage(x *exchange, query []parameter, operation string) *ap
 		b = appendElement(b, "EncodingType", "url")
 	}
 	*buffer = append(append(append(b, "</"...), form.root.name...), '>')
+	if err := x.keepAnswer(cap(*buffer)); err != nil {
+		freeListBuffer(buffer)
+		return err
+	}
 	if x.writeDocument("application/xml", *buffer) == nil {
 		freeListBuffer(buffer)
 	}
@@ -194,7 +198,12 @@ func (g *gateway) listAll(x *exchange) *apiError {
 		if last {
 			b = append(b, "</ListBucketResult>"...)
 		}
-		if number == 1 {
+		switch err := x.keepAnswer(cap(b)); {
+		case err != nil && number == 1:
+			return err
+		case err != nil:
+			x.abort(err)
+		case number == 1:
 			x.beginList(single, len(b))
 		}
 		if _, err := x.Write(b); err != nil {
@@ -235,7 +244,8 @@ func (x *exchange) beginList(single bool, length int) {
 type page struct {
 	element
 	form    *answerForm
-	last    bool // no page follows
+	last    bool     // no page follows
+	memory  *holding // counts the memory of the scanner; nil: not counted
 	scanner scanner
 }
 
@@ -251,6 +261,7 @@ const maxListBuffer = 2 << 20 // bytes
 
 // free ends the use of the page and of all that is in it.
 func (p *page) free() {
+	p.memory, p.scanner.memory = nil, nil
 	if p.scanner.reusable() {
 		pages.Put(p)
 	}
@@ -281,12 +292,17 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*
 	}
 	defer resp.Body.Close()
 	p := pages.Get().(*page)
+	p.memory = x.countAnswer()
 	if err := p.read(plainBody(resp), plainLength(resp), answers[operation], query); err != nil {
-		if p.name == "Error" {
+		switch {
+		case isOutOfMemory(err):
+			refusal = outOfMemory()
+		case p.name == "Error":
 			refusal = x.hiddenError(&p.element)
-		} else {
+		default:
 			refusal = badGateway(err)
 		}
+		x.answered.free()
 		p.free()
 		return nil, refusal
 	}
@@ -297,6 +313,10 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*
 // is -1 if it is not known.
 func (p *page) read(body io.Reader, size int64, a answerSpec, query []parameter) (err error) {
 	p.scanner.reset(body, size)
+	p.scanner.memory = p.memory
+	if err := p.memory.reserve(p.scanner.room()); err != nil {
+		return err
+	}
 	if p.element, err = p.scanner.document(""); err != nil {
 		return err
 	}

@@ -260,3 +260,68 @@ func TestDocumentIsFreedBeforeTheBackendAnswers(t *testing.T) {
 	waitUntil(t, "giving back the memory", func() bool { return g.gw.memory.inUse() == 0 })
 	close(finish)
 }
+
+// Answers whose backend stops in the middle hold what the budget allows. The others are
+// told to come again, and a usual list has its place all the same.
+func TestStalledAnswersStayWithinTheBudget(t *testing.T) {
+	for name, test := range map[string]struct{ target, root, rest string }{
+		"a list":     {"/photos?list-type=2", "ListBucketResult", strings.Repeat("<Contents><Key>"+strings.Repeat("k", 1000)+"</Key></Contents>", 15_000)},
+		"a document": {"/photos/k?acl", "AccessControlPolicy", strings.Repeat("<Grant/>", 150_000) + strings.Repeat(" ", 14_000_000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			document := "<" + test.root + ">" + test.rest + "</" + test.root + ">"
+			settled, finish := make(chan bool, manyClients), make(chan bool)
+			defer close(finish)
+			endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				io.Copy(io.Discard, req.Body)
+				if strings.HasPrefix(req.URL.Path, "/photos/usual") {
+					io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n<Tagging/>")
+					return
+				}
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(document), document[:len(document)-1])
+				settled <- true
+				<-finish
+			})
+			g := startGateway(t, testConfig(endpoint))
+			idle := liveHeap()
+			for range manyClients {
+				conn := g.dial()
+				defer conn.Close()
+				fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", test.target, userKey)
+			}
+			for range manyClients {
+				<-settled
+			}
+			held := liveHeap() - idle
+			t.Logf("%d answers of %d bytes that were not ended hold %d KiB", manyClients, len(document), held>>10)
+			if bound := int64(2 * (manyClients*readAllowance + documentMemory)); held > bound { // twice: what grows is copied
+				t.Errorf("%d answers of %d bytes that were not ended hold %d bytes, want at most %d", manyClients, len(document), held, bound)
+			}
+			if used := g.gw.memory.inUse(); used > documentMemory/2 {
+				t.Errorf("one user holds %d bytes of %d", used, documentMemory)
+			}
+			if resp, body := g.do("GET", "/photos/usual?tagging", userKey, ""); resp.StatusCode != 200 {
+				t.Errorf("a small document of the same user = %d %s, want 200", resp.StatusCode, body)
+			}
+		})
+	}
+}
+
+// Usual lists are charged nothing.
+func TestUsualListsTakeNothingOfTheBudget(t *testing.T) {
+	list := aPage()
+	m := &memory{limit: 0}
+	share := memoryShare{of: m}
+	p := pages.Get().(*page)
+	p.memory = &holding{share: &share, allowance: readAllowance}
+	if err := p.read(strings.NewReader(list), int64(len(list)), answers["ListObjectsV2"], nil); err != nil {
+		t.Errorf("a page of 1,000 keys without a budget: %v", err)
+	}
+	if len(list) > sentAllowance {
+		t.Errorf("a page of 1,000 keys has %d bytes, more than %d", len(list), sentAllowance)
+	}
+}

@@ -47,7 +47,8 @@ func (g *gateway) relay(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiE
 	if refusal != nil {
 		return nil, refusal
 	}
-	return x.answerWriter().appendRoot(nil, &doc, form), nil
+	b := x.answerWriter().appendRoot(nil, &doc, form)
+	return b, x.keepAnswer(cap(b))
 }
 
 // relayProlog reads the XML declaration and white space up to the root element. White

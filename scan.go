@@ -148,6 +148,9 @@ func (s *scanner) reset(r io.Reader, size int64) {
 	*s = scanner{source: r, maxDepth: maxListDepth, maxMembers: maxListMembers * 16, data: data, siblings: s.siblings[:0], slab: s.slab[:0], names: s.names}
 }
 
+// room is the memory that the scanner has for data and elements, in bytes.
+func (s *scanner) room() int { return cap(s.data) + (cap(s.siblings)+cap(s.slab))*elementSize }
+
 // reusable reports whether the scanner holds no more memory than lists need.
 func (s *scanner) reusable() bool {
 	s.source = nil
