@@ -256,6 +256,10 @@ func (c *backendConn) end() bool {
 	return unwatch == nil || unwatch()
 }
 
+// stalled reports whether a pulse has given the backend up. It may have done so in the
+// moment in which the last byte came; then it would not watch the next request.
+func (c *backendConn) stalled() bool { return c.reads.stalled() != nil || c.writes.stalled() != nil }
+
 // hears reports whether n bytes are here within d. What kept them from coming, whoever
 // reads them will find out again.
 func (c *backendConn) hears(n int64, d time.Duration) bool {
@@ -477,7 +481,7 @@ func (b *answerBody) release(whole bool) {
 	switch alone := b.conn.end(); {
 	case !alone || !whole || !b.sent:
 		b.conn.abort()
-	case b.keep && b.conn.reader.Buffered() == 0:
+	case b.keep && b.conn.reader.Buffered() == 0 && !b.conn.stalled():
 		b.pool.put(b.conn)
 	default:
 		b.conn.Close()
