@@ -265,10 +265,8 @@ func (g *gateway) upload(x *exchange) *apiError {
 	if err != nil {
 		return err
 	}
-	if !x.takesChecksums() {
-		if err := in.verifyChecksums(x.r.Header); err != nil {
-			return err
-		}
+	if err := in.verifyChecksums(x.r.Header, x.takesChecksums()); err != nil {
+		return err
 	}
 	if err := in.outgoingBody(out, g.config.buckets[x.target.bucket].forwardTrailers); err != nil {
 		return x.transportError(err)

@@ -1,15 +1,18 @@
 package main
 
-// Checksums of multipart uploads before a backend that takes no trailers
-// (trailing_checksums "verify"). A trailing checksum is verified here and taken off, so a
-// part arrives without it; but S3 wants the algorithm that CreateMultipartUpload announces
-// with each part, and in the list of parts. So all requests of an upload go without
-// checksums, and those of a part are verified here.
+// Digests that headers declare of an upload, which are verified here and by the backend.
+//
+// A backend that takes no trailers (trailing_checksums "verify") gets none of a multipart
+// upload's checksums. A trailing checksum is taken off, so a part arrives without it; but
+// S3 wants the algorithm that CreateMultipartUpload announces with each part, and in the
+// list of parts. So all requests of such an upload go without checksums.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 
 import (
+	"crypto/md5"
 	"encoding/base64"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"strings"
@@ -33,31 +36,64 @@ func dropChecksums(h http.Header) {
 	}
 }
 
-// verifyChecksums has the checksums verified that headers declare of a body. One that
-// can't be is refused: nobody else would verify it.
-func (in *incoming) verifyChecksums(h http.Header) *apiError {
+// verifyChecksums has the digests verified that headers declare of a body: Content-MD5,
+// and the checksums whose algorithm is known. Not every server does. A checksum of
+// another algorithm is the backend's to verify; one that does not reach the backend is
+// refused.
+func (in *incoming) verifyChecksums(h http.Header, forwarded bool) *apiError {
+	// Of an aws-chunked body, S3 does not say whether the MD5 is that of the frames.
+	if value := h.Get("Content-Md5"); value != "" && in.chunks == nil {
+		if raw, err := base64.StdEncoding.DecodeString(value); err != nil || len(raw) != md5.Size {
+			return newError("InvalidDigest", "")
+		}
+		in.verifySum(md5.New(), value)
+	}
 	for name, values := range h {
-		switch algorithm, ok := strings.CutPrefix(name, checksumPrefix); {
-		case !ok, algorithm == "Algorithm", algorithm == "Type", algorithm == "Mode":
+		name = strings.ToLower(name)
+		if !holdsChecksum(name) {
 			continue
 		}
-		sum := newChecksum(strings.ToLower(name))
-		if sum == nil {
-			return newError("NotImplemented", fmt.Sprintf("%s can't be verified here; send a checksum of another algorithm", shortened(strings.ToLower(name), 64)))
-		}
-		in.source = io.TeeReader(in.source, sum)
-		before := in.verify
-		in.verify = func() error {
-			if before != nil {
-				if err := before(); err != nil {
-					return err
-				}
-			}
-			if values[0] != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
-				return newError("BadDigest", "")
-			}
-			return nil
+		switch sum := newChecksum(name); {
+		case sum != nil:
+			in.verifySum(sum, values[0])
+		case !forwarded:
+			return newError("NotImplemented", fmt.Sprintf("%s can't be verified here; send a checksum of another algorithm", shortened(name, 64)))
 		}
 	}
 	return nil
+}
+
+// A verifiedBody ends in the error of verify, if it returns one.
+type verifiedBody struct {
+	io.Reader
+	verify func() error
+}
+
+// Read implements io.Reader.
+func (b verifiedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		if wrong := b.verify(); wrong != nil {
+			err = wrong
+		}
+	}
+	return n, err
+}
+
+// verifySum has the body verified against its sum in base64, beside what is verified
+// already.
+func (in *incoming) verifySum(sum hash.Hash, want string) {
+	in.source = io.TeeReader(in.source, sum)
+	before := in.verify
+	in.verify = func() error {
+		if before != nil {
+			if err := before(); err != nil {
+				return err
+			}
+		}
+		if want != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
+			return newError("BadDigest", "")
+		}
+		return nil
+	}
 }

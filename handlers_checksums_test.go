@@ -94,3 +94,35 @@ func TestChecksumsThatAreTakenOffAreVerified(t *testing.T) {
 		}
 	}
 }
+
+// A digest that a header declares is verified before the backend has the last byte,
+// whether the backend verifies it too or not. The values are those of RFC 1321 (MD5 of
+// "abc") and FIPS 180-2 (SHA-256 of it).
+func TestDigestInAHeaderIsVerified(t *testing.T) {
+	const md5OfABC, sha256OfABC = "kAFQmDzST7DWlj99KOF/cg==", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="
+	for _, test := range []struct {
+		name, value, body string
+		status            int
+		code              string
+	}{
+		{"Content-MD5", md5OfABC, "abc", 200, ""},
+		{"Content-MD5", md5OfABC, "abd", 400, "BadDigest"},
+		{"Content-MD5", "900150983cd24fb0d6963f7d28e17f72", "abc", 400, "InvalidDigest"},
+		{"Content-MD5", md5OfABC, "", 400, "BadDigest"},
+		{"x-amz-checksum-sha256", sha256OfABC, "abc", 200, ""},
+		{"x-amz-checksum-sha256", sha256OfABC, "abd", 400, "BadDigest"},
+		{"x-amz-checksum-xxhash3", "AAAAAAAAAAA=", "abc", 200, ""}, // the backend's to verify
+	} {
+		backend := startRecorder(t, nil)
+		g := startGateway(t, testConfig(backend.URL))
+		resp, body := g.do("PUT", "/photos/k", userKey, test.body, test.name+": "+test.value)
+		if test.status != 200 {
+			wantError(t, resp, body, test.status, test.code)
+			backend.wantNone(t)
+			continue
+		}
+		if seen := backend.requests(); resp.StatusCode != 200 || len(seen) != 1 || seen[0].header.Get(test.name) != test.value {
+			t.Errorf("%s: %s of %q = %d, and the backend has seen %v", test.name, test.value, test.body, resp.StatusCode, seen)
+		}
+	}
+}

@@ -208,7 +208,11 @@ func (in *incoming) outgoingBody(out *outgoing, forwardTrailer bool) error {
 		out.header["X-Amz-Decoded-Content-Length"] = []string{strconv.FormatInt(in.size, 10)}
 		out.payloadHash = streamingTrailer
 		out.length = framedLength(in.size, in.chunks.trailer)
-		out.body = &chunkedWriter{payload: in.source, left: in.size, name: in.chunks.trailer, value: func() string { return in.chunks.value }}
+		payload := in.source
+		if in.verify != nil {
+			payload = verifiedBody{payload, in.verify}
+		}
+		out.body = &chunkedWriter{payload: payload, left: in.size, name: in.chunks.trailer, value: func() string { return in.chunks.value }}
 		return nil
 	}
 	if in.chunks != nil && !in.chunks.verifies() {
