@@ -135,6 +135,8 @@ var exceptions = []exception{
 	{"versitygw", "AWS SDK for Java", "GetObjectAttributes", "the SDK cannot parse the server's `Last-Modified`"},
 	{"versitygw", "aws-sdk-go-v2", "ListMultipartUploads, ListParts in pages", "the server refuses the upload id marker of its own page"},
 	{"versitygw", "mc", "`ilm rule add`, `ilm rule ls`", "the server has no lifecycles"},
+	{"versitygw", "s3fs", "exclusive create", closesEarly},
+	{"versitygw", "s3fs", "exclusive create, multipart", closesEarly},
 	{"minio", "s3fs", "exclusive create", noCondition},
 	{"minio", "s3fs", "exclusive create, multipart", noCondition},
 	{"minio", "s5cmd", "`cp` on the server of a key with a space", "s5cmd writes it as `+`, which S3 decodes and the server does not"},
@@ -142,6 +144,7 @@ var exceptions = []exception{
 
 const (
 	createBucket500 = "the server answers 500 for a bucket that exists"
+	closesEarly     = "the server may close the connection with its 412, before it has read the body"
 	noCondition     = "the server's 412 does not name the `<Condition>`, without which s3fs raises `OSError` for `FileExistsError`"
 )
 
