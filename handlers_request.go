@@ -291,11 +291,7 @@ func (x *exchange) setDocument(out *outgoing, doc *document) {
 		return
 	}
 	if !documents[x.op.name].ofObject {
-		for name := range out.header {
-			if strings.HasPrefix(name, "X-Amz-Checksum-") || name == "X-Amz-Sdk-Checksum-Algorithm" {
-				delete(out.header, name)
-			}
-		}
+		dropChecksums(out.header)
 	}
 	payload, digest := sha256.New(), md5.New()
 	doc.sum(payload, digest)
