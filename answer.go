@@ -55,3 +55,63 @@ func (x *exchange) respondWhole(resp *http.Response) *apiError {
 // errNoLength is the cause of a broken connection where an answer without a length was
 // about to begin on HTTP/1.0.
 var errNoLength = errors.New("an answer without a length to an HTTP/1.0 client")
+
+// respond streams a backend's answer to the client. If either of them breaks
+// off, so does the answer.
+func (x *exchange) respond(resp *http.Response) {
+	returnHeader(x.Header(), resp.Header)
+	x.WriteHeader(resp.StatusCode)
+	if x.r.Method == http.MethodHead {
+		return
+	}
+	body := resp.Body.(*answerBody)
+	size := body.left
+	if size < 0 || size > maxCorked {
+		size = largeBuffer
+	}
+	buffer := borrow(size)
+	if err := x.copy(body, buffer); err != nil {
+		x.abort(err) // and the buffer is not used again: HTTP/2 may still be about to send it
+	}
+	giveBack(buffer)
+}
+
+// copy streams a body as it comes, or sends one that is small when it is here.
+func (x *exchange) copy(body *answerBody, buffer []byte) error {
+	if 0 < body.left && body.left <= maxCorked {
+		n, err := io.ReadFull(onlyReader{body}, buffer[:body.left])
+		if err != nil {
+			return noEOF(err)
+		}
+		body.Read(buffer[n:]) // its end: the connection goes back
+		return x.writeWhole(buffer[:n])
+	}
+	if err := x.splice(body); err != nil || body.ended {
+		return err
+	}
+	var to io.Writer = onlyWriter{x}
+	if body.left < 0 { // events, perhaps, or a backend's way of saying that it is still there
+		to = flushWriter{x}
+	}
+	_, err := io.CopyBuffer(to, onlyReader{body}, buffer)
+	return err
+}
+
+// onlyWriter and onlyReader hide the methods with which io.CopyBuffer would go
+// round the buffer, and round the deadlines.
+type (
+	onlyWriter struct{ io.Writer }
+	onlyReader struct{ io.Reader }
+)
+
+// A flushWriter sends on at once what it is given.
+type flushWriter struct{ x *exchange }
+
+// Write implements io.Writer.
+func (w flushWriter) Write(p []byte) (int, error) {
+	n, err := w.x.Write(p)
+	if err == nil {
+		err = w.x.flush()
+	}
+	return n, err
+}

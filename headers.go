@@ -228,14 +228,6 @@ func answerName(name string) string {
 	return name
 }
 
-func set(names ...string) map[string]bool {
-	m := make(map[string]bool, len(names))
-	for _, name := range names {
-		m[name] = true
-	}
-	return m
-}
-
 // matches reports whether a canonical header name is in a list with prefixes.
 func matches(list []string, name string) bool {
 	return slices.ContainsFunc(list, func(entry string) bool {

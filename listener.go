@@ -374,8 +374,60 @@ func headOf(r *http.Request) requestHead {
 	return conn.next()
 }
 
-// isSecure reports whether the client speaks TLS with the gateway.
-func (x *exchange) isSecure() bool {
-	_, secure := x.r.Context().Value(connKey{}).(*tlsClientConn)
-	return secure || x.r.TLS != nil
+// A limitedListener has no more than so many connections open at once. While it
+// has, it accepts none, and who comes waits in the kernel's queue: to accept and
+// close would look like a server that is broken, and have clients come again at
+// once. Connections that are idle between requests count too.
+type limitedListener struct {
+	net.Listener
+	places chan struct{} // holds one for each connection
+	closed chan struct{}
+	once   sync.Once
+}
+
+// limitConnections returns a listener for at most limit connections of a TCP
+// listener. A limit of 0 is none.
+func limitConnections(l net.Listener, limit int) net.Listener {
+	if limit == 0 {
+		return l
+	}
+	return &limitedListener{Listener: l, places: make(chan struct{}, limit), closed: make(chan struct{})}
+}
+
+// Accept implements net.Listener.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	return &limitedConn{TCPConn: conn.(*net.TCPConn), places: l.places}, nil
+}
+
+// Close implements net.Listener. It ends an Accept that waits for a place, too.
+func (l *limitedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// A limitedConn gives its place back when it is closed. For the rest it is a
+// *net.TCPConn: net/http asks it for ReadFrom, to splice, and for CloseWrite.
+type limitedConn struct {
+	*net.TCPConn
+	places chan struct{}
+	closed atomic.Bool
+}
+
+// Close implements net.Conn.
+func (c *limitedConn) Close() error {
+	err := c.TCPConn.Close()
+	if !c.closed.Swap(true) { // net/http closes some connections twice
+		<-c.places
+	}
+	return err
 }

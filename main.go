@@ -36,9 +36,9 @@
 //
 // Every setting, every answer and the limits of what is promised are in
 // README.md. To read the code, follow a request: main.go, serve.go, config.go,
-// check.go, gateway.go, handlers.go, exchange.go, path.go, auth.go, signature.go,
-// limiter.go, operations.go, headers.go, body.go, payload.go, chunked.go,
-// upstream.go, conn.go, sigv4.go, listing.go, scan.go and xml.go, in this order.
+// config_check.go, gateway.go, handlers.go, exchange.go, path.go, auth.go, auth_signature.go,
+// limiter.go, operations.go, headers.go, exchange_body.go, upload.go, upload_chunked.go,
+// upstream.go, upstream_conn.go, sigv4.go, handlers_list.go, xml_scan.go and xml.go, in this order.
 // What an operator switches on has files of its own: tls.go, credentials.go and
 // providers.go, reload.go, admin.go, metrics.go and process.go, throttle.go,
 // sharedlimit.go, redis.go and resp.go, logfile.go.

@@ -47,15 +47,6 @@ func (s *memoryShare) reserve(n int64) bool {
 	return true
 }
 
-// What an answer holds without a part of the budget, in bytes: while it is read, a page
-// of 1,000 usual keys and their owners; while its client takes it, such a page as it is
-// sent. So usual lists are never refused, however many there are, and what is larger
-// has the same bounds as documents of requests.
-const (
-	readAllowance = 3 << 19
-	sentAllowance = 1 << 19
-)
-
 // A holding is what one request holds of a share. The methods of a nil holding, and
 // of one without a share, count nothing.
 type holding struct {
@@ -85,24 +76,6 @@ func (h *holding) free() {
 	if h != nil {
 		h.release(int(h.held))
 	}
-}
-
-// countAnswer has the memory of an answer counted from here on, as it is read.
-func (x *exchange) countAnswer() *holding {
-	x.answered.free()
-	x.answered = holding{share: x.documentShare(), allowance: readAllowance}
-	return &x.answered
-}
-
-// keepAnswer has n bytes counted in place of what was read of an answer: those that wait
-// for the client to take them.
-func (x *exchange) keepAnswer(n int) *apiError {
-	x.answered.free()
-	x.answered.allowance = sentAllowance
-	if x.answered.reserve(n) != nil {
-		return outOfMemory()
-	}
-	return nil
 }
 
 // append is the built-in append, counted.

@@ -263,10 +263,3 @@ func methodNotAllowed(level level) *apiError {
 	e.header = http.Header{"Allow": {strings.Join(methodsOf(level), ", ")}}
 	return e
 }
-
-func shortened(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return s[:n] + "…"
-}

@@ -322,10 +322,3 @@ func bare(name string) string {
 	}
 	return name
 }
-
-// isWord reports whether a text is made of ASCII letters and digits.
-func isWord(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool {
-		return (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z')
-	})
-}

@@ -10,9 +10,14 @@ package main
 
 import (
 	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"fmt"
 	"hash"
+	"hash/crc32"
+	"hash/crc64"
 	"io"
 	"net/http"
 	"strings"
@@ -97,3 +102,40 @@ func (in *incoming) verifySum(sum hash.Hash, want string) {
 		return nil
 	}
 }
+
+// holdsChecksum reports whether a header, by its name in lower case, holds a checksum.
+func holdsChecksum(name string) bool {
+	algorithm, ok := strings.CutPrefix(name, checksumHeader)
+	switch algorithm {
+	case "", "algorithm", "mode", "type": // which say something about checksums
+		return false
+	}
+	return ok && len(algorithm) <= maxChecksumName && isWord(algorithm)
+}
+
+// newChecksum returns the hash for a header that holds a checksum, or nil for an
+// algorithm that the standard library does not have.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+func newChecksum(header string) hash.Hash {
+	switch header {
+	case "x-amz-checksum-crc32":
+		return crc32.NewIEEE()
+	case "x-amz-checksum-crc32c":
+		return crc32.New(castagnoli)
+	case "x-amz-checksum-crc64nvme":
+		return crc64.New(nvme)
+	case "x-amz-checksum-sha1":
+		return sha1.New()
+	case "x-amz-checksum-sha256":
+		return sha256.New()
+	case "x-amz-checksum-sha512":
+		return sha512.New()
+	case "x-amz-checksum-md5":
+		return md5.New()
+	}
+	return nil
+}
+
+// checksumSizes are the sizes, in bytes, of the checksums that S3 has and the
+// standard library has not.
+var checksumSizes = map[string]int{"x-amz-checksum-xxhash64": 8, "x-amz-checksum-xxhash3": 8, "x-amz-checksum-xxhash128": 16}

@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -31,150 +29,6 @@ const (
 	maxResponseHeaders = 64 << 10 // bytes; S3's own limit on metadata is 2 KiB
 	maxInterim         = 8        // answers with a status 1xx before the final one
 )
-
-// A pool keeps connections to the hosts of one service.
-type pool struct {
-	scheme         string
-	connectTimeout time.Duration
-	dialer         func(ctx context.Context, network, addr string) (net.Conn, error)
-	tls            *tls.Config // but for the server's name
-	counts         *accountMetrics
-
-	mu      sync.Mutex // guards the rest
-	idle    map[string][]*backendConn
-	retired bool        // what comes back is closed
-	sweeper *time.Timer // set while there are idle connections
-}
-
-func newPool(a *account, counts *accountMetrics) *pool {
-	dialer := &net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}
-	return &pool{
-		scheme:         a.scheme,
-		connectTimeout: a.connectTimeout,
-		dialer:         dialer.DialContext,
-		tls:            &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: a.roots, ClientSessionCache: tls.NewLRUClientSessionCache(64)},
-		counts:         counts,
-		idle:           map[string][]*backendConn{},
-	}
-}
-
-// get returns a connection to host: the one used last, if the backend has not
-// closed it or said anything since, or a new one.
-func (p *pool) get(ctx context.Context, host string) (*backendConn, error) {
-	for {
-		c := p.pop(host)
-		if c == nil {
-			return p.dial(ctx, host)
-		}
-		if c.quiet() {
-			c.reused = true
-			p.counts.reused.Add(1)
-			return c, nil
-		}
-		c.Close()
-	}
-}
-
-func (p *pool) pop(host string) *backendConn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	idle := p.idle[host]
-	if len(idle) == 0 {
-		return nil
-	}
-	c := idle[len(idle)-1]
-	idle[len(idle)-1] = nil
-	p.idle[host] = idle[:len(idle)-1]
-	return c
-}
-
-// put keeps a connection whose answer was read to its end. Its deadlines may stay:
-// whoever uses it next sets them.
-func (p *pool) put(c *backendConn) {
-	c.since = time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.retired || len(p.idle[c.host]) >= maxIdleConns {
-		c.Close()
-		return
-	}
-	p.idle[c.host] = append(p.idle[c.host], c)
-	if p.sweeper == nil {
-		p.sweeper = time.AfterFunc(idleConnTimeout, p.sweep)
-	}
-}
-
-// sweep closes what was not used for idleConnTimeout; the oldest come first.
-func (p *pool) sweep() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sweeper = nil
-	for host, idle := range p.idle {
-		for len(idle) > 0 && time.Since(idle[0].since) >= idleConnTimeout {
-			idle[0].Close()
-			idle = idle[1:]
-		}
-		if p.idle[host] = idle; len(idle) == 0 {
-			delete(p.idle, host)
-		}
-	}
-	if len(p.idle) > 0 {
-		p.sweeper = time.AfterFunc(idleConnTimeout, p.sweep)
-	}
-}
-
-// retire closes what nobody uses, and what is used when it comes back.
-func (p *pool) retire() {
-	p.mu.Lock()
-	p.retired = true
-	p.mu.Unlock()
-	p.closeIdle()
-}
-
-// closeIdle closes the connections that nobody uses.
-func (p *pool) closeIdle() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for host, idle := range p.idle {
-		for _, c := range idle {
-			c.Close()
-		}
-		delete(p.idle, host)
-	}
-}
-
-// dial opens a connection. The handshake has the same time again.
-func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
-	addr := host
-	if _, _, err := net.SplitHostPort(host); err != nil {
-		addr = net.JoinHostPort(strings.Trim(host, "[]"), map[string]string{"http": "80", "https": "443"}[p.scheme])
-	}
-	raw, err := p.dialer(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	c := &backendConn{Conn: raw, raw: raw, host: host,
-		writes: writePulse(raw, "the backend took nothing for", true),
-		reads:  readPulse(raw, "the backend sent nothing for", true)}
-	if p.scheme == "https" {
-		config := p.tls.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(addr)
-		c.records = &recordConn{Conn: raw}
-		secure := tls.Client(c.records, config)
-		handshake, cancel := context.WithTimeout(ctx, p.connectTimeout)
-		defer cancel()
-		if err := secure.HandshakeContext(handshake); err != nil {
-			raw.Close()
-			return nil, handshakeError(err)
-		}
-		c.Conn = secure
-	}
-	c.arm()
-	p.counts.opened.Add(1)
-	c.input = meteredReader{source: c.Conn, left: math.MaxInt}
-	c.reader = bufio.NewReaderSize(&c.input, 16<<10)
-	return c, nil
-}
 
 // A backendConn is a connection to a backend, for one request at a time.
 type backendConn struct {
@@ -318,17 +172,6 @@ func appendHead(b []byte, req *http.Request, length int64, hasBody bool) ([]byte
 		b = append(b, "\r\n"...)
 	}
 	return append(b, "\r\n"...), nil
-}
-
-// isToken is RFC 9110 section 5.6.2.
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"(),/:;<=>?@[\\]{}", c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // readHead reads the head of the final answer.

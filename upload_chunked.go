@@ -17,8 +17,6 @@ package main
 
 import (
 	"bufio"
-	"crypto/md5"
-	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
@@ -47,43 +45,6 @@ const (
 // checksumHeader begins the names of the headers, and trailers, that hold a
 // checksum. S3 adds algorithms (five of them on 2026-04-22), so any may follow.
 const checksumHeader = "x-amz-checksum-"
-
-// holdsChecksum reports whether a header, by its name in lower case, holds a checksum.
-func holdsChecksum(name string) bool {
-	algorithm, ok := strings.CutPrefix(name, checksumHeader)
-	switch algorithm {
-	case "", "algorithm", "mode", "type": // which say something about checksums
-		return false
-	}
-	return ok && len(algorithm) <= maxChecksumName && isWord(algorithm)
-}
-
-// newChecksum returns the hash for a header that holds a checksum, or nil for an
-// algorithm that the standard library does not have.
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
-func newChecksum(header string) hash.Hash {
-	switch header {
-	case "x-amz-checksum-crc32":
-		return crc32.NewIEEE()
-	case "x-amz-checksum-crc32c":
-		return crc32.New(castagnoli)
-	case "x-amz-checksum-crc64nvme":
-		return crc64.New(nvme)
-	case "x-amz-checksum-sha1":
-		return sha1.New()
-	case "x-amz-checksum-sha256":
-		return sha256.New()
-	case "x-amz-checksum-sha512":
-		return sha512.New()
-	case "x-amz-checksum-md5":
-		return md5.New()
-	}
-	return nil
-}
-
-// checksumSizes are the sizes, in bytes, of the checksums that S3 has and the
-// standard library has not.
-var checksumSizes = map[string]int{"x-amz-checksum-xxhash64": 8, "x-amz-checksum-xxhash3": 8, "x-amz-checksum-xxhash128": 16}
 
 // trailerRoom is the length of a trailing checksum as it is sent on. The length of a
 // body is declared before the checksum is known. For an algorithm whose size is not

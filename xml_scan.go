@@ -779,11 +779,3 @@ func validName(name []byte) bool {
 	}
 	return bytes.Count(name, []byte(":")) <= 1
 }
-
-// noEOF keeps the end of the input from being taken for the end of a document.
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}

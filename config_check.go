@@ -391,15 +391,6 @@ func isLoopback(hostPort string) bool {
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func isPrintable(s string) bool {
-	for i := range len(s) {
-		if s[i] < '!' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
-
 func (c *checker) users(f *configFile, conf *config) {
 	if len(f.Users) == 0 {
 		c.fault("users", "want at least one user")

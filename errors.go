@@ -1,0 +1,212 @@
+package main
+
+// The errors that clients see: S3's codes with their statuses and messages, and what an
+// error of a backend becomes. Nothing here knows of a request.
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// An apiError is an answer that is not a success. Code is S3's where S3 has
+// one; Message is for the client; cause and upstreamCode are for the log only.
+type apiError struct {
+	Status  int
+	Code    string
+	Message string
+
+	condition string // the header of a precondition that does not hold; "" if it is not known
+
+	cause        error
+	upstreamCode string
+	header       http.Header // of the backend's answer, if it was one
+}
+
+func (e *apiError) Error() string {
+	if e.cause != nil {
+		return e.Code + ": " + ownWords(e.cause)
+	}
+	return e.Code + ": " + e.Message
+}
+
+// newError makes an error with a code of the table below. An empty message
+// means the table's.
+func newError(code, message string) *apiError {
+	known := s3Errors[code]
+	if message == "" {
+		message = known.message
+	}
+	return &apiError{Status: known.status, Code: code, Message: message}
+}
+
+// s3Errors are the codes this gateway answers with by itself, and those of a
+// backend that tell more with a sentence. S3's own, but for the last five.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+var s3Errors = map[string]struct {
+	status  int
+	message string
+}{
+	"AccessDenied":                      {403, "access denied"},
+	"AccessForbidden":                   {403, "CORS is not enabled for this origin, method or header: see server.cors"},
+	"AuthorizationHeaderMalformed":      {400, "the Authorization header is malformed"},
+	"AuthorizationQueryParametersError": {400, "the authentication parameters of the query are malformed"},
+	"BadDigest":                         {400, "the digest given does not match the body received"},
+	"BucketAlreadyOwnedByYou":           {409, "the bucket is there already, and you may use it"},
+	"BucketNotEmpty":                    {409, "the bucket is not empty"},
+	"ConditionalRequestConflict":        {409, "a conflicting request is under way; try again"},
+	"EntityTooLarge":                    {413, "the body is larger than allowed"},
+	"EntityTooSmall":                    {400, "the upload is smaller than the minimum"},
+	"ExpiredToken":                      {400, "the token has expired"},
+	"IncompleteBody":                    {400, "the body ended before the length given in Content-Length"},
+	"InternalError":                     {500, "internal error; try again"},
+	"InvalidAccessKeyId":                {403, "the access key id is not known: it is the name of a user of this gateway"},
+	"InvalidArgument":                   {400, "invalid argument"},
+	"InvalidBucketName":                 {400, "the name of the bucket is not valid"},
+	"InvalidChunkSizeError":             {400, "only the last chunk may be smaller than 8192 bytes"},
+	"InvalidDigest":                     {400, "the digest given is not a valid one"},
+	"InvalidObjectState":                {403, "the object is archived; restore it first"},
+	"InvalidPart":                       {400, "a part was not found, or its ETag does not match"},
+	"InvalidPartOrder":                  {400, "the parts are not in ascending order"},
+	"InvalidRange":                      {416, "the range can't be satisfied"},
+	"InvalidRequest":                    {400, "invalid request"},
+	"InvalidTag":                        {400, "a tag is not valid, or given twice, or there are too many"},
+	"InvalidURI":                        {400, "the path can't be parsed"},
+	"KeyTooLongError":                   {400, "the key is too long"},
+	"MalformedPolicy":                   {400, "the policy in the body is not a JSON object, or not a valid one"},
+	"MalformedXML":                      {400, "the XML in the body is not well-formed, or not what the operation takes"},
+	"MetadataTooLarge":                  {400, "the metadata headers exceed the maximum"},
+	"MethodNotAllowed":                  {405, "this method is not allowed here"},
+	"MissingContentLength":              {411, "the request needs a Content-Length header"},
+	"NoSuchBucket":                      {404, "the bucket does not exist"},
+	"NoSuchKey":                         {404, "the object does not exist"},
+	"NoSuchUpload":                      {404, "the multipart upload does not exist"},
+	"NoSuchVersion":                     {404, "the version does not exist"},
+	"NotImplemented":                    {501, "this operation is not implemented"},
+	"OperationAborted":                  {409, "a conflicting operation is under way; try again"},
+	"PreconditionFailed":                {412, "a precondition given does not hold"},
+	"QuotaExceeded":                     {403, "the storage quota is exceeded"},
+	"RequestTimeTooSkewed":              {403, "the clocks of client and gateway differ by more than 15 minutes"},
+	"RequestTimeout":                    {400, "the body did not arrive in time"},
+	"ServiceUnavailable":                {503, "the storage service is unavailable; try again"},
+	"SignatureDoesNotMatch":             {403, "the signature does not match the request: check the secret (the user's API key), and that nothing on the way changes the request"},
+	"SlowDown":                          {503, "too many requests; slow down"},
+	"XAmzContentSHA256Mismatch":         {400, "the x-amz-content-sha256 header does not match the body received"},
+
+	"Unauthorized":            {401, "unauthorized"},
+	"TooManyRequests":         {429, "too many requests"},
+	"BadGateway":              {502, "the storage service behind this gateway did not answer as it should; the gateway's log has the details"},
+	"HTTPVersionNotSupported": {505, "this answer needs HTTP/1.1"},
+	"GatewayTimeout":          {504, "the storage service behind this gateway did not answer in time"},
+}
+
+// ownFault are a backend's codes that accuse the gateway's credentials, clock
+// or configuration, not the client, who can do nothing about them.
+var ownFault = map[string]bool{
+	"AuthorizationHeaderMalformed": true, "AuthFailure": true, "CredentialsNotSupported": true,
+	"ExpiredToken": true, "IllegalLocationConstraintException": true, "InvalidAccessKeyId": true,
+	"InvalidClientTokenId": true, "InvalidSecurity": true, "InvalidToken": true,
+	"MissingSecurityHeader": true, "NotSignedUp": true, "PermanentRedirect": true, "Redirect": true,
+	"RequestExpired": true, "RequestTimeTooSkewed": true, "SignatureDoesNotMatch": true,
+	"TemporaryRedirect": true, "TokenRefreshRequired": true, "UnrecognizedClientException": true,
+}
+
+// upstreamError is a backend's error in the client's terms. Status and code
+// stay; the message is ours, for a backend's may name its host, an access key
+// or the string to sign.
+func upstreamError(status int, header http.Header, body io.Reader) *apiError {
+	code, condition := parseError(body)
+	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || ownFault[code] {
+		e := newError("BadGateway", "")
+		e.upstreamCode = code
+		e.cause = fmt.Errorf("the backend answered %d %s", status, code)
+		return e
+	}
+	e := &apiError{Status: status, Code: code, condition: condition, upstreamCode: code, header: header}
+	if e.Code == "" {
+		e.Code = codeForStatus(status)
+	}
+	if e.Message = s3Errors[e.Code].message; e.Message == "" {
+		e.Message = "the storage service refused the request"
+	}
+	return e
+}
+
+// codeForStatus is the code for an error that came without a document, as the
+// answer to a HEAD does.
+func codeForStatus(status int) string {
+	switch status {
+	case 400:
+		return "InvalidRequest"
+	case 403:
+		return "AccessDenied"
+	case 404:
+		return "NoSuchKey"
+	case 405:
+		return "MethodNotAllowed"
+	case 411:
+		return "MissingContentLength"
+	case 412:
+		return "PreconditionFailed"
+	case 416:
+		return "InvalidRange"
+	case 501:
+		return "NotImplemented"
+	case 503:
+		return "ServiceUnavailable"
+	case 500, 502, 504:
+		return "InternalError"
+	}
+	return strings.ReplaceAll(http.StatusText(status), " ", "")
+}
+
+// conditions are the headers with preconditions, as S3's error documents name them.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
+var conditions = []string{
+	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+	"x-amz-copy-source-If-Match", "x-amz-copy-source-If-None-Match",
+	"x-amz-copy-source-If-Modified-Since", "x-amz-copy-source-If-Unmodified-Since",
+	"x-amz-if-match-last-modified-time", "x-amz-if-match-size",
+}
+
+// parseError returns the code of an error document, or "" if there is none that looks
+// like one, and the condition that did not hold, or "".
+func parseError(body io.Reader) (code, condition string) {
+	doc, err := parseDocument(io.LimitReader(body, maxErrorDocument), "Error")
+	if err != nil {
+		return "", ""
+	}
+	for _, name := range conditions {
+		if strings.EqualFold(name, doc.child("Condition")) {
+			condition = name
+		}
+	}
+	if code = doc.child("Code"); !looksLikeCode(code) {
+		code = ""
+	}
+	return code, condition
+}
+
+func looksLikeCode(code string) bool {
+	for i := range len(code) {
+		if c := code[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
+			return false
+		}
+	}
+	return len(code) <= 64
+}
+
+// conditionOf is the only header of a request with a precondition, or "" if there is none
+// or more than one.
+func conditionOf(h http.Header) (only string) {
+	for _, name := range conditions {
+		if _, given := h[http.CanonicalHeaderKey(name)]; given {
+			if only != "" {
+				return ""
+			}
+			only = name
+		}
+	}
+	return only
+}

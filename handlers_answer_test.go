@@ -1,0 +1,470 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// operationAt is the operation that a backend is asked for, or "".
+func operationAt(r *http.Request) string {
+	query, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return ""
+	}
+	path := strings.Trim(r.URL.Path, "/")
+	level := bucketLevel
+	if strings.Contains(path, "/") {
+		level = objectLevel
+	}
+	for _, row := range rowsOf(level, r.Method) {
+		if row.selectedBy(r.Header, query) {
+			return row.name
+		}
+	}
+	return ""
+}
+
+// answerAsS3 answers as a backend that knows every operation, and has little to say.
+func answerAsS3(w http.ResponseWriter, r *http.Request) {
+	name := operationAt(r)
+	switch a := answers[name]; {
+	case r.Method == "DELETE":
+		w.WriteHeader(http.StatusNoContent)
+	case r.Method == "PUT" && a.kind == noBody:
+		w.Header().Set("ETag", `"e"`)
+	case a.kind == objectBytes:
+		w.Header().Set("X-Amz-Tagging-Count", "0") // or a copy asks for the tags
+		io.WriteString(w, "data")
+	case a.kind == jsonDocument:
+		io.WriteString(w, `{"Version":"2012-10-17","Statement":[]}`)
+	case name == "DeleteObjects":
+		batch, _ := parseDocument(r.Body, "Delete")
+		io.WriteString(w, "<DeleteResult>")
+		for i := range batch.children {
+			if o := &batch.children[i]; o.name == "Object" {
+				w.Write(appendElement(appendElement([]byte("<Deleted>"), "Key", o.child("Key")), "VersionId", o.child("VersionId")))
+				io.WriteString(w, "</Deleted>")
+			}
+		}
+		io.WriteString(w, "</DeleteResult>")
+	case a.kind == xmlDocument:
+		io.WriteString(w, sampleDocument(a.forms[0], sampleText))
+	}
+}
+
+// sampleDocument is a document with every element of a form, and the text for each by
+// its path: "/ListPartsResult/Part/Size".
+func sampleDocument(form *answerForm, text func(path string) string) string {
+	var b strings.Builder
+	var write func(k *knownElement, path string)
+	write = func(k *knownElement, path string) {
+		name := strings.ReplaceAll(k.name, "*", "CRC32")
+		path += "/" + name
+		fmt.Fprintf(&b, "<%s>", name)
+		switch {
+		case k.is == owner:
+			fmt.Fprintf(&b, "<ID>%s</ID><DisplayName>%s</DisplayName>", text(path+"/ID"), text(path+"/DisplayName"))
+		case k.is == grantee:
+			fmt.Fprintf(&b, "<ID>%s</ID><DisplayName>%s</DisplayName><EmailAddress>%s</EmailAddress>", text(path+"/ID"), text(path+"/DisplayName"), text(path+"/EmailAddress"))
+		case k.is == failedKey:
+			fmt.Fprintf(&b, "<Key>k</Key><Code>AccessDenied</Code><Message>%s</Message>", text(path+"/Message"))
+		case len(k.children) == 0:
+			b.WriteString(text(path))
+		}
+		for i := range k.children {
+			write(&k.children[i], path)
+		}
+		fmt.Fprintf(&b, "</%s>", name)
+	}
+	write(&form.root, "")
+	return b.String()
+}
+
+func sampleText(path string) string {
+	switch path[strings.LastIndexByte(path, '/')+1:] {
+	case "IsTruncated":
+		return "false"
+	case "Key":
+		return "k"
+	}
+	return "1"
+}
+
+// documentRows are the operations whose answer is a document of the backend.
+func documentRows() (rows []operation) {
+	for _, op := range operations {
+		if kind := answers[op.name].kind; kind == xmlDocument || kind == jsonDocument {
+			rows = append(rows, op)
+		}
+	}
+	return rows
+}
+
+// forwardedRows are the operations that reach a backend.
+func forwardedRows() (rows []operation) {
+	for _, op := range operations {
+		if row := opsTable[op.name]; row.status < 300 && op.level != serviceLevel && op.level != pageLevel {
+			rows = append(rows, op)
+		}
+	}
+	return rows
+}
+
+// An operation that reads must say what it answers with, or it tells nothing.
+func TestEveryReadHasAKindOfAnswer(t *testing.T) {
+	names := map[string]bool{}
+	for _, op := range operations {
+		names[op.name] = true
+		_, ok := answers[op.name]
+		if reads := op.method == "GET" && op.level != serviceLevel && op.level != pageLevel; reads && !ok {
+			t.Errorf("%s has no kind of answer", op.name)
+		}
+		if answers[op.name].kind == jsonDocument && op.action != actionOwner {
+			t.Errorf("%s passes on what is not taken apart, and is for others than those who may do everything", op.name)
+		}
+	}
+	for name, a := range answers {
+		if !names[name] {
+			t.Errorf("the answer of %s is of no operation", name)
+		}
+		for _, form := range a.forms {
+			if form.list == nil && strings.Contains(sampleDocument(form, sampleText), "<IsTruncated>") {
+				t.Errorf("%s can be truncated, and is not checked as a list", form.names[0])
+			}
+		}
+	}
+}
+
+// canary is what identifies the backend in the tests of this file.
+const canary = "CANARY-123456789012"
+
+// identifying is a text of a backend: of elements that are nothing but that, and of
+// those that the gateway does not know.
+func identifying(form *answerForm) func(path string) string {
+	return func(path string) string {
+		k := &form.root
+		found := false
+		for _, name := range strings.Split(path, "/")[2:] {
+			if hint := 0; k != nil {
+				k = k.child(name, &hint)
+			}
+			if k == nil || k.is == place || k.is == objectURL || k.is == publicBucket || k.is == objectKey {
+				found = true
+			}
+		}
+		if found {
+			return "arn:aws:iam::" + canary + ":role/x"
+		}
+		return sampleText(path)
+	}
+}
+
+// identify adds elements and attributes that nobody knows to a document.
+func identify(doc string) string {
+	const unknown = `<Unknown><ID>` + canary + `</ID></Unknown><HostId>` + canary + `</HostId><Owner2 x="` + canary + `">` + canary + `</Owner2>`
+	root, rest, _ := strings.Cut(doc, ">")
+	doc = root + ` x="` + canary + `">` + unknown + rest
+	for _, name := range []string{"Contents", "Version", "Upload", "Part", "Rule", "Deleted", "Grant", "TagSet"} {
+		doc = strings.ReplaceAll(doc, "<"+name+">", "<"+name+` y="`+canary+`">`+unknown)
+	}
+	return "<?x " + canary + "?>" + doc + "<!-- " + canary + " -->"
+}
+
+// Nothing that tells whose the backend is, or where, reaches a client: in no element
+// or attribute, known or not, and in no header. Those who may do everything see the
+// places that a configuration is about, and nothing else.
+func TestNothingIdentifiesTheBackend(t *testing.T) {
+	for _, op := range forwardedRows() {
+		for n := range max(1, len(answers[op.name].forms)) {
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				h := w.Header()
+				for _, name := range []string{"Server", "Via", "X-Amz-Id-2", "X-Amz-Request-Id", "X-Amz-Cf-Id", "X-Amz-Bucket-Arn", "X-Amz-Owner", "X-Owner", "X-Served-By",
+					"X-Backend", "X-Minio-Deployment-Id", "X-Rgw-Id", "X-Account-Id", "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", "X-Amz-Server-Side-Encryption-Context",
+					"X-Amz-Restore-Output-Path", "Content-Location", "Location", "Link", "Warning", "Set-Cookie", "Server-Timing", "X-Amz-Error-Message", "X-Amz-Unknown", "Refresh"} {
+					h.Set(name, "arn:aws:kms:us-east-1:"+canary+":key/1")
+				}
+				switch a := answers[op.name]; a.kind {
+				case xmlDocument:
+					io.WriteString(w, identify(sampleDocument(a.forms[n], identifying(a.forms[n]))))
+				case jsonDocument:
+					io.WriteString(w, "{}") // all of a policy is places
+				case objectBytes:
+					io.WriteString(w, "data")
+				default:
+					if r.Method != "DELETE" {
+						io.WriteString(w, "<Result><Owner>"+canary+"</Owner></Result>")
+					}
+				}
+			})
+			g := startGateway(t, testConfig(backend.URL, with("users.one", map[string]any{"api_key": opsCrossKey, "role": "admin", "allowed_buckets": []any{"photos"}})))
+			for _, key := range []string{adminKey, opsCrossKey, userKey, readOnlyKey} {
+				r := opsRequestFor(op.name, "photos")
+				resp, body := opsKeyDoor(g, "", key, r)
+				var header bytes.Buffer
+				resp.Header.Write(&header)
+				if key == adminKey && resp.StatusCode >= 300 {
+					t.Errorf("%s = %d %s, want a success", op.name, resp.StatusCode, body)
+				}
+				if key == adminKey && strings.Contains(strings.ReplaceAll(body, "arn:aws:iam::"+canary, ""), canary) {
+					t.Errorf("%s tells an admin more than a place:\n%s", op.name, body)
+				}
+				if strings.Contains(header.String(), canary) || key != adminKey && strings.Contains(body, canary) {
+					t.Errorf("%s tells the backend's identity:\n%s%s", op.name, header.String(), body)
+				}
+			}
+		}
+	}
+}
+
+// goodAnswer is a good answer to an operation, as the backend sends it.
+func goodAnswer(name string) string {
+	switch a := answers[name]; a.kind {
+	case xmlDocument:
+		return sampleDocument(a.forms[0], sampleText)
+	case jsonDocument:
+		return `{"Version":"2012-10-17"}`
+	}
+	return ""
+}
+
+func zipped(text string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	io.WriteString(z, text)
+	z.Close()
+	return b.String()
+}
+
+// What the gateway reads it asks for as it is, whatever the client can take; and it
+// reads what comes compressed all the same, or refuses it.
+func TestDocumentsAreAskedForUncompressed(t *testing.T) {
+	for _, op := range documentRows() {
+		for _, test := range []struct {
+			coding, asked string // the coding of the answer, always or if it is asked for
+			body          string
+			status        int
+		}{
+			{"gzip", "gzip", zipped(goodAnswer(op.name)), 200},
+			{"gzip", "", zipped(goodAnswer(op.name)), 200},
+			{"x-gzip", "", zipped(goodAnswer(op.name)), 200},
+			{"GZIP", "", zipped(goodAnswer(op.name)), 200},
+			{"identity", "", goodAnswer(op.name), 200},
+			{"gzip", "", zipped(goodAnswer(op.name))[:20], 502},
+			{"gzip", "", goodAnswer(op.name), 502},
+			{"br", "", goodAnswer(op.name), 502},
+			{"gzip, gzip", "", zipped(zipped(goodAnswer(op.name))), 502},
+		} {
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				if !strings.Contains(r.Header.Get("Accept-Encoding"), test.asked) {
+					io.WriteString(w, goodAnswer(op.name))
+					return
+				}
+				w.Header().Set("Content-Encoding", test.coding)
+				io.WriteString(w, test.body)
+			})
+			g := startGateway(t, testConfig(backend.URL))
+			r := opsRequestFor(op.name, "photos")
+			r.header = append(r.header, "Accept-Encoding: gzip, br")
+			resp, body := opsKeyDoor(g, "", adminKey, r)
+			if got := backend.requests()[0].header["Accept-Encoding"]; !slices.Equal(got, []string{"identity"}) {
+				t.Errorf("%s: the backend saw Accept-Encoding %q, want identity", op.name, got)
+			}
+			whole := resp.StatusCode == 200 && resp.Header.Get("Test-Error") == "" && resp.Header.Get("Content-Encoding") == "" &&
+				(strings.HasPrefix(body, "<?xml") && strings.HasSuffix(body, ">") || body == goodAnswer(op.name))
+			if broken := resp.StatusCode == 502 || resp.Header.Get("Test-Error") != ""; whole != (test.status == 200) || !whole && !broken {
+				t.Errorf("%s with the coding %q = %d %q %v, want %d", op.name, test.coding, resp.StatusCode, body, resp.Header, test.status)
+			}
+		}
+	}
+}
+
+// An error is understood as well, in any coding, or it is that of its status.
+func TestCompressedErrorsAreUnderstood(t *testing.T) {
+	const document = "<Error><Code>NoSuchTagSet</Code></Error>"
+	for _, test := range []struct{ coding, body, code string }{
+		{"gzip", zipped(document), "NoSuchTagSet"}, {"x-gzip", zipped(document), "NoSuchTagSet"}, {"br", document, "NoSuchKey"}, {"gzip", document, "NoSuchKey"},
+	} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", test.coding)
+			w.WriteHeader(404)
+			io.WriteString(w, test.body)
+		})
+		g := startGateway(t, testConfig(backend.URL))
+		resp, body := g.do("GET", "/photos/k", userKey, "", "Accept-Encoding: gzip")
+		wantError(t, resp, body, 404, test.code)
+	}
+}
+
+// Bytes of an object are not the gateway's to decode: not when they are read, and not
+// when they are copied to another account.
+func TestStoredEncodingsAreCopied(t *testing.T) {
+	stored := zipped(strings.Repeat("hello ", 1000))
+	source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		if r.URL.Query().Has("tagging") {
+			io.WriteString(w, zipped(`<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>`))
+			return
+		}
+		w.Header().Set("ETag", `"e"`)
+		if r.URL.Path == "/photos/transformed" {
+			w.Header().Set("ETag", `W/"e"`)
+		}
+		io.WriteString(w, stored)
+	})
+	sink := startRecorder(t, answerAsS3)
+	g := startGateway(t, twoAccounts(source.URL, sink.URL))
+	if resp, body := g.do("GET", "/photos/k", userKey, ""); body != stored || resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("GET = %d bytes with %v, want the %d bytes stored", len(body), resp.Header, len(stored))
+	}
+	resp, body := g.do("PUT", "/faraway/copy", userKey, "", "x-amz-copy-source: photos/k", "Accept-Encoding: gzip")
+	if puts := sink.requests(); resp.StatusCode != 200 || len(puts) != 1 || puts[0].body != stored || puts[0].header.Get("Content-Encoding") != "gzip" || puts[0].header.Get("X-Amz-Tagging") != "a=b" {
+		t.Errorf("copy = %d %s, the target got %v, want the bytes, the encoding and the tags", resp.StatusCode, body, puts)
+	}
+	for _, seen := range source.requests()[1:] {
+		if got := seen.header["Accept-Encoding"]; !slices.Equal(got, []string{"identity"}) {
+			t.Errorf("%s asks for %q, want identity", seen.uri, got)
+		}
+	}
+	resp, body = g.do("PUT", "/faraway/copy", userKey, "", "x-amz-copy-source: photos/transformed")
+	wantError(t, resp, body, 502, "BadGateway")
+	if n := len(sink.requests()); n != 1 {
+		t.Errorf("the target got %d requests, want none for a source that was compressed on the way", n-1)
+	}
+}
+
+// A success that holds an error is one: for the client, in the log and in the metrics.
+// Where S3 sends its status before it knows, the client reads it in the document.
+func TestErrorUnderSuccess(t *testing.T) {
+	for _, op := range forwardedRows() {
+		if answers[op.name].kind == objectBytes || op.method == "DELETE" || op.method == "HEAD" {
+			continue
+		}
+		for _, test := range []struct {
+			code   string
+			status int
+			want   string
+		}{
+			{"InternalError", 500, "InternalError"}, {"SlowDown", 503, "SlowDown"}, {"NoSuchUpload", 404, "NoSuchUpload"},
+			{"SomethingNew", 500, "SomethingNew"}, {"SignatureDoesNotMatch", 502, "BadGateway"}, {"", 500, "InternalError"},
+		} {
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, "<Error><Code>"+test.code+"</Code><Message>"+canary+"</Message></Error>")
+			})
+			g := startGateway(t, testConfig(backend.URL))
+			resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+			slow := op.name == "CompleteMultipartUpload" || op.name == "CopyObject" || op.name == "UploadPartCopy"
+			want := test.status
+			if slow {
+				want = 200
+			}
+			if resp.StatusCode != want || !strings.Contains(body, test.want) || strings.Contains(body, canary) {
+				t.Errorf("%s with %s under 200 = %d %s, want %d %s", op.name, test.code, resp.StatusCode, body, want, test.want)
+			}
+			framingWait(t, "the log line", func() bool { return len(g.lines()) == 1 })
+			if line := g.lines()[0]; line["status"] != float64(test.status) || line["upstream_status"] != 200.0 || line["cause"] == nil || test.code != "" && line["upstream_code"] != test.code {
+				t.Errorf("%s with %s under 200: the log has %v, want the status %d and the cause", op.name, test.code, line, test.status)
+			}
+			counted := int64(0)
+			g.gw.metrics.requests.each(func(l labels, n *atomic.Int64) {
+				if l[2] == op.name && l[3] == fmt.Sprint(test.status) {
+					counted += n.Load()
+				}
+			})
+			if counted != 1 {
+				t.Errorf("%s with %s under 200 is counted %d times with the code %d, want once", op.name, test.code, counted, test.status)
+			}
+		}
+	}
+}
+
+// An answer that is not the document of its operation is no answer.
+func TestOtherDocumentsAreRefused(t *testing.T) {
+	for _, op := range documentRows() {
+		for name, document := range map[string]string{
+			"nothing": "", "another root": "<Something/>", "text": "done", "cut": goodAnswer(op.name)[:len(goodAnswer(op.name))-2],
+			"a second root":   goodAnswer(op.name) + "<Error><Code>InternalError</Code></Error>",
+			"a document type": `<!DOCTYPE x [<!ENTITY e "x">]>` + goodAnswer(op.name), "HTML": "<!DOCTYPE html><html></html>",
+		} {
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })
+			g := startGateway(t, testConfig(backend.URL))
+			resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+			if resp.StatusCode != 502 && resp.Header.Get("Test-Error") == "" {
+				t.Errorf("%s, %s = %d %s, want a 502 or an answer that breaks off", op.name, name, resp.StatusCode, body)
+			}
+		}
+	}
+}
+
+// What an answer is about must be in it: a copy without an ETag, an upload without
+// its id, are no success.
+func TestAnswersWithoutTheirResultAreRefused(t *testing.T) {
+	for name, document := range map[string]string{
+		"CopyObject": "<CopyObjectResult><LastModified>2026-01-02T03:04:05Z</LastModified></CopyObjectResult>", "UploadPartCopy": "<CopyPartResult/>",
+		"CompleteMultipartUpload": "<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>",
+		"CreateMultipartUpload":   "<InitiateMultipartUploadResult><Key>k</Key></InitiateMultipartUploadResult>",
+	} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })
+		g := startGateway(t, testConfig(backend.URL))
+		resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(name, "photos"))
+		if resp.StatusCode != 502 && resp.Header.Get("Test-Error") == "" {
+			t.Errorf("%s = %d %s, want a 502 or an answer that breaks off", name, resp.StatusCode, body)
+		}
+	}
+	source, sink := startRecorder(t, answerAsS3), startRecorder(t, nil)
+	g := startGateway(t, twoAccounts(source.URL, sink.URL))
+	resp, body := g.do("PUT", "/faraway/k", userKey, "", "x-amz-copy-source: photos/k")
+	wantError(t, resp, body, 502, "BadGateway")
+}
+
+// Other servers call some documents by other names. A client gets S3's.
+func TestDocumentsHaveTheNamesOfS3(t *testing.T) {
+	for _, op := range documentRows() {
+		for _, form := range answers[op.name].forms {
+			for _, name := range form.names {
+				document := strings.ReplaceAll(strings.ReplaceAll(sampleDocument(form, sampleText), "<"+form.names[0]+">", "<"+name+">"), "</"+form.names[0]+">", "</"+name+">")
+				backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })
+				g := startGateway(t, testConfig(backend.URL))
+				resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+				if want := "<" + form.names[0] + ` xmlns="` + s3Namespace + `">`; resp.StatusCode != 200 || !strings.Contains(body, want) {
+					t.Errorf("%s with a %s = %d %s, want a %s", op.name, name, resp.StatusCode, body, form.names[0])
+				}
+			}
+		}
+	}
+}
+
+// A client finds itself as the owner, as in its list of buckets, and all others are
+// one other.
+func TestACLsNameTheUser(t *testing.T) {
+	grant := func(grantee string) string {
+		return `<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="X">` + grantee + `</Grantee><Permission>READ</Permission></Grant>`
+	}
+	const user, group, other = `xsi:type="CanonicalUser"><ID>user</ID><DisplayName>user</DisplayName></Grantee>`,
+		`xsi:type="Group"><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>`, `xsi:type="CanonicalUser"><ID>another-account</ID><DisplayName>another-account</DisplayName></Grantee>`
+	for _, test := range []struct{ owner, grantee, want string }{
+		{"<ID>o</ID><DisplayName>n</DisplayName>", "<ID>o</ID><DisplayName>n</DisplayName>", user},
+		{"<ID>o</ID>", "<DisplayName>n</DisplayName><ID>p</ID>", other},
+		{"<ID></ID>", "<Type>CanonicalUser</Type>", user}, // MinIO
+		{"<ID>o</ID>", "<URI>http://acs.amazonaws.com/groups/global/AllUsers</URI>", group},
+		{"<ID>o</ID>", "<URI>http://backend.example/groups/x</URI>", other},
+		{"<ID></ID>", "<EmailAddress>a@b.example</EmailAddress>", other},
+	} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "<AccessControlPolicy><AccessControlList>"+grant(test.grantee)+"</AccessControlList><Owner>"+test.owner+"</Owner></AccessControlPolicy>")
+		})
+		g := startGateway(t, testConfig(backend.URL))
+		for _, target := range []string{"/photos?acl", "/photos/k?acl"} {
+			_, body := g.do("GET", target, userKey, "")
+			if !strings.Contains(body, test.want) || !strings.Contains(body, "<Owner><ID>user</ID><DisplayName>user</DisplayName></Owner>") || strings.Contains(body, "example") {
+				t.Errorf("GET %s with the owner %s and the grantee %s = %s, want %s", target, test.owner, test.grantee, body, test.want)
+			}
+		}
+	}
+}
