@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -348,7 +349,7 @@ func serviceLogged(t *testing.T, format string, config map[string]any) *testGate
 		t.Fatal(err)
 	}
 	g := &testGateway{t: t, addr: listener.Addr().String(), log: buffer, gw: newGateway(conf, newMetrics(), log)}
-	for _, u := range g.gw.upstreams {
+	for _, u := range g.gw.accounts {
 		u.backoff = time.Millisecond
 	}
 	g.http = newServer(g.gw, log)
@@ -412,7 +413,7 @@ func TestAbuse092Log(t *testing.T) {
 				}
 			}
 			// A handler that panics, and a backend that is gone.
-			pool := g.gw.upstreams["photos"].pool
+			pool := g.gw.buckets["photos"].upstream.pool
 			pool.closeIdle()
 			inner := pool.dialer
 			pool.dialer = func(context.Context, string, string) (net.Conn, error) {
@@ -2226,7 +2227,7 @@ func TestAbuse116Panic(t *testing.T) {
 		io.WriteString(w, "purr")
 	})
 	g := startGateway(t, testConfig(backend.URL))
-	pool := g.gw.upstreams["photos"].pool
+	pool := g.gw.buckets["photos"].upstream.pool
 	inner := pool.dialer
 	pool.dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := inner(ctx, network, addr)

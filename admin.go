@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conf := s.current.Load().config
-		conf.harden(w.Header())
+		harden(w.Header(), conf.hsts)
 		w.Header()["Cache-Control"] = []string{"no-store"}
 		ignoreBody(w, r)
 		if !conf.mayNameAdmin(r.Host) {
@@ -111,17 +112,14 @@ func (g *gateway) answerDeep(w http.ResponseWriter, r *http.Request) {
 // probe is "ok" if an account's backend takes our credentials for one of its
 // buckets, or what it did instead.
 func (g *gateway) probe(ctx context.Context, u *upstream) string {
-	var bucket string
-	for _, name := range g.buckets {
-		if g.upstreams[name] == u {
-			bucket = name
+	var first *bucket
+	for _, name := range g.names {
+		if b := g.buckets[name]; b.upstream == u {
+			first = b
 			break
 		}
 	}
-	if behind, ok := g.config.behind[bucket]; ok {
-		bucket = behind
-	}
-	resp, err := u.roundTrip(ctx, &outgoing{method: http.MethodHead, target: target{bucket: bucket}, header: http.Header{}, payloadHash: emptyPayload, patience: deepTimeout})
+	resp, err := u.roundTrip(ctx, &outgoing{method: http.MethodHead, target: first.target(""), header: http.Header{}, payloadHash: emptyPayload, patience: deepTimeout})
 	switch {
 	case err != nil && ctx.Err() != nil, errors.Is(err, errNoProgress):
 		return "no answer in time"

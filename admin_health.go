@@ -6,6 +6,7 @@ package main
 // may have any key, and the pages are not there.
 
 import (
+	_ "embed"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,7 @@ func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.service.ServeHTTP(w, r)
 		return
 	}
-	conf.harden(w.Header())
+	harden(w.Header(), conf.hsts)
 	w.Header()["Cache-Control"] = []string{"no-store"}
 	if r.ProtoMajor > 1 { // a client of HTTP/1.1 that takes nothing is cut off by its watchedConn
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(conf.idleTimeout))

@@ -1,97 +1,236 @@
 package main
 
-// Answers whose length is not known when they begin. HTTP/1.1 sends them in chunks and
-// HTTP/2 in frames, so that an answer that breaks off can be told from one that ends.
-// HTTP/1.0 has nothing but the end of the connection: such a client gets an answer that
-// has a length, or an error.
+// The answer on its way to the client: its head, bytes that are copied or spliced from a
+// backend, and small bodies that leave in one write with their head. An answer counts
+// what was sent and cuts off a client that takes nothing. It knows nothing of what is
+// answered, or why.
 
 import (
+	_ "embed"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
-	"strconv"
+	"time"
 )
 
-// maxUnsized bounds the answers that are read whole because an HTTP/1.0 client must be
-// told their length, in bytes.
-const maxUnsized = 256 << 10
+// An answer is the http.ResponseWriter of an exchange.
+type answer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	to      *http.Request // which is answered
+	rest    *requestBody  // of to; what is left of it is given up when the answer begins
 
-// isHTTP10 reports whether the client speaks HTTP/1.0.
-func (x *exchange) isHTTP10() bool { return !x.r.ProtoAtLeast(1, 1) }
+	idle   time.Duration // how long the client may make no progress
+	conn   *watchedConn  // of the client; nil: nothing is known of it
+	stream *pulse        // of what is written to an HTTP/2 stream; nil: conn watches it
+	out    flow          // the user's bandwidth
+
+	status     int       // 0: no header was written yet
+	sent       int64     // bytes of the body
+	unsent     error     // the first that kept the client from getting all of the answer
+	corked     *corkConn // not nil: the answer is kept until the end, in corkBuffer
+	corkBuffer []byte
+}
+
+func newAnswer(w http.ResponseWriter, to *http.Request, rest *requestBody, idle time.Duration) answer {
+	return answer{
+		ResponseWriter: w,
+		control:        http.NewResponseController(w),
+		to:             to,
+		rest:           rest,
+		idle:           idle,
+		conn:           watchedConnOf(to),
+	}
+}
+
+// watchClient has a client cut off that makes no progress. In HTTP/1.1 its connection
+// watches what is written; in HTTP/2, where one connection carries many requests, each
+// stream is watched.
+func (a *answer) watchClient() {
+	if a.conn != nil && a.conn.idle.Load() != int64(a.idle) {
+		a.conn.idle.Store(int64(a.idle))
+	}
+	if a.to.ProtoMajor == 1 {
+		if a.conn != nil {
+			a.rest.reads = a.conn.reads
+		}
+		return
+	}
+	a.stream = streamPulse("the client took nothing for", a.conn, a.control.SetWriteDeadline)
+	a.rest.reads = streamPulse("the client sent nothing for", nil, a.control.SetReadDeadline)
+}
+
+// unwatchClient ends the watch of the streams, before net/http takes them back.
+func (a *answer) unwatchClient() {
+	if a.stream != nil {
+		a.stream.stop()
+		a.rest.reads.stop()
+	}
+}
+
+// closeAfter has HTTP/1.1 close the connection after the answer. In HTTP/2, where the
+// end of a stream is never in doubt, that would be the end of the others.
+func (a *answer) closeAfter() {
+	if a.to.ProtoMajor == 1 {
+		a.Header().Set("Connection", "close")
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.needsLength(status) { // what begins an answer sees to that, so this is never true
+		a.unsent = errNoLength
+		panic(http.ErrAbortHandler)
+	}
+	if h := a.Header(); h["Content-Type"] == nil {
+		h["Content-Type"] = nil // or net/http would guess one from the body
+	}
+	a.status = status
+	a.rest.giveUp()
+	a.ResponseWriter.WriteHeader(status)
+}
 
 // needsLength reports whether a length is missing without which an HTTP/1.0 client would
 // take the end of the connection for the end of the answer.
-func (x *exchange) needsLength(status int) bool {
-	if !x.isHTTP10() || x.r.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
+func (a *answer) needsLength(status int) bool {
+	if a.to.ProtoAtLeast(1, 1) || a.to.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
 		return false
 	}
-	_, sized := x.Header()["Content-Length"]
+	_, sized := a.Header()["Content-Length"]
 	return !sized
-}
-
-// errUnsized refuses an answer to an HTTP/1.0 client.
-func errUnsized() *apiError {
-	return newError("HTTPVersionNotSupported", "the length of this answer is not known before its end, and HTTP/1.0 can't tell an end from a break: use HTTP/1.1, or ask for a list in pages")
-}
-
-// respondWhole answers an HTTP/1.0 client with a body that came without a length, once
-// it is here.
-func (x *exchange) respondWhole(resp *http.Response) *apiError {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxUnsized+1))
-	if err != nil {
-		return x.transportError(noEOF(err))
-	}
-	if len(body) > maxUnsized {
-		return errUnsized()
-	}
-	h := x.Header()
-	returnHeader(h, resp.Header)
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	x.WriteHeader(resp.StatusCode)
-	x.Write(body)
-	return nil
 }
 
 // errNoLength is the cause of a broken connection where an answer without a length was
 // about to begin on HTTP/1.0.
 var errNoLength = errors.New("an answer without a length to an HTTP/1.0 client")
 
-// respond streams a backend's answer to the client. If either of them breaks
-// off, so does the answer.
-func (x *exchange) respond(resp *http.Response) {
-	returnHeader(x.Header(), resp.Header)
-	x.WriteHeader(resp.StatusCode)
-	if x.r.Method == http.MethodHead {
-		return
+// maxStreamPiece is how much is written to an HTTP/2 stream in one call, in bytes: a
+// client that takes so much within the idle time makes progress.
+const maxStreamPiece = 16 << 10
+
+// Write implements http.ResponseWriter. It fails when the client takes nothing
+// for the idle time.
+func (a *answer) Write(p []byte) (written int, err error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
 	}
-	body := resp.Body.(*answerBody)
+	for err == nil && written < len(p) {
+		var n int
+		part := p[written:]
+		part = part[:min(len(part), a.out.chunk())]
+		if a.stream != nil {
+			part = part[:min(len(part), maxStreamPiece)]
+		}
+		if err = a.out.wait(a.to.Context(), len(part)); err == nil {
+			a.stream.begin(a.idle)
+			n, err = a.ResponseWriter.Write(part)
+			a.stream.end()
+		}
+		written += n
+		a.sent += int64(n)
+	}
+	return written, a.note(err)
+}
+
+// flush sends what net/http holds back.
+func (a *answer) flush() error {
+	a.stream.begin(a.idle)
+	err := a.control.Flush()
+	a.stream.end()
+	return a.note(err)
+}
+
+// note remembers the error of a write to the client, and returns it with its cause.
+func (a *answer) note(err error) error {
+	if err == nil {
+		return nil
+	}
+	if a.unsent == nil {
+		a.unsent = a.clientStalled()
+	}
+	if a.unsent == nil {
+		a.unsent = fmt.Errorf("the client left before it had everything: %w", err)
+	}
+	return a.unsent
+}
+
+// clientStalled returns the stall of a client that took nothing, or nil.
+func (a *answer) clientStalled() error {
+	if err := a.stream.stalled(); err != nil || a.conn == nil {
+		return err
+	}
+	return a.conn.writes.stalled()
+}
+
+// streamPulse watches one direction of an HTTP/2 stream. The stream makes progress when
+// a call ends; and while the whole connection is blocked by a client that takes bytes
+// of it, for then the streams wait for their turn. A nil conn is never blocked.
+func streamPulse(what string, conn *watchedConn, setDeadline func(time.Time) error) *pulse {
+	var seen uint64
+	return &pulse{what: what,
+		look: func() (count uint64, waiting bool) {
+			if conn != nil {
+				count, seen = conn.writes.blocked(seen)
+			}
+			return count, true
+		},
+		cut: func() { setDeadline(longAgo) },
+	}
+}
+
+// finish sends what is held back of an answer that is complete, so that the log says
+// whether it could be sent.
+func (a *answer) finish() {
+	switch {
+	case a.corked != nil:
+		a.control.Flush()
+		a.note(a.uncork())
+	case a.sent > 0 && (a.to.ProtoMajor == 1 || a.sent > http2Held):
+		a.flush()
+	case a.sent > 0: // net/http sends it when the handler has returned, on a stream of its own
+		a.control.SetWriteDeadline(time.Now().Add(a.idle))
+	}
+}
+
+// http2Held is how much of an answer net/http keeps back until the handler returns,
+// in bytes. To flush so little would cost a frame more.
+const http2Held = 4 << 10
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// sendBody writes a backend's body: as it comes, or one that is small when it is here. The
+// head was written before.
+func (a *answer) sendBody(body *answerBody) error {
 	size := body.left
 	if size < 0 || size > maxCorked {
 		size = largeBuffer
 	}
 	buffer := borrow(size)
-	if err := x.copy(body, buffer); err != nil {
-		x.abort(err) // and the buffer is not used again: HTTP/2 may still be about to send it
+	err := a.copy(body, buffer)
+	if err == nil { // else HTTP/2 may still be about to send it
+		giveBack(buffer)
 	}
-	giveBack(buffer)
+	return err
 }
 
 // copy streams a body as it comes, or sends one that is small when it is here.
-func (x *exchange) copy(body *answerBody, buffer []byte) error {
+func (a *answer) copy(body *answerBody, buffer []byte) error {
 	if 0 < body.left && body.left <= maxCorked {
 		n, err := io.ReadFull(onlyReader{body}, buffer[:body.left])
 		if err != nil {
 			return noEOF(err)
 		}
 		body.Read(buffer[n:]) // its end: the connection goes back
-		return x.writeWhole(buffer[:n])
+		return a.writeWhole(buffer[:n])
 	}
-	if err := x.splice(body); err != nil || body.ended {
+	if err := a.splice(body); err != nil || body.ended {
 		return err
 	}
-	var to io.Writer = onlyWriter{x}
+	var to io.Writer = onlyWriter{a}
 	if body.left < 0 { // events, perhaps, or a backend's way of saying that it is still there
-		to = flushWriter{x}
+		to = flushWriter{a}
 	}
 	_, err := io.CopyBuffer(to, onlyReader{body}, buffer)
 	return err
@@ -105,13 +244,13 @@ type (
 )
 
 // A flushWriter sends on at once what it is given.
-type flushWriter struct{ x *exchange }
+type flushWriter struct{ a *answer }
 
 // Write implements io.Writer.
 func (w flushWriter) Write(p []byte) (int, error) {
-	n, err := w.x.Write(p)
+	n, err := w.a.Write(p)
 	if err == nil {
-		err = w.x.flush()
+		err = w.a.flush()
 	}
 	return n, err
 }

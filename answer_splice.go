@@ -6,6 +6,7 @@ package main
 // bytes move within the kernel. Elsewhere, and over TLS, it copies.
 
 import (
+	_ "embed"
 	"io"
 	"net"
 )
@@ -18,31 +19,31 @@ const (
 // splice moves as much of a body as can be moved so; what is left, the caller
 // copies. How long a slice takes is no matter, for the kernel tells what moves; where
 // it does not, nothing is spliced.
-func (x *exchange) splice(body *answerBody) error {
+func (a *answer) splice(body *answerBody) error {
 	from, ok := body.conn.raw.(*net.TCPConn)
-	to, direct := x.ResponseWriter.(io.ReaderFrom)
-	if !ok || !direct || x.conn == nil || body.conn.Conn != body.conn.raw || body.left < minSplice || !body.conn.reads.counts() {
+	to, direct := a.ResponseWriter.(io.ReaderFrom)
+	if !ok || !direct || a.conn == nil || body.conn.Conn != body.conn.raw || body.left < minSplice || !body.conn.reads.counts() {
 		return nil
 	}
-	if err := x.copyBuffered(body); err != nil {
+	if err := a.copyBuffered(body); err != nil {
 		return err
 	}
 	for body.left > 0 {
-		size := min(maxSlice, body.left, int64(x.out.chunk()))
-		if err := x.out.wait(x.r.Context(), int(size)); err != nil {
+		size := min(maxSlice, body.left, int64(a.out.chunk()))
+		if err := a.out.wait(a.to.Context(), int(size)); err != nil {
 			return err
 		}
 		part := &io.LimitedReader{R: from, N: size}
-		body.conn.reads.beginFor(x.conn.writes, body.idle)
+		body.conn.reads.beginFor(a.conn.writes, body.idle)
 		n, err := to.ReadFrom(part)
 		body.conn.reads.end()
 		body.left -= n
-		x.sent += n
+		a.sent += n
 		if err == nil && part.N > 0 {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return x.spliceError(body, err)
+			return a.spliceError(body, err)
 		}
 	}
 	body.release(true)
@@ -50,26 +51,26 @@ func (x *exchange) splice(body *answerBody) error {
 }
 
 // spliceError names the side that kept a splice from going on.
-func (x *exchange) spliceError(body *answerBody, err error) error {
+func (a *answer) spliceError(body *answerBody, err error) error {
 	switch {
 	case body.conn.reads.stalled() != nil:
 		return body.conn.reads.stalled()
 	case err == io.ErrUnexpectedEOF:
 		return err
-	case x.clientStalled() != nil || x.r.Context().Err() != nil:
-		return x.note(err)
+	case a.clientStalled() != nil || a.to.Context().Err() != nil:
+		return a.note(err)
 	}
 	return err
 }
 
 // copyBuffered writes what of a body was read with its head.
-func (x *exchange) copyBuffered(body *answerBody) error {
+func (a *answer) copyBuffered(body *answerBody) error {
 	n := min(int64(body.conn.reader.Buffered()), body.left)
 	start, err := body.conn.reader.Peek(int(n))
 	if err != nil {
 		return err
 	}
-	if _, err := x.Write(start); err != nil {
+	if _, err := a.Write(start); err != nil {
 		return err
 	}
 	body.conn.reader.Discard(int(n))

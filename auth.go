@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/sha256"
+	_ "embed"
 	"net/http"
 	"time"
 )
@@ -58,6 +59,8 @@ type user struct {
 	buckets    map[string]bool // the buckets allowed, if not all
 	digests    [][sha256.Size]byte
 	secrets    []string // the keys in the clear, where the configuration has them
+	limit      limit    // of requests in a window
+	share      share    // of what the gateway does at once
 }
 
 func (u *user) mayUse(bucket string) bool {

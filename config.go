@@ -5,6 +5,7 @@ package main
 
 import (
 	"crypto/x509"
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -123,23 +124,33 @@ type limitFile struct {
 type config struct {
 	listeners
 	accounts        []*account
-	buckets         map[string]*account // by the name of the bucket, in front
-	behind          map[string]string   // names behind, of the buckets whose name is another there
-	domain          string              // of virtual-host-style requests, or ""
-	cors            *cors               // nil: off
-	hsts            []string            // value of Strict-Transport-Security; empty: none
-	adminHosts      map[string]bool     // server.admin.allowed_hosts, in lower case
+	buckets         map[string]*bucket // by public name
+	domain          string             // of virtual-host-style requests, or ""
+	cors            *cors              // nil: off
+	hsts            []string           // value of Strict-Transport-Security; empty: none
+	adminHosts      map[string]bool    // server.admin.allowed_hosts, in lower case
 	users           []*user
-	limits          map[string]limit // by the name of the user
-	redis           *redisServer     // where the windows of all instances are; nil: in this process alone
-	shares          map[string]share // by the name of the user
-	maxFileSize     int64            // bytes
+	redis           *redisServer // where the windows of all instances are; nil: in this process alone
+	maxFileSize     int64        // bytes
 	nestedKeys      bool
 	idleTimeout     time.Duration
 	shutdownTimeout time.Duration
 	shutdownDelay   time.Duration // between "not ready" and the end of accepting
 	warnings        []string      // what starts, but should not stay so
 }
+
+// A bucket has a public name, by which clients know it, and a backend name, by which
+// its account's service does.
+type bucket struct {
+	name        string // public
+	backendName string
+	account     *account
+	upstream    *upstream // sends its requests; nil in a configuration that no gateway serves yet
+}
+
+// target returns an object of the bucket, or for the key "" the bucket, as the backend
+// knows it.
+func (b *bucket) target(key string) target { return target{bucket: b.backendName, key: key} }
 
 // listeners are what a reload does not change.
 type listeners struct {

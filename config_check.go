@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -60,10 +61,7 @@ func within(path, outer string) bool {
 func (f *configFile) check(exampleKeys bool) (*config, error) {
 	c := &checker{exampleKeys: exampleKeys, known: f.faults, empty: f.empty, lookupEnv: f.lookupEnv}
 	conf := &config{
-		buckets:         map[string]*account{},
-		behind:          map[string]string{},
-		limits:          map[string]limit{},
-		shares:          map[string]share{},
+		buckets:         map[string]*bucket{},
 		maxFileSize:     defaultMaxFileSize,
 		nestedKeys:      f.NestedKeys,
 		idleTimeout:     orDefault(f.Server.IdleTimeout, defaultIdleTimeout),
@@ -105,13 +103,14 @@ func (conf *config) describe(w io.Writer) {
 			fmt.Fprintln(w, on.what)
 		}
 	}
-	for _, bucket := range slices.Sorted(maps.Keys(conf.buckets)) {
-		a := conf.buckets[bucket]
-		fmt.Fprintf(w, "bucket %s: account %s, %s://%s%s, %s\n", bucket, a.name, a.scheme, a.host, a.basePath, cmp.Or(conf.behind[bucket], bucket))
+	for _, name := range slices.Sorted(maps.Keys(conf.buckets)) {
+		b := conf.buckets[name]
+		a := b.account
+		fmt.Fprintf(w, "bucket %s: account %s, %s://%s%s, %s\n", name, a.name, a.scheme, a.host, a.basePath, b.backendName)
 	}
 	for _, u := range conf.users {
 		buckets := slices.Sorted(maps.Keys(u.buckets))
-		fmt.Fprintf(w, "user %s: %s, %s, %s%s\n", u.name, u.role, strings.Join(buckets, " "), conf.limits[u.name], conf.shares[u.name])
+		fmt.Fprintf(w, "user %s: %s, %s, %s%s\n", u.name, u.role, strings.Join(buckets, " "), u.limit, u.share)
 	}
 	for _, warning := range conf.warnings {
 		fmt.Fprintln(w, "warning:", warning)
@@ -182,35 +181,36 @@ func (c *checker) accounts(f *configFile, conf *config) {
 			c.fault(path+".buckets", "want at least one bucket")
 		}
 		for i, entry := range af.Buckets {
-			at, bucket := fmt.Sprintf("%s.buckets[%d]", path, i), entry.Name
-			other, taken := conf.buckets[bucket]
-			switch {
-			case !validBucket(bucket):
-				c.fault(at, "%q is not a bucket name (3 to 63 of a-z, 0-9, - and .)", bucket)
-			case taken:
-				c.fault(at, "bucket %q is claimed by account %q already", bucket, other.name)
-			case a.virtualHost && a.scheme == "https" && strings.Contains(bucket+entry.Bucket, "."):
-				c.fault(at, "bucket %q has a dot: no certificate matches it as a host name; use \"addressing\": \"path\"", bucket)
-			}
-			conf.buckets[bucket] = a
-			if entry.Bucket != "" {
-				conf.behind[bucket] = entry.Bucket
-				if !bucketBehind.MatchString(entry.Bucket) {
-					c.fault(at+".bucket", "%q is not a bucket name", entry.Bucket)
-				}
-			}
+			c.bucket(fmt.Sprintf("%s.buckets[%d]", path, i), entry, a, conf)
 		}
 		c.bucketInEndpoint(path, af, a, conf)
 	}
+}
+
+// bucket adds a bucket of an account.
+func (c *checker) bucket(path string, f bucketFile, a *account, conf *config) {
+	other, taken := conf.buckets[f.Name]
+	switch {
+	case !validBucket(f.Name):
+		c.fault(path, "%q is not a bucket name (3 to 63 of a-z, 0-9, - and .)", f.Name)
+	case taken:
+		c.fault(path, "bucket %q is claimed by account %q already", f.Name, other.account.name)
+	case a.virtualHost && a.scheme == "https" && strings.Contains(f.Name+f.Bucket, "."):
+		c.fault(path, "bucket %q has a dot: no certificate matches it as a host name; use \"addressing\": \"path\"", f.Name)
+	}
+	if f.Bucket != "" && !validBackendName.MatchString(f.Bucket) {
+		c.fault(path+".bucket", "%q is not a bucket name", f.Bucket)
+	}
+	conf.buckets[f.Name] = &bucket{name: f.Name, backendName: cmp.Or(f.Bucket, f.Name), account: a}
 }
 
 // name is letters, digits and what does no harm in a log, a metric or the
 // credential scope of a signature ("NAME/20130524/…").
 var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 
-// bucketBehind takes more than validBucket: some services have buckets from
+// validBackendName takes more than validBucket: some services have buckets from
 // before today's rule.
-var bucketBehind = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
+var validBackendName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
 
 // token is what can stand in an Authorization header between "/" and ",".
 var token = regexp.MustCompile(`^[!-+.0-~-]+$`)
@@ -423,11 +423,11 @@ func (c *checker) users(f *configFile, conf *config) {
 			conf.warnings = append(conf.warnings, path+`: has no allowed_buckets, and so may use none; name them, or "*" for all`)
 		}
 		conf.users = append(conf.users, u)
-		conf.limits[userName] = c.limit(path+".rate_limit", uf.RateLimit, standard)
+		u.limit = c.limit(path+".rate_limit", uf.RateLimit, standard)
 		if uf.RateLimit != nil && uf.RateLimit.RedisURL != "" {
 			c.fault(path+".rate_limit.redis_url", "is one for all users: it belongs into the rate_limit at the top")
 		}
-		conf.shares[userName] = c.share(path+".", uf.MaxInFlight, uf.BytesPerSecond, standardShare)
+		u.share = c.share(path+".", uf.MaxInFlight, uf.BytesPerSecond, standardShare)
 	}
 }
 
@@ -491,15 +491,15 @@ func (c *checker) key(path, key string) string {
 	return key
 }
 
-func (c *checker) allowedBuckets(path string, list []string, known map[string]*account) (all bool, allowed map[string]bool) {
+func (c *checker) allowedBuckets(path string, list []string, known map[string]*bucket) (all bool, allowed map[string]bool) {
 	allowed = map[string]bool{}
-	for i, bucket := range list {
-		if bucket == "*" {
+	for i, name := range list {
+		if name == "*" {
 			all = true
-		} else if known[bucket] == nil {
-			c.fault(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account%s", bucket, bucketHint(bucket))
+		} else if known[name] == nil {
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account%s", name, bucketHint(name))
 		}
-		allowed[bucket] = true
+		allowed[name] = true
 	}
 	return all, allowed
 }

@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -180,14 +181,14 @@ func changes(before, now *config) []string {
 	users := func(c *config) map[string]any {
 		m := map[string]any{}
 		for _, u := range c.users {
-			m[u.name] = []any{*u, c.limits[u.name], c.shares[u.name]}
+			m[u.name] = *u
 		}
 		return m
 	}
 	places := func(c *config) map[string][2]string {
 		m := map[string][2]string{}
-		for bucket, a := range c.buckets {
-			m[bucket] = [2]string{a.name, c.behind[bucket]}
+		for name, b := range c.buckets {
+			m[name] = [2]string{b.account.name, b.backendName}
 		}
 		return m
 	}

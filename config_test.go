@@ -68,7 +68,7 @@ func TestConfigDefaults(t *testing.T) {
 		{"server", c.listen, "127.0.0.1:8080"},
 		{"max_file_size", c.maxFileSize, int64(104857600)},
 		{"nested_keys", c.nestedKeys, false},
-		{"rate_limit", c.limits["alice"], limit{100, 60 * time.Second}},
+		{"rate_limit", userOf(c, "alice").limit, limit{100, 60 * time.Second}},
 		{"region", a.region, "us-east-1"},
 		{"addressing", a.virtualHost, false},
 		{"warnings", len(c.warnings), 0}, // plain http to this machine is not worth one
@@ -96,7 +96,7 @@ func TestConfigValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := c.buckets["photos"]
+	a := c.buckets["photos"].account
 	for _, test := range []struct {
 		what      string
 		got, want any
@@ -105,9 +105,9 @@ func TestConfigValues(t *testing.T) {
 		{"idle_timeout", c.idleTimeout, 90 * time.Second},
 		{"max_file_size", c.maxFileSize, int64(5 << 40)},
 		{"nested_keys", c.nestedKeys, true},
-		{"rate_limit of admin", c.limits["admin"], limit{7, 24 * time.Hour}},
-		{"rate_limit of user", c.limits["user"], limit{0, 24 * time.Hour}},
-		{"rate_limit of ro", c.limits["ro"], limit{7, time.Second}},
+		{"rate_limit of admin", userOf(c, "admin").limit, limit{7, 24 * time.Hour}},
+		{"rate_limit of user", userOf(c, "user").limit, limit{0, 24 * time.Hour}},
+		{"rate_limit of ro", userOf(c, "ro").limit, limit{7, time.Second}},
 		{"scheme", a.scheme, "https"},
 		{"host", a.host, "s3.example"}, // as every client writes the Host header
 		{"base path", a.basePath, "/base"},
@@ -433,9 +433,9 @@ func TestAbuse069ExampleKeys(t *testing.T) {
 	if file, err := decodeConfig(exampleConfig, noEnv); err != nil || file.faults == nil {
 		t.Error("config.example.json needs no secret from the environment, want that none is in it")
 	}
-	for bucket, a := range c.buckets {
-		if strings.HasSuffix(a.host, ".amazonaws.com") && !strings.HasPrefix(bucket, "amzn-s3-demo-") {
-			t.Errorf("config.example.json: bucket %q at %s can be registered by anybody", bucket, a.host)
+	for bucket, b := range c.buckets {
+		if strings.HasSuffix(b.account.host, ".amazonaws.com") && !strings.HasPrefix(bucket, "amzn-s3-demo-") {
+			t.Errorf("config.example.json: bucket %q at %s can be registered by anybody", bucket, b.account.host)
 		}
 	}
 }
@@ -477,12 +477,12 @@ func TestConfigService(t *testing.T) {
 			func(c *config) any { return c.accounts[0].source.get().AccessKeyID }, "ENVKEYID", testCredentials.AccessKeyID},
 		{"profile", inOrder(without("accounts.main.access_key_id"), without("accounts.main.secret_access_key"), with("accounts.main.credentials", "profile:x")),
 			func(c *config) any { return c.accounts[0].credentialSpec }, "profile:x", ""},
-		{"requests at once", with("max_in_flight", 5), func(c *config) any { return c.shares["user"] }, share{5, 0}, share{}},
-		{"bandwidth", with("bytes_per_second", 1<<40), func(c *config) any { return c.shares["user"] }, share{0, 1 << 40}, share{}},
+		{"requests at once", with("max_in_flight", 5), func(c *config) any { return userOf(c, "user").share }, share{5, 0}, share{}},
+		{"bandwidth", with("bytes_per_second", 1<<40), func(c *config) any { return userOf(c, "user").share }, share{0, 1 << 40}, share{}},
 		{"a user's own", inOrder(with("max_in_flight", 5), with("bytes_per_second", 6), with("users.user.max_in_flight", 7)),
-			func(c *config) any { return [2]share{c.shares["user"], c.shares["ro"]} }, [2]share{{7, 6}, {5, 6}}, [2]share{}},
+			func(c *config) any { return [2]share{userOf(c, "user").share, userOf(c, "ro").share} }, [2]share{{7, 6}, {5, 6}}, [2]share{}},
 		{"a user without", inOrder(with("max_in_flight", 5), with("bytes_per_second", 6), with("users.user.max_in_flight", 0), with("users.user.bytes_per_second", 0)),
-			func(c *config) any { return c.shares["user"] }, share{}, share{}},
+			func(c *config) any { return userOf(c, "user").share }, share{}, share{}},
 		{"shared limiter", with("rate_limit.redis_url", "rediss://u:p%2F@store.example/3"),
 			func(c *config) any {
 				if c.redis == nil {
@@ -698,4 +698,14 @@ func modelBuckets(document any) int {
 		n += len(buckets)
 	}
 	return n
+}
+
+// userOf returns a user of a configuration by name.
+func userOf(c *config, name string) *user {
+	for _, u := range c.users {
+		if u.name == name {
+			return u
+		}
+	}
+	return &user{}
 }

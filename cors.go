@@ -6,6 +6,7 @@ package main
 // https://fetch.spec.whatwg.org/#http-cors-protocol
 
 import (
+	_ "embed"
 	"net/http"
 	"slices"
 	"strconv"
@@ -54,13 +55,13 @@ var (
 // answer adds to a response what the browser wants to know, and writes it if
 // the request was a preflight. The origin is repeated, never with credentials:
 // an API key is in a header that the page must set itself.
-func (c *cors) answer(x *exchange) (done bool) {
+func (c *cors) answer(w http.ResponseWriter, r *http.Request) (done bool) {
 	if c == nil {
 		return false
 	}
-	h := x.Header()
-	origin := x.r.Header.Get("Origin")
-	if h["Vary"] = varyOrigin; x.r.Method == http.MethodOptions {
+	h := w.Header()
+	origin := r.Header.Get("Origin")
+	if h["Vary"] = varyOrigin; r.Method == http.MethodOptions {
 		h["Vary"] = varyPreflight
 	}
 	if origin == "" {
@@ -71,15 +72,15 @@ func (c *cors) answer(x *exchange) (done bool) {
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", c.exposed)
-	if x.r.Method != http.MethodOptions || x.r.Header.Get("Access-Control-Request-Method") == "" {
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", c.methods)
 	h.Set("Access-Control-Allow-Headers", c.headers)
-	if wanted := x.r.Header.Get("Access-Control-Request-Headers"); wanted != "" && c.headers == "*" {
+	if wanted := r.Header.Get("Access-Control-Request-Headers"); wanted != "" && c.headers == "*" {
 		h.Set("Access-Control-Allow-Headers", wanted) // "*" does not cover Authorization
 	}
 	h.Set("Access-Control-Max-Age", c.maxAge)
-	x.WriteHeader(http.StatusNoContent)
+	w.WriteHeader(http.StatusNoContent)
 	return true
 }

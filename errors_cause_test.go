@@ -281,7 +281,7 @@ func TestEveryCauseIsInOwnWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, "_test.go") || name == "cause.go" {
+		if strings.HasSuffix(name, "_test.go") || name == "errors_cause.go" {
 			continue
 		}
 		files := gotoken.NewFileSet()
@@ -302,7 +302,7 @@ func TestEveryCauseIsInOwnWords(t *testing.T) {
 func TestPanicPutsNoSecretInTheLog(t *testing.T) {
 	for _, value := range []any{"header " + userKey, errors.Join(textproto.ProtocolError(userKey)), []string{userKey}, causeToken} {
 		g := startGateway(t, testConfig(startRecorder(t, nil).URL, with("accounts.main.session_token", causeToken)))
-		for _, u := range g.gw.upstreams {
+		for _, u := range g.gw.accounts {
 			u.pool.dialer = func(context.Context, string, string) (net.Conn, error) { panic(value) }
 		}
 		resp, body := g.do("GET", "/photos/k", userKey, "")

@@ -5,23 +5,15 @@ package main
 // writes errors in the client's format and the access log line.
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
-)
-
-// drainTimeout bounds how long a client may take to send the rest of a small
-// body that nobody wants, and maxDrain what is small, in bytes.
-const (
-	drainTimeout = 5 * time.Second
-	maxDrain     = 256 << 10
 )
 
 // statusClientGone is what the log says when the client left before an answer.
@@ -31,66 +23,32 @@ const statusClientGone = 499
 // maxCause bounds what the log repeats of a backend's words, in bytes.
 const maxCause = 1024
 
-// An exchange belongs to the goroutine of its request, but for its body, which
-// the upstream's goroutine reads.
+// An exchange is one request and its answer. It belongs to the goroutine of its request.
 type exchange struct {
-	http.ResponseWriter
-	r       *http.Request
+	request
+	answer
+	backend backendCall
 	g       *gateway
-	control *http.ResponseController
 	log     *slog.Logger
-	idle    time.Duration // how long a peer may make no progress
-	id      string        // request id
-	head    requestHead   // of the request, as it came
+	id      string // request id
 	start   time.Time
 
-	target     target
-	parsed     bool   // target is known
-	path       string // as received, escaped
-	user       *user
-	claim      *claim // of a client that signs, verified; nil for one with x-api-key
-	op         *operation
-	query      []parameter  // as received; once classified, what the backend gets
-	conn       *watchedConn // of the client; nil: nothing is known of it
-	stream     *pulse       // of what is written to an HTTP/2 stream; nil: conn watches it
-	unsent     error        // the first that kept the client from getting all of the answer
-	out        flow         // of the answer's body
-	batch      *batch       // of a DeleteObjects
-	answered   holding      // of an answer that the gateway reads
-	corked     *corkConn    // not nil: the answer is kept until the end, in corkBuffer
-	corkBuffer []byte
-	body       requestBody
-	load       *userLoad // once the request counts there
-
-	status           int // 0: no header was written yet
-	sent             int64
-	asked            *outgoing // sent last, and to whom; nil before the first
-	sentTo           *upstream
-	upstreamStatus   int
-	upstreamID       string
-	upstreamCode     string
-	upstreamDuration time.Duration // until the first byte of the answer
-	cause            error         // what the client was not told
+	op       *operation
+	load     *userLoad            // once the request counts there
+	answered holding              // memory of an answer that the gateway reads
+	check    func(*element) error // checks the answer's document against the request; nil: nothing to check
+	cause    error                // for the log, not for the client
 }
 
 func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
-	x := &exchange{
-		ResponseWriter: w,
-		r:              r,
-		g:              g,
-		control:        http.NewResponseController(w),
-		log:            g.log,
-		idle:           g.config.idleTimeout,
-		id:             requestID(),
-		head:           headOf(r),
-		start:          time.Now(),
-	}
-	x.conn = watchedConnOf(r)
+	x := &exchange{g: g, log: g.log, id: requestID(), start: time.Now()}
 	g.metrics.inFlight.Add(1)
-	x.body = requestBody{x: x, body: r.Body, ctx: r.Context(), stop: func() {}}
+	x.request = request{r: r, head: headOf(r)}
+	x.answer = newAnswer(w, r, &x.body, g.config.idleTimeout)
+	x.body = newRequestBody(r, x.control, x.idle)
 	x.watchClient()
 	h := w.Header()
-	g.config.harden(h)
+	harden(h, g.config.hsts)
 	h["x-amz-request-id"] = []string{x.id}
 	return x
 }
@@ -133,24 +91,6 @@ func (x *exchange) end() {
 	}
 }
 
-// finish sends what is held back of an answer that is complete, so that the log says
-// whether it could be sent.
-func (x *exchange) finish() {
-	switch {
-	case x.corked != nil:
-		x.control.Flush()
-		x.note(x.uncork())
-	case x.sent > 0 && (x.r.ProtoMajor == 1 || x.sent > http2Held):
-		x.flush()
-	case x.sent > 0: // net/http sends it when the handler has returned, on a stream of its own
-		x.control.SetWriteDeadline(time.Now().Add(x.idle))
-	}
-}
-
-// http2Held is how much of an answer net/http keeps back until the handler returns,
-// in bytes. To flush so little would cost a frame more.
-const http2Held = 4 << 10
-
 // failInternally answers with a 500, and reports whether the client has left meanwhile.
 func (x *exchange) failInternally() (aborted bool) {
 	defer func() { aborted = recover() != nil }()
@@ -178,147 +118,9 @@ func (x *exchange) abort(cause error) {
 	panic(http.ErrAbortHandler)
 }
 
-// closeAfter has HTTP/1.1 close the connection after the answer. In HTTP/2, where the
-// end of a stream is never in doubt, that would be the end of the others.
-func (x *exchange) closeAfter() {
-	if x.r.ProtoMajor == 1 {
-		x.Header().Set("Connection", "close")
-	}
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (x *exchange) WriteHeader(status int) {
-	if x.needsLength(status) { // what begins an answer sees to that, so this is never true
-		x.cause = errNoLength
-		panic(http.ErrAbortHandler)
-	}
-	if h := x.Header(); h["Content-Type"] == nil {
-		h["Content-Type"] = nil // or net/http would guess one from the body
-	}
-	x.status = status
-	x.stopBody()
-	x.ResponseWriter.WriteHeader(status)
-}
-
-// maxStreamPiece is how much is written to an HTTP/2 stream in one call, in bytes: a
-// client that takes so much within the idle time makes progress.
-const maxStreamPiece = 16 << 10
-
-// Write implements http.ResponseWriter. It fails when the client takes nothing
-// for the idle time.
-func (x *exchange) Write(p []byte) (written int, err error) {
-	if x.status == 0 {
-		x.WriteHeader(http.StatusOK)
-	}
-	for err == nil && written < len(p) {
-		var n int
-		part := p[written:]
-		part = part[:min(len(part), x.out.chunk())]
-		if x.stream != nil {
-			part = part[:min(len(part), maxStreamPiece)]
-		}
-		if err = x.out.wait(x.r.Context(), len(part)); err == nil {
-			x.stream.begin(x.idle)
-			n, err = x.ResponseWriter.Write(part)
-			x.stream.end()
-		}
-		written += n
-		x.sent += int64(n)
-	}
-	return written, x.note(err)
-}
-
-// flush sends what net/http holds back.
-func (x *exchange) flush() error {
-	x.stream.begin(x.idle)
-	err := x.control.Flush()
-	x.stream.end()
-	return x.note(err)
-}
-
-// note remembers the error of a write to the client, and returns it with its cause.
-func (x *exchange) note(err error) error {
-	if err == nil {
-		return nil
-	}
-	if x.unsent == nil {
-		x.unsent = x.clientStalled()
-	}
-	if x.unsent == nil {
-		x.unsent = fmt.Errorf("the client left before it had everything: %w", err)
-	}
-	return x.unsent
-}
-
-// clientStalled returns the stall of a client that took nothing, or nil.
-func (x *exchange) clientStalled() error {
-	if err := x.stream.stalled(); err != nil || x.conn == nil {
-		return err
-	}
-	return x.conn.writes.stalled()
-}
-
-// watchClient has a client cut off that makes no progress. In HTTP/1.1 its connection
-// sees to what is written; in HTTP/2, where one connection carries many requests, each
-// stream is watched.
-func (x *exchange) watchClient() {
-	if x.conn != nil && x.conn.idle.Load() != int64(x.idle) {
-		x.conn.idle.Store(int64(x.idle))
-	}
-	if x.r.ProtoMajor == 1 {
-		if x.conn != nil {
-			x.body.reads = x.conn.reads
-		}
-		return
-	}
-	x.stream = streamPulse("the client took nothing for", x.conn, x.control.SetWriteDeadline)
-	x.body.reads = streamPulse("the client sent nothing for", nil, x.control.SetReadDeadline)
-}
-
-// unwatchClient ends the watch of the streams, before net/http takes them back.
-func (x *exchange) unwatchClient() {
-	if x.stream != nil {
-		x.stream.stop()
-		x.body.reads.stop()
-	}
-}
-
-// streamPulse watches one direction of an HTTP/2 stream. The stream makes progress when
-// a call ends; and while the whole connection is blocked by a client that takes bytes
-// of it, for then the streams wait for their turn. A nil conn is never blocked.
-func streamPulse(what string, conn *watchedConn, setDeadline func(time.Time) error) *pulse {
-	var seen uint64
-	return &pulse{what: what,
-		look: func() (count uint64, waiting bool) {
-			if conn != nil {
-				count, seen = conn.writes.blocked(seen)
-			}
-			return count, true
-		},
-		cut: func() { setDeadline(longAgo) },
-	}
-}
-
-// Unwrap lets http.ResponseController reach the connection.
-func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
-
-// wantsXML reports whether errors go out as S3's XML: for a client that signs,
-// as every S3 tool does, and for listings, whose answer is XML as well.
-func (x *exchange) wantsXML() bool {
-	return x.signs() || x.parsed && x.r.Method == http.MethodGet &&
-		(x.target.level() == bucketLevel || x.target.level() == serviceLevel)
-}
-
-// signs reports whether the client is an S3 tool. It says nothing of whether
-// the signature is good, or looked at.
-func (x *exchange) signs() bool {
-	return strings.HasPrefix(x.r.Header.Get("Authorization"), signatureAlgorithm) ||
-		strings.Contains(x.r.URL.RawQuery, "X-Amz-Credential=") || strings.Contains(x.r.URL.RawQuery, "AWSAccessKeyId=")
-}
-
 // fail answers with an error: the one place where one is written.
 func (x *exchange) fail(e *apiError) {
-	x.cause, x.upstreamCode = e.cause, e.upstreamCode
+	x.cause, x.backend.code = e.cause, e.upstreamCode
 	x.answered.free()
 	if x.left() {
 		x.status = statusClientGone
@@ -356,12 +158,6 @@ func (x *exchange) complete(e *apiError) {
 	}
 }
 
-// left reports whether the client has gone without an answer. An interrupted body may
-// have ended the context, too.
-func (x *exchange) left() bool {
-	return x.r.Context().Err() != nil && x.body.failure() == nil && !x.body.wasInterrupted()
-}
-
 func appendErrorJSON(e *apiError, requestID string) []byte {
 	body, err := json.Marshal(struct {
 		Error     string `json:"error"`
@@ -374,40 +170,6 @@ func appendErrorJSON(e *apiError, requestID string) []byte {
 		panic(err) // strings and a number
 	}
 	return append(body, '\n')
-}
-
-// resource is the path as errors name it, escaped: a key may hold what no XML can.
-func (x *exchange) resource() string {
-	switch x.target.level() {
-	case objectLevel:
-		return "/" + x.target.bucket + "/" + uriEncode(x.target.key, false)
-	case bucketLevel:
-		return "/" + x.target.bucket
-	}
-	return "/"
-}
-
-// stopBody gives up on what is left of the request's body, before the answer.
-// Of a small rest, the end is looked for, so that the connection can be kept, as
-// net/http does; but that would wait for it as long as the client likes. A client
-// that waits for "100 Continue" is not to be asked for its body now.
-func (x *exchange) stopBody() {
-	if x.r.ContentLength == 0 || x.r.ProtoMajor != 1 || x.body.done.Load() {
-		return
-	}
-	if x.body.err.Load() != nil || x.r.Header.Get("Expect") != "" {
-		x.control.SetReadDeadline(time.Now())
-		return
-	}
-	// Less than the time that the answer, which waits for this, has to be written.
-	x.control.SetReadDeadline(time.Now().Add(min(drainTimeout, x.idle/2)))
-	if x.r.ContentLength > maxDrain {
-		return
-	}
-	if _, err := io.CopyN(io.Discard, x.body.body, maxDrain); err == io.EOF {
-		x.body.done.Store(true)
-		x.control.SetReadDeadline(time.Time{})
-	}
 }
 
 // record writes the access log line. Fields that come from the client are
@@ -427,19 +189,19 @@ func (x *exchange) record(aborted bool) {
 		slog.String("bucket", x.withoutCredentials(x.target.bucket)),
 		slog.String("key", x.withoutCredentials(x.target.key)),
 		slog.Int("status", x.status),
-		slog.Int64("bytes_in", x.body.received.Load()),
+		slog.Int64("bytes_in", x.body.received),
 		slog.Int64("bytes_out", x.sent),
 		slog.Float64("duration_ms", milliseconds(time.Since(x.start))),
-		slog.Int("upstream_status", x.upstreamStatus),
-		slog.Float64("upstream_ms", milliseconds(x.upstreamDuration)),
+		slog.Int("upstream_status", x.backend.status),
+		slog.Float64("upstream_ms", milliseconds(x.backend.duration)),
 		slog.String("client", x.r.RemoteAddr),
 		slog.String("user_agent", shortened(x.withoutCredentials(x.r.UserAgent()), 256)),
 	)
-	if x.upstreamID != "" {
-		attrs = append(attrs, slog.String("upstream_request_id", x.upstreamID))
+	if x.backend.requestID != "" {
+		attrs = append(attrs, slog.String("upstream_request_id", x.backend.requestID))
 	}
-	if x.upstreamCode != "" && !x.repeats(x.upstreamCode) {
-		attrs = append(attrs, slog.String("upstream_code", x.upstreamCode))
+	if x.backend.code != "" && !x.backend.repeats(x.backend.code) {
+		attrs = append(attrs, slog.String("upstream_code", x.backend.code))
 	}
 	if aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))
@@ -475,23 +237,16 @@ func (x *exchange) count() {
 		operation: x.operationName(),
 		code:      x.status,
 		duration:  time.Since(x.start),
-		received:  x.body.received.Load(),
+		received:  x.body.received,
 		sent:      x.sent,
 	}
-	if a := x.g.config.buckets[x.target.bucket]; a != nil {
-		s.bucket, s.account = x.target.bucket, a.name
+	if b := x.g.buckets[x.target.bucket]; b != nil {
+		s.bucket, s.account = b.name, b.account.name
 	}
-	if x.upstreamStatus != 0 {
-		s.firstByte = x.upstreamDuration
+	if x.backend.status != 0 {
+		s.firstByte = x.backend.duration
 	}
 	x.g.metrics.observe(s)
-}
-
-func (x *exchange) userName() string {
-	if x.user == nil {
-		return ""
-	}
-	return x.user.name
 }
 
 func (x *exchange) operationName() string {

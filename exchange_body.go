@@ -1,36 +1,52 @@
 package main
 
-// The client's body, as everything behind the gateway's edge reads it.
+// The client's body, as everything that reads it sees it: an upload, a document, or what
+// is left of either. It knows nothing of what the body is for.
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"io"
 	"net/http"
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// A requestBody is the client's body: counted, and cut off when the client
-// sends nothing for the idle time. It remembers how it ended, because what a
-// transport says of a failed upload does not tell whose fault it was.
+// drainTimeout bounds how long a client may take to send the rest of a small
+// body that nobody wants, and maxDrain what is small, in bytes.
+const (
+	drainTimeout = 5 * time.Second
+	maxDrain     = 256 << 10
+)
+
+// A requestBody is the client's body: counted, and cut off when the client sends nothing
+// for the idle time. It remembers how it ended, because what a transport says of a
+// failed upload does not tell whose fault it was. It belongs to the goroutine of its
+// request, but for interrupt and wasInterrupted.
 type requestBody struct {
-	x        *exchange
-	body     io.ReadCloser
-	in       flow
-	reads    *pulse          // of the client; nil: not watched
-	ctx      context.Context // of the request; done when interrupt is called, if the body is limited
-	stop     context.CancelFunc
-	received atomic.Int64
-	done     atomic.Bool
-	err      atomic.Pointer[error]
+	r       *http.Request
+	body    io.ReadCloser
+	control *http.ResponseController
+	idle    time.Duration
+	in      flow            // the user's bandwidth
+	reads   *pulse          // of the client; nil: not watched
+	ctx     context.Context // of the request; done when interrupt is called, if the body is limited
+	stop    context.CancelFunc
+
+	received int64 // bytes
+	err      error // that ended the body early
 
 	mu          sync.Mutex // guards the rest
 	reading     bool       // a Read waits for the client, or is about to
+	done        bool       // the end was read
 	interrupted bool       // no Read may wait any more
+}
+
+func newRequestBody(r *http.Request, control *http.ResponseController, idle time.Duration) requestBody {
+	return requestBody{r: r, body: r.Body, control: control, idle: idle, ctx: r.Context(), stop: func() {}}
 }
 
 // Read implements io.Reader.
@@ -41,21 +57,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	var n int
 	err := os.ErrDeadlineExceeded // as of a Read that is interrupted
 	if b.mayRead() {
-		b.reads.begin(b.x.idle)
+		b.reads.begin(b.idle)
 		n, err = b.body.Read(p[:min(len(p), b.in.chunk())])
 		b.reads.end()
-		b.hasRead()
+		b.received += int64(n)
+		if err == io.EOF && b.isMalformed() {
+			err = io.ErrUnexpectedEOF
+		}
+		b.hasRead(err)
 	}
 	b.in.take(n)
-	b.received.Add(int64(n))
-	if err == io.EOF && b.isMalformed() {
-		err = io.ErrUnexpectedEOF
-	}
-	switch {
-	case err == io.EOF:
-		b.done.Store(true)
-	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
-		b.err.Store(&err)
+	if err != nil && err != io.EOF && !errors.Is(err, http.ErrBodyReadAfterClose) {
+		b.err = err
 	}
 	return n, err
 }
@@ -65,11 +78,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // HTTP/2 not if the request ended with its headers, or the header is no number or
 // given twice.
 func (b *requestBody) isMalformed() bool {
-	lengths := b.x.r.Header["Content-Length"]
-	if b.x.r.ProtoMajor == 1 || len(lengths) == 0 {
+	lengths := b.r.Header["Content-Length"]
+	if b.r.ProtoMajor == 1 || len(lengths) == 0 {
 		return false
 	}
-	return len(lengths) > 1 || lengths[0] != strconv.FormatInt(b.received.Load(), 10)
+	return len(lengths) > 1 || lengths[0] != strconv.FormatInt(b.received, 10)
 }
 
 // interrupt makes a Read that waits for the client return, and later ones fail.
@@ -80,8 +93,8 @@ func (b *requestBody) interrupt() {
 	b.interrupted = true
 	// Only for a Read that waits: from the end of the body on, net/http reads from the
 	// connection to see the client leave, and takes a deadline that has passed for that.
-	if b.reading && !b.done.Load() {
-		b.x.control.SetReadDeadline(time.Now())
+	if b.reading && !b.done {
+		b.control.SetReadDeadline(time.Now())
 	}
 }
 
@@ -100,24 +113,47 @@ func (b *requestBody) mayRead() bool {
 	return b.reading
 }
 
-func (b *requestBody) hasRead() {
+func (b *requestBody) hasRead(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reading = false
+	b.done = b.done || err == io.EOF
 }
 
 // failure is the client's error for a body that did not arrive whole, or nil.
 func (b *requestBody) failure() *apiError {
-	err := b.err.Load()
-	if err == nil {
+	if b.err == nil {
 		return nil
 	}
 	e := newError("IncompleteBody", "")
-	if errors.Is(*err, os.ErrDeadlineExceeded) {
+	if errors.Is(b.err, os.ErrDeadlineExceeded) {
 		e = newError("RequestTimeout", "")
 	}
 	if e.cause = b.reads.stalled(); e.cause == nil {
-		e.cause = *err
+		e.cause = b.err
 	}
 	return e
+}
+
+// giveUp ends the reading of the body, before the answer. It looks for the end of a small
+// rest, so that the connection can be kept, as net/http does; but net/http would wait for
+// it as long as the client likes. A client that waits for "100 Continue" is not asked for
+// its body now.
+func (b *requestBody) giveUp() {
+	if b.r.ContentLength == 0 || b.r.ProtoMajor != 1 || b.done {
+		return
+	}
+	if b.err != nil || b.r.Header.Get("Expect") != "" {
+		b.control.SetReadDeadline(time.Now())
+		return
+	}
+	// Less than the time that the answer, which waits for this, has to be written.
+	b.control.SetReadDeadline(time.Now().Add(min(drainTimeout, b.idle/2)))
+	if b.r.ContentLength > maxDrain {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, b.body, maxDrain); err == io.EOF {
+		b.hasRead(io.EOF)
+		b.control.SetReadDeadline(time.Time{})
+	}
 }

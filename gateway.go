@@ -5,9 +5,9 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"log/slog"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,21 +16,20 @@ import (
 
 // A gateway is the http.Handler in front of all accounts of one configuration.
 type gateway struct {
-	config    *config
-	auth      *authenticator
-	limiter   *limiter
-	shared    *sharedLimiter       // nil: the limiter decides alone
-	memory    *memory              // for documents; the same for all configurations
-	loads     map[string]*userLoad // by the name of the user
-	accounts  map[string]*upstream // by the name of the account
-	upstreams map[string]*upstream // by the name of the bucket
-	buckets   []string             // sorted
-	cors      *cors
-	mux       *http.ServeMux
-	metrics   *metrics
-	log       *slog.Logger
-	started   time.Time
-	beats     beats // of slow answers
+	config   *config
+	auth     *authenticator
+	limiter  *limiter
+	shared   *sharedLimiter       // nil: the limiter decides alone
+	memory   *memory              // for documents; the same for all configurations
+	loads    map[string]*userLoad // by the name of the user
+	accounts map[string]*upstream // by the name of the account
+	buckets  map[string]*bucket   // by public name, each with its upstream
+	names    []string             // public, of all buckets, sorted
+	cors     *cors
+	metrics  *metrics
+	log      *slog.Logger
+	started  time.Time
+	beats    beats // of slow answers
 }
 
 // A userLoad is what a user takes of the gateway now. All configurations with that
@@ -53,12 +52,12 @@ func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
 // applyLimits gives what users may take its limits, for those requests too that are
 // under way.
 func (g *gateway) applyLimits() {
-	g.limiter.apply(g.config.limits)
-	for name, share := range g.config.shares {
-		l := g.loads[name]
-		l.maxInFlight.Store(share.inFlight)
-		l.in.set(share.bytesPerSecond)
-		l.out.set(share.bytesPerSecond)
+	g.limiter.apply(limitsOf(g.config.users))
+	for _, u := range g.config.users {
+		l := g.loads[u.name]
+		l.maxInFlight.Store(u.share.inFlight)
+		l.in.set(u.share.bytesPerSecond)
+		l.out.set(u.share.bytesPerSecond)
 	}
 }
 
@@ -66,30 +65,31 @@ func (g *gateway) applyLimits() {
 // has of the users and accounts that stay: their windows, what they use,
 // credentials and connections. Whoever lets it serve calls applyLimits.
 func (g *gateway) succeed(c *config) *gateway {
+	limits := limitsOf(c.users)
 	next := &gateway{
-		config:    c,
-		auth:      newAuthenticator(c.users),
-		limiter:   g.limiter.succeed(c.limits),
-		memory:    g.memory,
-		loads:     make(map[string]*userLoad, len(c.users)),
-		accounts:  make(map[string]*upstream, len(c.accounts)),
-		upstreams: make(map[string]*upstream, len(c.buckets)),
-		cors:      c.cors,
-		metrics:   g.metrics,
-		log:       g.log,
-		started:   g.started,
-		beats:     g.beats,
+		config:   c,
+		auth:     newAuthenticator(c.users),
+		limiter:  g.limiter.succeed(limits),
+		memory:   g.memory,
+		loads:    make(map[string]*userLoad, len(c.users)),
+		accounts: make(map[string]*upstream, len(c.accounts)),
+		buckets:  make(map[string]*bucket, len(c.buckets)),
+		cors:     c.cors,
+		metrics:  g.metrics,
+		log:      g.log,
+		started:  g.started,
+		beats:    g.beats,
 	}
 	switch {
 	case c.redis == nil:
 	case g.shared != nil && g.shared.store.server == *c.redis:
-		next.shared = g.shared.with(next.limiter, c.limits)
+		next.shared = g.shared.with(next.limiter, limits)
 	default:
-		next.shared = newSharedLimiter(newRedisStore(*c.redis), next.limiter, c.limits, g.log)
+		next.shared = newSharedLimiter(newRedisStore(*c.redis), next.limiter, limits, g.log)
 	}
-	for name := range c.shares {
-		if next.loads[name] = g.loads[name]; next.loads[name] == nil {
-			next.loads[name] = &userLoad{documents: memoryShare{of: g.memory}}
+	for _, u := range c.users {
+		if next.loads[u.name] = g.loads[u.name]; next.loads[u.name] == nil {
+			next.loads[u.name] = &userLoad{documents: memoryShare{of: g.memory}}
 		}
 	}
 	for _, a := range c.accounts {
@@ -99,13 +99,23 @@ func (g *gateway) succeed(c *config) *gateway {
 			next.accounts[a.name] = newUpstream(a, c.idleTimeout, g.metrics.account(a.name), g.log)
 		}
 	}
-	for bucket, a := range c.buckets {
-		next.upstreams[bucket] = next.accounts[a.name]
-		next.buckets = append(next.buckets, bucket)
+	for name, b := range c.buckets {
+		served := *b
+		served.upstream = next.accounts[b.account.name]
+		next.buckets[name] = &served
+		next.names = append(next.names, name)
 	}
-	slices.Sort(next.buckets)
-	next.mux = newMux(next)
+	slices.Sort(next.names)
 	return next
+}
+
+// limitsOf returns the limits of users by their names.
+func limitsOf(users []*user) map[string]limit {
+	limits := make(map[string]limit, len(users))
+	for _, u := range users {
+		limits[u.name] = u.limit
+	}
+	return limits
 }
 
 // startAccounts fetches the credentials of the accounts that were not started for
@@ -147,25 +157,8 @@ func (g *gateway) has(u *upstream) bool {
 	return g != nil && g.accounts[u.account.name] != nil && g.accounts[u.account.name].pool == u.pool
 }
 
-// ServeHTTP implements http.Handler.
-func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(w, r, g)
-	defer x.end()
-	if g.cors.answer(x) {
-		return
-	}
-	if err := g.admit(x); err != nil {
-		x.fail(err)
-		return
-	}
-	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
-	// and nowhere to redirect to.
-	r.URL.Path, r.URL.RawPath = "/"+x.target.bucket, ""
-	if x.target.page != "" {
-		r.URL.Path = "/-/-/page"
-	}
-	if x.target.key != "" {
-		r.URL.Path += "/key"
-	}
-	g.mux.ServeHTTP(x, r)
-}
+// Beats are when a silent answer begins, and how often it gives a sign of life after
+// that. The AWS SDK for Java 2 waits for 30 s, botocore and most proxies for 60 s.
+type beats struct{ first, next time.Duration }
+
+var usualBeats = beats{first: 20 * time.Second, next: 10 * time.Second}

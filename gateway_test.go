@@ -103,14 +103,14 @@ func startGateway(t testing.TB, config map[string]any) *testGateway {
 	g.url = "http://" + g.addr
 	log := slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.gw = newGateway(conf, newMetrics(), log)
-	for _, u := range g.gw.upstreams {
+	for _, u := range g.gw.accounts {
 		u.backoff = time.Millisecond
 	}
 	g.http = newServer(g.gw, log)
 	go g.http.Serve(corkListener{listener})
 	t.Cleanup(func() {
 		g.http.Close()
-		for _, u := range g.gw.upstreams {
+		for _, u := range g.gw.accounts {
 			u.pool.closeIdle()
 		}
 		checkNoSecret(t, "the log", g.log.String())

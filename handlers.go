@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -172,7 +173,11 @@ func (g *gateway) serve(x *exchange, rows []*operation) {
 }
 
 func (g *gateway) run(x *exchange, rows []*operation) *apiError {
-	if err := checkConnection(x.r.Header, x.claim); err != nil {
+	var signed []string
+	if x.claim != nil {
+		signed = x.claim.signedHeaders
+	}
+	if err := checkConnection(x.r.Header, signed); err != nil {
 		return err
 	}
 	if err := x.moveHeaders(); err != nil {
@@ -194,6 +199,7 @@ func (g *gateway) authorize(x *exchange) *apiError {
 	if x.target.bucket == "" || x.op.action == actionNone {
 		return nil // the service and the pages show each user their own
 	}
+	x.bucket = g.buckets[x.target.bucket]
 	return g.mayAct(x.user, x.target.bucket, x.op.action, x.op.name)
 }
 
@@ -207,7 +213,7 @@ func (g *gateway) mayAct(u *user, bucket string, a action, what string) *apiErro
 		return newError("AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", what, u.role))
 	case a == actionOwner && !u.mayEverything():
 		return newError("AccessDenied", what+` is allowed only to admins of all buckets, with "*" in allowed_buckets: it can name other places`)
-	case g.upstreams[bucket] == nil:
+	case g.buckets[bucket] == nil:
 		return newError("NoSuchBucket", "")
 	}
 	return nil
@@ -253,32 +259,6 @@ func (g *gateway) pass(x *exchange) *apiError {
 	return g.stream(x, out)
 }
 
-// upload streams an object, or a part of one. A digest that the client declares
-// is signed, so that the backend checks it too, and checked here, because not
-// every server does.
-func (g *gateway) upload(x *exchange) *apiError {
-	in, err := x.incoming(g.config.maxFileSize)
-	if err != nil {
-		return err
-	}
-	out, err := g.outgoing(x)
-	if err != nil {
-		return err
-	}
-	if err := in.verifyChecksums(x.r.Header, x.takesChecksums()); err != nil {
-		return err
-	}
-	if err := in.outgoingBody(out, g.config.buckets[x.target.bucket].forwardTrailers); err != nil {
-		return x.transportError(err)
-	}
-	if x.r.ContentLength == 0 && x.r.Header.Get("Expect") != "" && !x.isHTTP10() {
-		// net/http says it when a body is read, and here is none; botocore's connection
-		// is lost to it without (github.com/boto/botocore/issues/3755).
-		x.ResponseWriter.WriteHeader(http.StatusContinue)
-	}
-	return g.stream(x, out)
-}
-
 func (g *gateway) notImplemented(x *exchange) *apiError {
 	return newError("NotImplemented", x.op.name+" is not implemented")
 }
@@ -290,7 +270,7 @@ const bucketsAreDeclared = "buckets are not created or deleted here: they are de
 // no difference whether it is there.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
 func (g *gateway) createBucket(x *exchange) *apiError {
-	if x.user.mayUse(x.target.bucket) && g.upstreams[x.target.bucket] != nil {
+	if x.user.mayUse(x.target.bucket) && g.buckets[x.target.bucket] != nil {
 		return newError("BucketAlreadyOwnedByYou", "")
 	}
 	return newError("AccessDenied", bucketsAreDeclared)
@@ -315,7 +295,7 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	if !x.takesChecksums() {
 		dropChecksums(header)
 	}
-	return &outgoing{method: x.r.Method, target: x.target, query: x.query, header: header, payloadHash: emptyPayload,
+	return &outgoing{method: x.r.Method, target: x.bucket.target(x.target.key), query: x.query, header: header, payloadHash: emptyPayload,
 		interrupt: x.body.interrupt}, nil
 }
 
@@ -325,39 +305,31 @@ var identityEncoding = []string{"identity"}
 
 // stream sends a request and hands the answer on.
 func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
-	resp, err := g.send(x, out)
+	resp, err := x.send(x.bucket, out)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	return x.answer(resp)
+	return x.relay(resp)
 }
 
-// send sends a request and returns an answer that is a success of it:
+// send sends a request for a bucket and returns an answer that is a success of it:
 // any other is an error. So is one whose body has neither length nor chunks: its end
 // is nothing but the end of a connection, and may be a cut.
-func (g *gateway) send(x *exchange, out *outgoing) (*http.Response, *apiError) {
-	sent := time.Now()
-	upstream := g.upstreams[out.target.bucket]
-	if behind, ok := g.config.behind[out.target.bucket]; ok {
-		out.target.bucket = behind
-	}
-	resp, err := upstream.roundTrip(x.r.Context(), out)
-	x.upstreamDuration = time.Since(sent)
+func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
+	start := time.Now()
+	resp, err := b.upstream.roundTrip(x.r.Context(), out)
+	x.backend.duration = time.Since(start)
 	if err != nil {
 		return nil, x.transportError(err)
 	}
-	x.upstreamStatus = resp.StatusCode
-	x.asked, x.sentTo = out, upstream
-	if x.upstreamID = resp.Header.Get("X-Amz-Request-Id"); !looksLikeID(x.upstreamID) || x.repeats(x.upstreamID) {
-		x.upstreamID = ""
-	}
+	x.backend.answered(b.upstream, out, resp)
 	if !out.succeeds(resp.StatusCode) {
 		defer resp.Body.Close()
 		if out.method == http.MethodHead {
-			return nil, x.headRefusal(upstream, out, resp.StatusCode, resp.Header)
+			return nil, x.headRefusal(resp.StatusCode, resp.Header)
 		}
-		refusal := x.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
+		refusal := x.backend.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
 		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
 		return nil, refusal
 	}

@@ -6,11 +6,13 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -24,8 +26,8 @@ const maxAnswerDepth = 8
 // errUnder200 is what the log says of a success that holds an error.
 var errUnder200 = errors.New("the backend answered 200 with an error inside")
 
-// answer hands on an answer, which is a success, as its operation has it.
-func (x *exchange) answer(resp *http.Response) *apiError {
+// relay hands on an answer, which is a success, as its operation has it.
+func (x *exchange) relay(resp *http.Response) *apiError {
 	a := answers[x.op.name]
 	switch {
 	case resp.StatusCode == http.StatusNotModified, x.r.Method == http.MethodHead:
@@ -107,8 +109,8 @@ func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiE
 	if err := form.root.check(doc); err != nil {
 		return nil, badGateway(err)
 	}
-	if x.batch != nil {
-		if err := x.batch.check(doc); err != nil {
+	if x.check != nil {
+		if err := x.check(doc); err != nil {
 			return nil, badGateway(err)
 		}
 	}
@@ -122,7 +124,7 @@ func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiE
 
 // hiddenError is the error that came under a status of success.
 func (x *exchange) hiddenError(doc *element) *apiError {
-	e := x.withoutEchoes(errorInDocument(doc))
+	e := x.backend.withoutEchoes(errorInDocument(doc))
 	e.cause = errUnder200
 	return e
 }
@@ -147,7 +149,7 @@ func (x *exchange) answerWriter() *answerWriter {
 		key:    x.target.key,
 		url:    x.origin() + "/" + x.target.bucket + "/" + uriEncode(x.target.key, false),
 		places: x.user.mayEverything(),
-		echo:   x.repeats,
+		echo:   x.backend.repeats,
 	}
 }
 
@@ -239,5 +241,45 @@ func (x *exchange) keepAnswer(n int) *apiError {
 	if x.answered.reserve(n) != nil {
 		return outOfMemory()
 	}
+	return nil
+}
+
+// respond streams a backend's answer to the client. If either of them breaks
+// off, so does the answer.
+func (x *exchange) respond(resp *http.Response) {
+	returnHeader(x.Header(), resp.Header)
+	x.WriteHeader(resp.StatusCode)
+	if x.r.Method == http.MethodHead {
+		return
+	}
+	if err := x.sendBody(resp.Body.(*answerBody)); err != nil {
+		x.abort(err)
+	}
+}
+
+// maxUnsized bounds the answers that are read whole because an HTTP/1.0 client must be
+// told their length, in bytes.
+const maxUnsized = 256 << 10
+
+// errUnsized refuses an answer to an HTTP/1.0 client.
+func errUnsized() *apiError {
+	return newError("HTTPVersionNotSupported", "the length of this answer is not known before its end, and HTTP/1.0 can't tell an end from a break: use HTTP/1.1, or ask for a list in pages")
+}
+
+// respondWhole answers an HTTP/1.0 client with a body that came without a length, once
+// it is here.
+func (x *exchange) respondWhole(resp *http.Response) *apiError {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxUnsized+1))
+	if err != nil {
+		return x.transportError(noEOF(err))
+	}
+	if len(body) > maxUnsized {
+		return errUnsized()
+	}
+	h := x.Header()
+	returnHeader(h, resp.Header)
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	x.WriteHeader(resp.StatusCode)
+	x.Write(body)
 	return nil
 }

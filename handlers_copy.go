@@ -6,6 +6,7 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"net/http"
@@ -98,23 +99,19 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 		return refusal
 	}
 	out.patience = slowAnswer
-	across := g.config.buckets[src.bucket] != g.config.buckets[x.target.bucket]
+	across := g.buckets[src.bucket].account != x.bucket.account
 	return g.slowly(x, func(h *heartbeat) ([]byte, *apiError) {
 		if across {
 			return g.copyAcross(x, src, span, out, h)
 		}
 		out.header[copySource] = []string{g.encodeSource(src)}
-		return g.relay(x, out, h)
+		return g.relaySlowly(x, out, h)
 	})
 }
 
-// encodeSource writes a source anew, by its name behind.
+// encodeSource writes a source anew, by its bucket's backend name.
 func (g *gateway) encodeSource(src source) string {
-	bucket := src.bucket
-	if behind, ok := g.config.behind[bucket]; ok {
-		bucket = behind
-	}
-	encoded := bucket + "/" + uriEncode(src.key, false)
+	encoded := g.buckets[src.bucket].backendName + "/" + uriEncode(src.key, false)
 	if src.version != "" {
 		encoded += "?versionId=" + uriEncode(src.version, true)
 	}
@@ -162,7 +159,7 @@ func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing
 		out.body, out.payloadHash = resp.Body, unsignedPayload
 		out.interrupt = resp.Body.(*answerBody).interrupt
 	}
-	stored, refusal := g.send(x, out)
+	stored, refusal := x.send(x.bucket, out)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -191,7 +188,7 @@ var sourceHeaders = map[string]string{
 
 // openSource reads the source, under the conditions that the client set for it.
 func (g *gateway) openSource(x *exchange, src source, span string) (*http.Response, *apiError) {
-	get := &outgoing{method: http.MethodGet, target: src.target, header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
+	get := &outgoing{method: http.MethodGet, target: g.buckets[src.bucket].target(src.key), header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
 	if src.version != "" {
 		get.query = []parameter{{"versionId", src.version}}
 	}
@@ -203,7 +200,7 @@ func (g *gateway) openSource(x *exchange, src source, span string) (*http.Respon
 			get.header[ours] = values
 		}
 	}
-	resp, refusal := g.send(x, get)
+	resp, refusal := x.send(g.buckets[src.bucket], get)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -307,7 +304,7 @@ func (g *gateway) readTags(x *exchange, src source) ([]parameter, *apiError) {
 	if src.version != "" {
 		query = append(query, parameter{"versionId", src.version})
 	}
-	resp, refusal := g.send(x, &outgoing{method: http.MethodGet, target: src.target, query: query,
+	resp, refusal := x.send(g.buckets[src.bucket], &outgoing{method: http.MethodGet, target: g.buckets[src.bucket].target(src.key), query: query,
 		header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload})
 	if refusal != nil {
 		return nil, refusal

@@ -5,6 +5,7 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -20,7 +21,8 @@ var deleteForm = requestForm{root: "Delete", depth: 3, members: members(
 func readDelete(x *exchange) visit {
 	objects, named := 0, false
 	var key, version string
-	x.batch = &batch{objects: map[uint64]bool{}}
+	b := &batch{objects: map[uint64]bool{}}
+	x.check = b.check
 	var refusal error
 	return func(path string, text []byte) (keep bool, err error) {
 		switch path {
@@ -47,10 +49,10 @@ func readDelete(x *exchange) visit {
 			if !named {
 				return false, errors.New("an Object without a Key")
 			}
-			x.batch.objects[objectHash(key, version)] = true
+			b.objects[objectHash(key, version)] = true
 			named, key, version = false, "", ""
 		case "Quiet":
-			x.batch.quiet = string(text) == "true"
+			b.quiet = string(text) == "true"
 		case "":
 			if objects == 0 {
 				return false, errObjectCount

@@ -5,6 +5,7 @@ package main
 // or clock. A GET of as little as possible is asked for the document.
 
 import (
+	_ "embed"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,13 +17,13 @@ var headRefusals = map[int]bool{http.StatusBadRequest: true, http.StatusUnauthor
 
 // headRefusal returns the error of a HEAD that was refused with a status: that of a GET in
 // its place if it accuses the gateway, else the HEAD's own.
-func (x *exchange) headRefusal(u *upstream, out *outgoing, status int, header http.Header) *apiError {
-	e := x.withoutEchoes(upstreamError(status, header, http.NoBody))
+func (x *exchange) headRefusal(status int, header http.Header) *apiError {
+	e := x.backend.withoutEchoes(upstreamError(status, header, http.NoBody))
 	if !headRefusals[status] {
 		return e
 	}
-	get := out.asGet()
-	resp, err := u.attempt(x.r.Context(), get)
+	get := x.backend.out.asGet()
+	resp, err := x.backend.upstream.attempt(x.r.Context(), get)
 	if err != nil {
 		return e
 	}
@@ -30,8 +31,8 @@ func (x *exchange) headRefusal(u *upstream, out *outgoing, status int, header ht
 	if isSuccess(resp.StatusCode) {
 		return e
 	}
-	x.asked = get
-	reason := x.withoutEchoes(upstreamError(resp.StatusCode, nil, plainBody(resp)))
+	x.backend.out = get
+	reason := x.backend.withoutEchoes(upstreamError(resp.StatusCode, nil, plainBody(resp)))
 	io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
 	if reason.Code == "BadGateway" {
 		reason.cause = fmt.Errorf("the backend answered a HEAD with %d, and a GET with %d %s", status, resp.StatusCode, reason.upstreamCode)

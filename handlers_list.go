@@ -7,6 +7,7 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -37,7 +38,7 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 	b = appendElement(b, "DisplayName", x.user.name)
 	b = append(b, "</Owner><Buckets>"...)
 	last, next := "", ""
-	for _, bucket := range g.buckets {
+	for _, bucket := range g.names {
 		if !x.user.mayUse(bucket) || !strings.HasPrefix(bucket, prefix) || bucket <= after {
 			continue
 		}
@@ -286,7 +287,7 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*
 		return nil, refusal
 	}
 	out.query = withParameter(query, "encoding-type", "url")
-	resp, refusal := g.send(x, out)
+	resp, refusal := x.send(x.bucket, out)
 	if refusal != nil {
 		return nil, refusal
 	}

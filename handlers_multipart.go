@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	_ "embed"
 	"errors"
 	"fmt"
 	"strconv"
@@ -29,13 +30,13 @@ func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
 	defer doc.free()
 	x.setDocument(out, doc)
 	out.patience = slowAnswer
-	return g.slowly(x, func(h *heartbeat) ([]byte, *apiError) { return g.relay(x, out, h) })
+	return g.slowly(x, func(h *heartbeat) ([]byte, *apiError) { return g.relaySlowly(x, out, h) })
 }
 
-// relay sends a request and returns the document of the answer, from its root element
-// on.
-func (g *gateway) relay(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiError) {
-	resp, refusal := g.send(x, out)
+// relaySlowly sends a request and returns the document of the answer, from its root
+// element on.
+func (g *gateway) relaySlowly(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiError) {
+	resp, refusal := x.send(x.bucket, out)
 	if refusal != nil {
 		return nil, refusal
 	}

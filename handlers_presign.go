@@ -94,9 +94,3 @@ func (x *exchange) origin() string {
 	}
 	return u.String()
 }
-
-// isSecure reports whether the client speaks TLS with the gateway.
-func (x *exchange) isSecure() bool {
-	_, secure := x.r.Context().Value(connKey{}).(*tlsClientConn)
-	return secure || x.r.TLS != nil
-}

@@ -10,18 +10,13 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
 )
-
-// Beats are when a silent answer begins, and how often it gives a sign of life after
-// that. The AWS SDK for Java 2 waits for 30 s, botocore and most proxies for 60 s.
-type beats struct{ first, next time.Duration }
-
-var usualBeats = beats{first: 20 * time.Second, next: 10 * time.Second}
 
 // A heartbeat sends signs of life to a client. While it runs, the client's answer and
 // its headers are written with mu held only.
@@ -139,5 +134,5 @@ func (h *heartbeat) fail(e *apiError) {
 	} else {
 		x.writeDocument("application/xml", doc)
 	}
-	x.status, x.cause, x.upstreamCode = e.Status, e.cause, e.upstreamCode
+	x.status, x.cause, x.backend.code = e.Status, e.cause, e.upstreamCode
 }

@@ -6,6 +6,7 @@ package main
 // is known to be about the object, and not about the backend.
 
 import (
+	_ "embed"
 	"fmt"
 	"maps"
 	"math"
@@ -342,9 +343,9 @@ func harmlessACL(name string, values []string) bool {
 }
 
 // checkConnection refuses a Connection header that names more than hop-by-hop
-// headers. It is never signed, so whoever adds it could take a condition or a
+// headers; signed are the names that a signature covers. It is never signed, so whoever adds it could take a condition or a
 // digest out of a signed request. What is not known is dropped anyway.
-func checkConnection(h http.Header, c *claim) *apiError {
+func checkConnection(h http.Header, signed []string) *apiError {
 	for _, value := range h["Connection"] {
 		for option := range strings.SplitSeq(value, ",") {
 			option = strings.ToLower(strings.TrimSpace(option))
@@ -353,7 +354,7 @@ func checkConnection(h http.Header, c *claim) *apiError {
 			}
 			name := http.CanonicalHeaderKey(option)
 			_, passes := ruleFor(name)
-			if passes || isDropped(name) || checkUnknown(name) != nil || c != nil && c.signs(option) {
+			if passes || isDropped(name) || checkUnknown(name) != nil || slices.Contains(signed, option) {
 				return newError("InvalidRequest", fmt.Sprintf("the Connection header names %s, which is not a hop-by-hop header", shortened(option, 64)))
 			}
 		}
@@ -417,11 +418,12 @@ var hardening = map[string][]string{
 	"Content-Security-Policy": {"sandbox; default-src 'none'"},
 }
 
-// harden adds hardening and, if it is not empty, the value of
-// Strict-Transport-Security that the configuration has.
-func (conf *config) harden(h http.Header) {
+// harden adds hardening and, if it is not empty, the value of Strict-Transport-Security.
+func harden(h http.Header, hsts []string) {
 	maps.Copy(h, hardening)
-	if len(conf.hsts) > 0 {
-		h["Strict-Transport-Security"] = conf.hsts
+	if len(hsts) > 0 {
+		h["Strict-Transport-Security"] = hsts
 	}
 }
+
+const copySource = "X-Amz-Copy-Source"

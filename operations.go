@@ -7,24 +7,11 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
 import (
-	"fmt"
+	_ "embed"
 	"net/http"
 	"slices"
 	"strings"
 )
-
-// An operation is a row: what selects it, what it takes to be allowed, and the
-// function that runs it.
-type operation struct {
-	name     string
-	method   string
-	level    level
-	selector string // the query parameter that tells it from its siblings, or ""
-	header   string // the header that does, or ""
-	action   action
-	params   string // query parameters it takes besides, separated by spaces; "(name)" is not forwarded
-	run      func(*gateway, *exchange) *apiError
-}
 
 const (
 	overrides = "response-cache-control response-content-disposition response-content-encoding " +
@@ -77,8 +64,6 @@ var operations = append([]operation{
 	{"DeleteObjectVersion", "DELETE", objectLevel, "versionId", "", actionAdmin, "", (*gateway).pass},
 	{"DeleteObject", "DELETE", objectLevel, "", "", actionWrite, "", (*gateway).pass},
 }, bucketConfigurations()...)
-
-const copySource = "X-Amz-Copy-Source"
 
 // maxParts is S3's limit on the parts of an upload. A server that looks for the
 // number or the upload and finds none might store the part as the object.
@@ -149,18 +134,23 @@ var patterns = map[level]string{
 	objectLevel:  "/{bucket}/{key}",
 }
 
+// routes hands an admitted request to the rows of its method and level.
+var routes = newMux()
+
 // newMux routes by method and level; what is left is chosen by classify.
-func newMux(g *gateway) *http.ServeMux {
+func newMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	for level, pattern := range patterns {
 		for _, method := range methodsOf(level) {
 			rows := rowsOf(level, method)
 			mux.HandleFunc(method+" "+pattern, func(w http.ResponseWriter, _ *http.Request) {
-				g.serve(w.(*exchange), rows)
+				x := w.(*exchange)
+				x.g.serve(x, rows)
 			})
 		}
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
-			g.serve(w.(*exchange), nil)
+			x := w.(*exchange)
+			x.g.serve(x, nil)
 		})
 	}
 	return mux
@@ -191,75 +181,25 @@ func methodsOf(level level) []string {
 	return methods
 }
 
-// classify returns the row for a request. A parameter that the row does not list
-// is refused, not dropped: without it the request might do something else
-// ("?append" is a write in the middle, not a replacement).
-func classify(rows []*operation, h http.Header, level level, query []parameter) (*operation, *apiError) {
-	var op *operation
-	for _, row := range rows {
-		if row.selectedBy(h, query) {
-			op = row
-			break
-		}
+// ServeHTTP implements http.Handler.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := newExchange(w, r, g)
+	defer x.end()
+	if g.cors.answer(x, r) {
+		return
 	}
-	if op == nil && len(query) == 0 {
-		return nil, methodNotAllowed(level)
+	if err := g.admit(x); err != nil {
+		x.fail(err)
+		return
 	}
-	for _, p := range query {
-		if op == nil || !op.takes(p.name) {
-			return nil, newError("NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
-		}
+	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
+	// and nowhere to redirect to.
+	r.URL.Path, r.URL.RawPath = "/"+x.target.bucket, ""
+	if x.target.page != "" {
+		r.URL.Path = "/-/-/page"
 	}
-	for _, p := range query {
-		if err := checkParameter(p); err != nil {
-			return nil, err
-		}
+	if x.target.key != "" {
+		r.URL.Path += "/key"
 	}
-	if strings.HasPrefix(op.name, "UploadPart") && !has(query, "partNumber") {
-		return nil, newError("InvalidArgument", "the query parameter partNumber is missing")
-	}
-	if _, copies := h[copySource]; copies && op.header == "" {
-		return nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
-	}
-	return op, nil
-}
-
-func (op *operation) selectedBy(h http.Header, query []parameter) bool {
-	_, hasHeader := h[op.header]
-	return (op.header == "" || hasHeader) && (op.selector == "" || has(query, op.selector))
-}
-
-// takes reports whether a parameter is one of the operation's. One without a name
-// is nobody's: an operation without a selector has the selector "".
-func (op *operation) takes(name string) bool {
-	if name == op.selector {
-		return name != ""
-	}
-	for param := range strings.FieldsSeq(op.params) {
-		if param == name || isDroppedAs(param, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// drops reports whether a parameter is taken and not forwarded: without it the
-// operation does the same.
-func (op *operation) drops(name string) bool {
-	for param := range strings.FieldsSeq(op.params) {
-		if isDroppedAs(param, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func isDroppedAs(param, name string) bool {
-	return param[0] == '(' && param[1:len(param)-1] == name
-}
-
-func methodNotAllowed(level level) *apiError {
-	e := newError("MethodNotAllowed", "")
-	e.header = http.Header{"Allow": {strings.Join(methodsOf(level), ", ")}}
-	return e
+	routes.ServeHTTP(x, r)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -248,7 +249,7 @@ func TestBackendThatTakesAnUploadSlowlyIsWaitedFor(t *testing.T) {
 			t.Parallel()
 			endpoint, roots := slowBackend(t, secure, 3<<20)
 			g := startGateway(t, testConfig(endpoint, with("server.idle_timeout", testIdle), with("accounts.main.response_header_timeout", testIdle)))
-			g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+			g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
 			resp, err := g.ask(&http.Transport{DisableKeepAlives: true}, "PUT", "/photos/k", io.LimitReader(serviceZeros{}, size), size)
 			if err != nil {
 				t.Fatal(err)
@@ -503,7 +504,7 @@ func TestRecordThatTakesLongerThanTheIdleTime(t *testing.T) {
 		g := startGateway(t, testConfig(backend.URL, short...))
 		roots := x509.NewCertPool()
 		roots.AddCert(backend.Certificate())
-		g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+		g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
 		if resp, got := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || got != body {
 			t.Errorf("GET = %d with %d bytes, %s, want all %d; log: %v", resp.StatusCode, len(got), resp.Header.Get("Test-Error"), size, g.lines())
 		}

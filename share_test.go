@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"context"
+	_ "embed"
 	"fmt"
 	"io"
 	"net"
@@ -112,7 +113,7 @@ func TestShareInFlightIsFreed(t *testing.T) {
 	})
 	g := startGateway(t, testConfig(endpoint, with("users.user.max_in_flight", 1), with("server.idle_timeout", "10s")))
 	var faulty atomic.Bool
-	pool := g.gw.upstreams["photos"].pool
+	pool := g.gw.buckets["photos"].upstream.pool
 	dial := pool.dialer
 	pool.dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if faulty.Load() {

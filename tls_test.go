@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	_ "embed"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
@@ -211,7 +212,7 @@ func (g *tlsGateway) request(method, target, key string, body io.Reader, length 
 
 // answer sends a request and reads the answer. An answer that breaks off is returned
 // with what came of it, and the error.
-func answer(t testing.TB, tr *http.Transport, req *http.Request) (*http.Response, string, error) {
+func answerOf(t testing.TB, tr *http.Transport, req *http.Request) (*http.Response, string, error) {
 	t.Helper()
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
@@ -252,7 +253,7 @@ func TestTLSRoundTrip(t *testing.T) {
 			{"HEAD", readOnlyKey, "", 200, ""},
 			{"DELETE", userKey, "", 204, ""},
 		} {
-			resp, body, err := answer(t, tr, g.request(step.method, "/photos/k", step.key, strings.NewReader(step.body), int64(len(step.body))))
+			resp, body, err := answerOf(t, tr, g.request(step.method, "/photos/k", step.key, strings.NewReader(step.body), int64(len(step.body))))
 			if err != nil || resp.StatusCode != step.status || body != step.want || resp.ProtoMajor != major {
 				t.Fatalf("%s = HTTP/%d %d, %d bytes, %v, want HTTP/%d %d, %d bytes", step.method, resp.ProtoMajor, resp.StatusCode, len(body), err, major, step.status, len(step.want))
 			}
@@ -261,7 +262,7 @@ func TestTLSRoundTrip(t *testing.T) {
 			}
 			checkHardened(t, resp)
 		}
-		resp, body, _ := answer(t, tr, g.request("GET", "/photos/k", readOnlyKey, nil, 0))
+		resp, body, _ := answerOf(t, tr, g.request("GET", "/photos/k", readOnlyKey, nil, 0))
 		wantError(t, resp, body, 404, "NoSuchKey")
 		if n := g.connections.Load(); n != 1 {
 			t.Errorf("%d connections, want all on one", n)
@@ -331,7 +332,7 @@ func TestTLSRefusedUpload(t *testing.T) {
 		} {
 			body, w := io.Pipe()
 			defer w.Close()
-			resp, text, err := answer(t, g.client(major), g.request("PUT", "/photos/k", test.key, body, test.length))
+			resp, text, err := answerOf(t, g.client(major), g.request("PUT", "/photos/k", test.key, body, test.length))
 			if err != nil {
 				t.Errorf("%s: %v", test.code, err)
 			}
@@ -357,7 +358,7 @@ func TestTLSEarlyAnswer(t *testing.T) {
 		defer w.Close()
 		go w.Write(make([]byte, 100<<10))
 		started := time.Now()
-		resp, text, err := answer(t, g.client(major), g.request("PUT", "/photos/k", userKey, body, 10<<20))
+		resp, text, err := answerOf(t, g.client(major), g.request("PUT", "/photos/k", userKey, body, 10<<20))
 		if err != nil || time.Since(started) > 10*time.Second {
 			t.Errorf("answered after %s: %v", time.Since(started), err)
 		}
@@ -426,7 +427,7 @@ func TestHTTP2Concurrent(t *testing.T) {
 	g := startTLS(t, testConfig(backend.URL), nil)
 	tr := g.client(2)
 	// The client learns from the first answer that one connection is enough.
-	if resp, _, err := answer(t, tr, g.request("GET", "/", userKey, nil, 0)); err != nil || resp.ProtoMajor != 2 {
+	if resp, _, err := answerOf(t, tr, g.request("GET", "/", userKey, nil, 0)); err != nil || resp.ProtoMajor != 2 {
 		t.Fatalf("GET / = %v, %v", resp, err)
 	}
 	var all sync.WaitGroup
@@ -469,7 +470,7 @@ func TestTLSBackendDies(t *testing.T) {
 				}
 			})
 			g := startTLS(t, testConfig(endpoint), nil)
-			resp, body, err := answer(t, g.client(major), g.request("GET", "/photos/k", userKey, nil, 0))
+			resp, body, err := answerOf(t, g.client(major), g.request("GET", "/photos/k", userKey, nil, 0))
 			if err == nil || resp.StatusCode != 200 || len(body) < 10000 || len(body) > 10010 {
 				t.Errorf("%s: %d with %d bytes and error %v, want what the backend sent and an error", framing, resp.StatusCode, len(body), err)
 			}
@@ -488,12 +489,12 @@ func TestHTTP2StalledUpload(t *testing.T) {
 	body, w := io.Pipe()
 	defer w.Close()
 	go w.Write(make([]byte, 1000))
-	resp, text, err := answer(t, tr, g.request("PUT", "/photos/stalled", userKey, body, 2000))
+	resp, text, err := answerOf(t, tr, g.request("PUT", "/photos/stalled", userKey, body, 2000))
 	if err != nil {
 		t.Error(err)
 	}
 	wantError(t, resp, text, 400, "RequestTimeout")
-	resp, text, err = answer(t, tr, g.request("PUT", "/photos/next", userKey, strings.NewReader("next"), 4))
+	resp, text, err = answerOf(t, tr, g.request("PUT", "/photos/next", userKey, strings.NewReader("next"), 4))
 	if err != nil || resp.StatusCode != 200 || g.connections.Load() != 1 {
 		t.Errorf("the next upload = %d %s, %v on connection %d, want 200 on the first", resp.StatusCode, text, err, g.connections.Load())
 	}
@@ -528,7 +529,7 @@ func TestHTTP2StalledDownload(t *testing.T) {
 	if n, err := io.Copy(io.Discard, resp.Body); err == nil {
 		t.Errorf("the client read %d bytes and no error", n)
 	}
-	if resp, _, err := answer(t, tr, g.request("GET", "/", userKey, nil, 0)); err != nil || resp.StatusCode != 200 || g.connections.Load() != 1 {
+	if resp, _, err := answerOf(t, tr, g.request("GET", "/", userKey, nil, 0)); err != nil || resp.StatusCode != 200 || g.connections.Load() != 1 {
 		t.Errorf("the next request = %d, %v, want 200 on the same connection", resp.StatusCode, err)
 	}
 }
@@ -544,7 +545,7 @@ func TestHTTP2SlowNeighbour(t *testing.T) {
 			"access_key_id": testCredentials.AccessKeyID, "secret_access_key": testCredentials.SecretAccessKey, "buckets": []any{"slow"},
 		})), nil)
 	tr := g.client(2)
-	if _, _, err := answer(t, tr, g.request("GET", "/", userKey, nil, 0)); err != nil {
+	if _, _, err := answerOf(t, tr, g.request("GET", "/", userKey, nil, 0)); err != nil {
 		t.Fatal(err)
 	}
 	var slow sync.WaitGroup
@@ -562,7 +563,7 @@ func TestHTTP2SlowNeighbour(t *testing.T) {
 		})
 	}
 	for range 4 {
-		resp, text, err := answer(t, tr, g.request("PUT", "/photos/k", userKey, io.LimitReader(serviceZeros{}, 1<<20), 1<<20))
+		resp, text, err := answerOf(t, tr, g.request("PUT", "/photos/k", userKey, io.LimitReader(serviceZeros{}, 1<<20), 1<<20))
 		if err != nil || resp.StatusCode != 200 {
 			t.Errorf("an upload beside slow ones = %d %s, %v", resp.StatusCode, text, err)
 		}
@@ -643,7 +644,7 @@ func TestTLSRotation(t *testing.T) {
 		fresh := g.client(2)
 		defer fresh.CloseIdleConnections()
 		fresh.TLSClientConfig.ClientSessionCache = sessions
-		resp, _, err := answer(t, fresh, g.request("GET", "/photos/k", userKey, nil, 0))
+		resp, _, err := answerOf(t, fresh, g.request("GET", "/photos/k", userKey, nil, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -827,7 +828,7 @@ func TestCAPool(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := startGateway(t, testConfig(backend.URL))
-		g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+		g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
 		if resp, body := g.do("PUT", "/photos/k", userKey, ""); resp.StatusCode != want {
 			t.Errorf("with authority %d: %d %s, want %d", i, resp.StatusCode, body, want)
 		}

@@ -9,11 +9,10 @@ package main
 
 import (
 	"crypto/sha256"
+	_ "embed"
 	"encoding/hex"
-	"fmt"
 	"hash"
 	"io"
-	"net/http"
 	"strconv"
 	"strings"
 )
@@ -103,84 +102,6 @@ type incoming struct {
 	verify func() error
 }
 
-// incoming reads what the request says about its body, and refuses one that is
-// too large, has no length, or has a form that is not known. Whether a body is
-// framed is told by x-amz-content-sha256, which is signed, not by
-// Content-Encoding.
-func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
-	declared := x.r.Header["X-Amz-Content-Sha256"]
-	if len(declared) > 1 {
-		return nil, newError("InvalidRequest", "the header x-amz-content-sha256 is given more than once")
-	}
-	if len(declared) == 1 && strings.HasPrefix(declared[0], "STREAMING-") {
-		return x.incomingChunks(declared[0], maxSize)
-	}
-	if encodings, framed := withoutChunked(x.r.Header); framed {
-		return nil, newError("InvalidRequest", fmt.Sprintf("content-encoding says aws-chunked, and x-amz-content-sha256 does not; want one of %s, %s and %s there, or content-encoding %q",
-			streamingTrailer, streamingSigned, streamingSignedTrailer, encodings))
-	}
-	size, err := x.contentLength(maxSize)
-	if err != nil {
-		return nil, err
-	}
-	in := &incoming{source: &x.body, size: size}
-	if len(declared) == 1 && declared[0] != unsignedPayload {
-		digest, ok := realDigest(declared[0])
-		if !ok {
-			return nil, newError("InvalidArgument", "x-amz-content-sha256 is neither a digest nor "+unsignedPayload)
-		}
-		in.digest = digest
-		in.source, in.verify = verifySHA256(in.source, digest)
-	}
-	return in, nil
-}
-
-// contentLength checks a body's length before any of it is read. There must be
-// one, so that the end can be told from a cut: a body of HTTP chunks has none,
-// and to a request without any framing net/http gives the length 0.
-func (x *exchange) contentLength(maxSize int64) (int64, *apiError) {
-	_, declared := x.r.Header["Content-Length"]
-	switch size := x.r.ContentLength; {
-	case !declared || size < 0:
-		x.closeAfter()
-		return 0, newError("MissingContentLength", "")
-	case size > maxSize:
-		return 0, tooLarge(size, maxSize)
-	}
-	return x.r.ContentLength, nil
-}
-
-func tooLarge(size, maxSize int64) *apiError {
-	return newError("EntityTooLarge", fmt.Sprintf("the body has %d bytes; at most %d are allowed here", size, maxSize))
-}
-
-// incomingChunks is incoming for aws-chunked. Its length is that of the payload,
-// in a header of its own; the length of the frames may be missing.
-func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *apiError) {
-	lengths := x.r.Header["X-Amz-Decoded-Content-Length"]
-	if _, framed := x.r.Header["Content-Length"]; len(lengths) == 0 || !framed && x.r.ContentLength == 0 {
-		x.closeAfter()
-		return nil, newError("MissingContentLength", "an aws-chunked body needs x-amz-decoded-content-length, and a Content-Length or chunks around it")
-	}
-	size, err := strconv.ParseUint(lengths[0], 10, 63)
-	if err != nil || len(lengths) > 1 {
-		return nil, newError("InvalidArgument", "x-amz-decoded-content-length wants one number of bytes")
-	}
-	if int64(size) > maxSize {
-		return nil, tooLarge(int64(size), maxSize)
-	}
-	var signer *chunkSigner
-	if x.claim != nil { // through the other door, signatures are dropped unread
-		signer = x.claim.chunks()
-	}
-	trailer := strings.Join(x.r.Header["X-Amz-Trailer"], ",")
-	chunks, refusal := newChunkedReader(&x.body, int64(size), framing, trailer, signer)
-	if refusal != nil {
-		return nil, refusal
-	}
-	return &incoming{source: chunks, size: int64(size), chunks: chunks}, nil
-}
-
 // readAll returns a small payload, checked.
 func (in *incoming) readAll() ([]byte, error) {
 	data := make([]byte, in.size)
@@ -237,39 +158,6 @@ func (in *incoming) outgoingBody(out *outgoing, forwardTrailer bool) error {
 // errUnverified is for a checksum that neither the gateway nor a backend would verify.
 func errUnverified() *apiError {
 	return newError("NotImplemented", "a checksum of this algorithm can't be verified here; use another one, like CRC64NVME or SHA256")
-}
-
-// unframe takes back what the headers say of a framing that is not there any
-// more.
-func unframe(h http.Header) {
-	if _, ok := h["X-Amz-Trailer"]; ok {
-		delete(h, "X-Amz-Trailer")
-		delete(h, "X-Amz-Sdk-Checksum-Algorithm") // it names the trailer
-	}
-	delete(h, "X-Amz-Decoded-Content-Length")
-}
-
-// setEncodings replaces the content encodings.
-func setEncodings(h http.Header, encodings string) {
-	delete(h, "Content-Encoding")
-	if encodings != "" {
-		h["Content-Encoding"] = []string{encodings}
-	}
-}
-
-// withoutChunked returns the content encodings of a request or an answer but for
-// aws-chunked, and whether that was among them.
-func withoutChunked(h http.Header) (encodings string, chunked bool) {
-	var rest []string
-	for encoding := range strings.SplitSeq(strings.Join(h["Content-Encoding"], ","), ",") {
-		switch encoding = strings.TrimSpace(encoding); {
-		case strings.EqualFold(encoding, "aws-chunked"):
-			chunked = true
-		case encoding != "":
-			rest = append(rest, encoding)
-		}
-	}
-	return strings.Join(rest, ","), chunked
 }
 
 // verifySHA256 returns a reader that computes the digest of a body and a

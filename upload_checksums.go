@@ -13,6 +13,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	_ "embed"
 	"encoding/base64"
 	"fmt"
 	"hash"
@@ -22,15 +23,6 @@ import (
 	"net/http"
 	"strings"
 )
-
-// checksumsOfUpload are the operations that have to agree on the checksums of an upload.
-var checksumsOfUpload = set("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
-
-// takesChecksums reports whether the backend gets the checksums of the request.
-func (x *exchange) takesChecksums() bool {
-	account := x.g.config.buckets[x.target.bucket]
-	return account == nil || account.forwardTrailers || !checksumsOfUpload[x.op.name]
-}
 
 // dropChecksums takes all that headers say of checksums out of them.
 func dropChecksums(h http.Header) {

@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
+	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 )
@@ -392,4 +394,37 @@ func (c *chunkedWriter) fill() error {
 	c.left -= n
 	c.frame = append(c.buffer[:start+int(n)], "\r\n"...)
 	return nil
+}
+
+// unframe takes back what the headers say of a framing that is not there any
+// more.
+func unframe(h http.Header) {
+	if _, ok := h["X-Amz-Trailer"]; ok {
+		delete(h, "X-Amz-Trailer")
+		delete(h, "X-Amz-Sdk-Checksum-Algorithm") // it names the trailer
+	}
+	delete(h, "X-Amz-Decoded-Content-Length")
+}
+
+// setEncodings replaces the content encodings.
+func setEncodings(h http.Header, encodings string) {
+	delete(h, "Content-Encoding")
+	if encodings != "" {
+		h["Content-Encoding"] = []string{encodings}
+	}
+}
+
+// withoutChunked returns the content encodings of a request or an answer but for
+// aws-chunked, and whether that was among them.
+func withoutChunked(h http.Header) (encodings string, chunked bool) {
+	var rest []string
+	for encoding := range strings.SplitSeq(strings.Join(h["Content-Encoding"], ","), ",") {
+		switch encoding = strings.TrimSpace(encoding); {
+		case strings.EqualFold(encoding, "aws-chunked"):
+			chunked = true
+		case encoding != "":
+			rest = append(rest, encoding)
+		}
+	}
+	return strings.Join(rest, ","), chunked
 }

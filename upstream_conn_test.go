@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/x509"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ func startBeforeTLS(t *testing.T, handle http.HandlerFunc) (g *testGateway, conn
 	g = startGateway(t, testConfig(backend.URL))
 	roots := x509.NewCertPool()
 	roots.AddCert(backend.Certificate())
-	g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+	g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
 	return g, connections
 }
 
@@ -527,7 +528,7 @@ func TestIdleConnectionsAreClosedWithoutReset(t *testing.T) {
 	if resp, body := g.do("PUT", "/photos/k", userKey, "meow"); resp.StatusCode != 200 {
 		t.Fatalf("PUT = %d %s", resp.StatusCode, body)
 	}
-	g.gw.upstreams["photos"].pool.closeIdle()
+	g.gw.buckets["photos"].upstream.pool.closeIdle()
 	if err := <-ended; err != io.EOF {
 		t.Errorf("the backend's connection ended with %v, want EOF", err)
 	}

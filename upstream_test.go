@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -114,7 +115,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		w.WriteHeader(503)
 	})
 	g := startGateway(t, testConfig(backend.URL))
-	u := g.gw.upstreams["photos"]
+	u := g.gw.buckets["photos"].upstream
 
 	after.Store("1")
 	start := time.Now()
@@ -248,7 +249,7 @@ func TestUpstreamAddress(t *testing.T) {
 			g := startGateway(t, testConfig(test.endpoint, with("nested_keys", true),
 				with("accounts.main.addressing", test.addressing), with("accounts.main.session_token", creds.SessionToken)))
 			var dialed atomic.Value
-			g.gw.upstreams["photos"].pool.dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+			g.gw.buckets["photos"].upstream.pool.dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
 				dialed.Store(address)
 				var d net.Dialer
 				return d.DialContext(ctx, network, backend.Listener.Addr().String())
@@ -354,7 +355,7 @@ func TestRetryLateClose(t *testing.T) {
 // noticeLate has a channel get a value when a read from a backend was given up, for the
 // time it took.
 func (g *testGateway) noticeLate(late chan<- struct{}) {
-	p := g.gw.upstreams["photos"].pool
+	p := g.gw.buckets["photos"].upstream.pool
 	dial := p.dialer
 	p.dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ func startBeforeRawTLS(t *testing.T, serve func(n int, conn *tls.Conn, half *hal
 		serve(n, secure, half, bufio.NewReader(secure))
 	})
 	g := startGateway(t, testConfig(strings.Replace(endpoint, "http:", "https:", 1)))
-	g.gw.upstreams["photos"].pool.tls.RootCAs = roots
+	g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
 	return g
 }
 

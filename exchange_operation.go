@@ -1,0 +1,97 @@
+package main
+
+// What a request can ask for: an operation, chosen by its parameters and headers from the
+// rows of its method and level. The rows stand in operations.go.
+
+import (
+	_ "embed"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// An operation is a row: what selects it, what it takes to be allowed, and the
+// function that runs it.
+type operation struct {
+	name     string
+	method   string
+	level    level
+	selector string // the query parameter that tells it from its siblings, or ""
+	header   string // the header that does, or ""
+	action   action
+	params   string // query parameters it takes besides, separated by spaces; "(name)" is not forwarded
+	run      func(*gateway, *exchange) *apiError
+}
+
+// classify returns the row for a request. A parameter that the row does not list
+// is refused, not dropped: without it the request might do something else
+// ("?append" is a write in the middle, not a replacement).
+func classify(rows []*operation, h http.Header, level level, query []parameter) (*operation, *apiError) {
+	var op *operation
+	for _, row := range rows {
+		if row.selectedBy(h, query) {
+			op = row
+			break
+		}
+	}
+	if op == nil && len(query) == 0 {
+		return nil, methodNotAllowed(level)
+	}
+	for _, p := range query {
+		if op == nil || !op.takes(p.name) {
+			return nil, newError("NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
+		}
+	}
+	for _, p := range query {
+		if err := checkParameter(p); err != nil {
+			return nil, err
+		}
+	}
+	if strings.HasPrefix(op.name, "UploadPart") && !has(query, "partNumber") {
+		return nil, newError("InvalidArgument", "the query parameter partNumber is missing")
+	}
+	if _, copies := h[copySource]; copies && op.header == "" {
+		return nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
+	}
+	return op, nil
+}
+
+func (op *operation) selectedBy(h http.Header, query []parameter) bool {
+	_, hasHeader := h[op.header]
+	return (op.header == "" || hasHeader) && (op.selector == "" || has(query, op.selector))
+}
+
+// takes reports whether a parameter is one of the operation's. One without a name
+// is nobody's: an operation without a selector has the selector "".
+func (op *operation) takes(name string) bool {
+	if name == op.selector {
+		return name != ""
+	}
+	for param := range strings.FieldsSeq(op.params) {
+		if param == name || isDroppedAs(param, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// drops reports whether a parameter is taken and not forwarded: without it the
+// operation does the same.
+func (op *operation) drops(name string) bool {
+	for param := range strings.FieldsSeq(op.params) {
+		if isDroppedAs(param, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func isDroppedAs(param, name string) bool {
+	return param[0] == '(' && param[1:len(param)-1] == name
+}
+
+func methodNotAllowed(level level) *apiError {
+	e := newError("MethodNotAllowed", "")
+	e.header = http.Header{"Allow": {strings.Join(methodsOf(level), ", ")}}
+	return e
+}

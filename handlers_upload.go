@@ -1,0 +1,126 @@
+package main
+
+// Uploads of objects and of parts: what the request says about its body is checked before
+// any of it is read, and the body is streamed.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html
+
+import (
+	_ "embed"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// incoming reads what the request says about its body, and refuses one that is
+// too large, has no length, or has a form that is not known. Whether a body is
+// framed is told by x-amz-content-sha256, which is signed, not by
+// Content-Encoding.
+func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
+	declared := x.r.Header["X-Amz-Content-Sha256"]
+	if len(declared) > 1 {
+		return nil, newError("InvalidRequest", "the header x-amz-content-sha256 is given more than once")
+	}
+	if len(declared) == 1 && strings.HasPrefix(declared[0], "STREAMING-") {
+		return x.incomingChunks(declared[0], maxSize)
+	}
+	if encodings, framed := withoutChunked(x.r.Header); framed {
+		return nil, newError("InvalidRequest", fmt.Sprintf("content-encoding says aws-chunked, and x-amz-content-sha256 does not; want one of %s, %s and %s there, or content-encoding %q",
+			streamingTrailer, streamingSigned, streamingSignedTrailer, encodings))
+	}
+	size, err := x.contentLength(maxSize)
+	if err != nil {
+		return nil, err
+	}
+	in := &incoming{source: &x.body, size: size}
+	if len(declared) == 1 && declared[0] != unsignedPayload {
+		digest, ok := realDigest(declared[0])
+		if !ok {
+			return nil, newError("InvalidArgument", "x-amz-content-sha256 is neither a digest nor "+unsignedPayload)
+		}
+		in.digest = digest
+		in.source, in.verify = verifySHA256(in.source, digest)
+	}
+	return in, nil
+}
+
+// contentLength checks a body's length before any of it is read. There must be
+// one, so that the end can be told from a cut: a body of HTTP chunks has none,
+// and to a request without any framing net/http gives the length 0.
+func (x *exchange) contentLength(maxSize int64) (int64, *apiError) {
+	_, declared := x.r.Header["Content-Length"]
+	switch size := x.r.ContentLength; {
+	case !declared || size < 0:
+		x.closeAfter()
+		return 0, newError("MissingContentLength", "")
+	case size > maxSize:
+		return 0, tooLarge(size, maxSize)
+	}
+	return x.r.ContentLength, nil
+}
+
+func tooLarge(size, maxSize int64) *apiError {
+	return newError("EntityTooLarge", fmt.Sprintf("the body has %d bytes; at most %d are allowed here", size, maxSize))
+}
+
+// incomingChunks is incoming for aws-chunked. Its length is that of the payload,
+// in a header of its own; the length of the frames may be missing.
+func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *apiError) {
+	lengths := x.r.Header["X-Amz-Decoded-Content-Length"]
+	if _, framed := x.r.Header["Content-Length"]; len(lengths) == 0 || !framed && x.r.ContentLength == 0 {
+		x.closeAfter()
+		return nil, newError("MissingContentLength", "an aws-chunked body needs x-amz-decoded-content-length, and a Content-Length or chunks around it")
+	}
+	size, err := strconv.ParseUint(lengths[0], 10, 63)
+	if err != nil || len(lengths) > 1 {
+		return nil, newError("InvalidArgument", "x-amz-decoded-content-length wants one number of bytes")
+	}
+	if int64(size) > maxSize {
+		return nil, tooLarge(int64(size), maxSize)
+	}
+	var signer *chunkSigner
+	if x.claim != nil { // through the other door, signatures are dropped unread
+		signer = x.claim.chunks()
+	}
+	trailer := strings.Join(x.r.Header["X-Amz-Trailer"], ",")
+	chunks, refusal := newChunkedReader(&x.body, int64(size), framing, trailer, signer)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return &incoming{source: chunks, size: int64(size), chunks: chunks}, nil
+}
+
+// upload streams an object, or a part of one. A digest that the client declares
+// is signed, so that the backend checks it too, and checked here, because not
+// every server does.
+func (g *gateway) upload(x *exchange) *apiError {
+	in, err := x.incoming(g.config.maxFileSize)
+	if err != nil {
+		return err
+	}
+	out, err := g.outgoing(x)
+	if err != nil {
+		return err
+	}
+	if err := in.verifyChecksums(x.r.Header, x.takesChecksums()); err != nil {
+		return err
+	}
+	if err := in.outgoingBody(out, x.bucket.account.forwardTrailers); err != nil {
+		return x.transportError(err)
+	}
+	if x.r.ContentLength == 0 && x.r.Header.Get("Expect") != "" && !x.isHTTP10() {
+		// net/http says it when a body is read, and here is none; botocore's connection
+		// is lost to it without (github.com/boto/botocore/issues/3755).
+		x.ResponseWriter.WriteHeader(http.StatusContinue)
+	}
+	return g.stream(x, out)
+}
+
+// checksumsOfUpload are the operations that have to agree on the checksums of an upload.
+var checksumsOfUpload = set("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
+
+// takesChecksums reports whether the backend gets the checksums of the request.
+func (x *exchange) takesChecksums() bool {
+	return x.bucket == nil || x.bucket.account.forwardTrailers || !checksumsOfUpload[x.op.name]
+}
