@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -253,4 +254,15 @@ func (w flushWriter) Write(p []byte) (int, error) {
 		err = w.a.flush()
 	}
 	return n, err
+}
+
+// writeDocument answers 200 with a document that is there whole. The error is for
+// those who want to use doc again.
+func (a *answer) writeDocument(contentType string, doc []byte) error {
+	h := a.Header()
+	h["Content-Type"] = []string{contentType}
+	h["Content-Length"] = []string{strconv.Itoa(len(doc))}
+	a.WriteHeader(http.StatusOK)
+	_, err := a.Write(doc)
+	return err
 }

@@ -4,7 +4,10 @@ package main
 // transfers there are, not with how large they are, and small ones take small
 // buffers.
 
-import "sync"
+import (
+	_ "embed"
+	"sync"
+)
 
 const (
 	smallBuffer = 8 << 10  // bytes; a head, or a small object with one
@@ -35,3 +38,6 @@ func giveBack(b []byte) {
 		largeBuffers.Put((*[largeBuffer]byte)(b[:largeBuffer]))
 	}
 }
+
+// roomForHead is what most heads of requests fit into.
+const roomForHead = 4 << 10

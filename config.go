@@ -160,24 +160,6 @@ type listeners struct {
 	maxConnections              int    // 0: no limit
 }
 
-// A share is what a user may take of the gateway at once. 0 is no limit.
-type share struct {
-	inFlight       int64 // requests
-	bytesPerSecond int64 // each way
-}
-
-// String says it in words, to go behind others.
-func (s share) String() string {
-	text := ""
-	if s.inFlight > 0 {
-		text += fmt.Sprintf(", %d at once", s.inFlight)
-	}
-	if s.bytesPerSecond > 0 {
-		text += fmt.Sprintf(", %d bytes per second", s.bytesPerSecond)
-	}
-	return text
-}
-
 // An account is one set of credentials at one S3 service.
 type account struct {
 	name                  string

@@ -4,6 +4,7 @@ package main
 // error of a backend becomes. Nothing here knows of a request.
 
 import (
+	_ "embed"
 	"fmt"
 	"io"
 	"net/http"
@@ -209,4 +210,10 @@ func conditionOf(h http.Header) (only string) {
 		}
 	}
 	return only
+}
+
+func badGateway(cause error) *apiError {
+	e := newError("BadGateway", "")
+	e.cause = cause
+	return e
 }

@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -190,3 +191,6 @@ func (w serverLog) Write(line []byte) (int, error) {
 	w.log.Warn(strings.TrimSpace(text))
 	return len(line), nil
 }
+
+// maxCause bounds what the log repeats of a backend's words, in bytes.
+const maxCause = 1024

@@ -5,11 +5,14 @@ package main
 // writes errors in the client's format and the access log line.
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -19,9 +22,6 @@ import (
 // statusClientGone is what the log says when the client left before an answer.
 // The number is nginx's; it is never sent.
 const statusClientGone = 499
-
-// maxCause bounds what the log repeats of a backend's words, in bytes.
-const maxCause = 1024
 
 // An exchange is one request and its answer. It belongs to the goroutine of its request.
 type exchange struct {
@@ -258,4 +258,33 @@ func (x *exchange) operationName() string {
 
 func milliseconds(d time.Duration) float64 {
 	return float64(d.Microseconds()) / 1000
+}
+
+// documentShare is the user's share of the memory for documents.
+func (x *exchange) documentShare() *memoryShare {
+	if x.load == nil {
+		return nil
+	}
+	return &x.load.documents
+}
+
+// transportError tells whose fault it was that there is no answer.
+func (x *exchange) transportError(err error) *apiError {
+	var checked *apiError
+	if errors.As(err, &checked) { // a check of the body, through the transport
+		return checked
+	}
+	if errors.Is(err, errEarlySuccess) { // it interrupted the body
+		return badGateway(err)
+	}
+	if failure := x.body.failure(); failure != nil {
+		return failure
+	}
+	var timeout net.Error
+	if errors.Is(err, errNoProgress) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		e := newError("GatewayTimeout", "")
+		e.cause = err
+		return e
+	}
+	return badGateway(err)
 }

@@ -26,7 +26,7 @@ type operation struct {
 // classify returns the row for a request. A parameter that the row does not list
 // is refused, not dropped: without it the request might do something else
 // ("?append" is a write in the middle, not a replacement).
-func classify(rows []*operation, h http.Header, level level, query []parameter) (*operation, *apiError) {
+func classify(rows []*operation, h http.Header, query []parameter) (*operation, *apiError) {
 	var op *operation
 	for _, row := range rows {
 		if row.selectedBy(h, query) {
@@ -35,7 +35,7 @@ func classify(rows []*operation, h http.Header, level level, query []parameter) 
 		}
 	}
 	if op == nil && len(query) == 0 {
-		return nil, methodNotAllowed(level)
+		return nil, newError("MethodNotAllowed", "")
 	}
 	for _, p := range query {
 		if op == nil || !op.takes(p.name) {
@@ -88,10 +88,4 @@ func (op *operation) drops(name string) bool {
 
 func isDroppedAs(param, name string) bool {
 	return param[0] == '(' && param[1:len(param)-1] == name
-}
-
-func methodNotAllowed(level level) *apiError {
-	e := newError("MethodNotAllowed", "")
-	e.header = http.Header{"Allow": {strings.Join(methodsOf(level), ", ")}}
-	return e
 }

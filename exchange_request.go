@@ -6,6 +6,7 @@ package main
 import (
 	_ "embed"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -95,3 +96,12 @@ func (q *request) withoutCredentials(text string) string {
 
 // withheld stands in the log for a credential.
 const withheld = "(withheld)"
+
+// origin is the gateway's address as the client has it.
+func (q *request) origin() string {
+	u := url.URL{Scheme: "http", Host: q.r.Host}
+	if q.isSecure() {
+		u.Scheme = "https"
+	}
+	return u.String()
+}

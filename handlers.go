@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -80,7 +79,7 @@ func (g *gateway) parse(x *exchange) *apiError {
 	case "OPTIONS": // that server.cors does not answer
 		return newError("AccessForbidden", "")
 	}
-	return methodNotAllowed(x.target.level())
+	return newError("MethodNotAllowed", "")
 }
 
 // checkFraming closes the connection after a request of which somebody on the way may
@@ -164,14 +163,8 @@ func roundUp(t time.Time) int64 {
 	return t.Add(time.Second - 1).Unix()
 }
 
-// serve takes an admitted request through the other steps. The rows are those
-// of its method and level.
-func (g *gateway) serve(x *exchange, rows []*operation) {
-	if err := g.run(x, rows); err != nil {
-		x.fail(err)
-	}
-}
-
+// run takes an admitted request through the other steps. The rows are those of its
+// method and level.
 func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 	var signed []string
 	if x.claim != nil {
@@ -183,7 +176,7 @@ func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 	if err := x.moveHeaders(); err != nil {
 		return err
 	}
-	op, err := classify(rows, x.r.Header, x.target.level(), x.query)
+	op, err := classify(rows, x.r.Header, x.query)
 	if err != nil {
 		return err
 	}
@@ -340,29 +333,18 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 	return resp, nil
 }
 
-// transportError tells whose fault it was that there is no answer.
-func (x *exchange) transportError(err error) *apiError {
-	var checked *apiError
-	if errors.As(err, &checked) { // a check of the body, through the transport
-		return checked
-	}
-	if errors.Is(err, errEarlySuccess) { // it interrupted the body
-		return badGateway(err)
-	}
-	if failure := x.body.failure(); failure != nil {
-		return failure
-	}
-	var timeout net.Error
-	if errors.Is(err, errNoProgress) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-		e := newError("GatewayTimeout", "")
-		e.cause = err
-		return e
-	}
-	return badGateway(err)
+// checksumsOfUpload are the operations that have to agree on the checksums of an upload.
+var checksumsOfUpload = set("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
+
+// takesChecksums reports whether the backend gets the checksums of the request.
+func (x *exchange) takesChecksums() bool {
+	return x.bucket == nil || x.bucket.account.forwardTrailers || !checksumsOfUpload[x.op.name]
 }
 
-func badGateway(cause error) *apiError {
-	e := newError("BadGateway", "")
-	e.cause = cause
-	return e
+// checkToken holds what a service has issued to the rule for such values.
+func checkToken(path string, text []byte) error {
+	if err := markerID(string(text)); err != nil {
+		return newError("InvalidArgument", fmt.Sprintf("%s %v", path, err))
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -183,14 +184,6 @@ func (x *exchange) readDocument() (*document, *apiError) {
 		return nil, newError("MalformedPolicy", err.Error())
 	}
 	return nil, newError("MalformedXML", err.Error())
-}
-
-// documentShare is the user's share of the memory for documents.
-func (x *exchange) documentShare() *memoryShare {
-	if x.load == nil {
-		return nil
-	}
-	return &x.load.documents
 }
 
 // rewrite writes what source holds to doc, if the rule allows it.

@@ -20,9 +20,6 @@ import (
 // maxListKeys is how many keys S3 has on a page at most.
 const maxListKeys = 1000
 
-// maxBuckets is the largest page of buckets, as S3 has it.
-const maxBuckets = 10_000
-
 // listBuckets answers from the configuration: the buckets this user may see.
 // Nothing is asked of a backend, whose other buckets are none of ours.
 func (g *gateway) listBuckets(x *exchange) *apiError {
@@ -61,17 +58,6 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 	}
 	x.writeDocument("application/xml", append(b, "</ListAllMyBucketsResult>"...))
 	return nil
-}
-
-// writeDocument answers 200 with a document that is there whole. The error is for
-// those who want to use doc again.
-func (x *exchange) writeDocument(contentType string, doc []byte) error {
-	h := x.Header()
-	h["Content-Type"] = []string{contentType}
-	h["Content-Length"] = []string{strconv.Itoa(len(doc))}
-	x.WriteHeader(http.StatusOK)
-	_, err := x.Write(doc)
-	return err
 }
 
 // listObjects answers a V1 listing: one page if the client pages, else all.

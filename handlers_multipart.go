@@ -5,17 +5,11 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 
 import (
-	"bufio"
 	_ "embed"
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 )
-
-// slowAnswer is how long the answer to an operation may take that moves data
-// inside a backend: S3 says minutes.
-const slowAnswer = 15 * time.Minute
 
 // completeMultipartUpload forwards the list of parts.
 func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
@@ -31,58 +25,6 @@ func (g *gateway) completeMultipartUpload(x *exchange) *apiError {
 	x.setDocument(out, doc)
 	out.patience = slowAnswer
 	return g.slowly(x, func(h *heartbeat) ([]byte, *apiError) { return g.relaySlowly(x, out, h) })
-}
-
-// relaySlowly sends a request and returns the document of the answer, from its root
-// element on.
-func (g *gateway) relaySlowly(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiError) {
-	resp, refusal := x.send(x.bucket, out)
-	if refusal != nil {
-		return nil, refusal
-	}
-	defer resp.Body.Close()
-	h.answered(resp.Header)
-	body := bufio.NewReader(plainBody(resp))
-	if err := h.relayProlog(body); err != nil {
-		return nil, x.transportError(err)
-	}
-	doc, form, refusal := x.readAnswer(body, answers[x.op.name])
-	if refusal != nil {
-		return nil, refusal
-	}
-	b := x.answerWriter().appendRoot(nil, &doc, form)
-	return b, x.keepAnswer(cap(b))
-}
-
-// relayProlog reads the XML declaration and white space up to the root element. White
-// space that comes by itself is a sign of life, and passed on.
-func (h *heartbeat) relayProlog(body *bufio.Reader) error {
-	for declared := false; ; {
-		next, err := body.Peek(1)
-		if err != nil {
-			return noEOF(err)
-		}
-		switch next[0] {
-		case '<':
-			if next, err = body.Peek(2); err != nil || next[1] != '?' || declared {
-				return err
-			}
-			declared = true
-			if _, err := body.ReadSlice('>'); err != nil {
-				return noEOF(err)
-			}
-		case ' ', '\t', '\r', '\n':
-			body.Discard(1)
-		default:
-			return errors.New("text before the document")
-		}
-		if body.Buffered() > 0 {
-			continue
-		}
-		if err := h.space(); err != nil { // before we wait
-			return err
-		}
-	}
 }
 
 // maxChecksumText bounds a checksum, in bytes: a SHA-512 in base64 has 88.
@@ -124,12 +66,4 @@ func readComplete(x *exchange) visit {
 		}
 		return true, nil
 	}
-}
-
-// checkToken holds what a service has issued to the rule for such values.
-func checkToken(path string, text []byte) error {
-	if err := markerID(string(text)); err != nil {
-		return newError("InvalidArgument", fmt.Sprintf("%s %v", path, err))
-	}
-	return nil
 }

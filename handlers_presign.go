@@ -7,9 +7,9 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 )
@@ -84,13 +84,4 @@ func presignedTarget(u *user, host, method string, t target, seconds int, now ti
 	canonical := appendCanonicalRequest(nil, method, path, query, []headerField{{"host", host}}, unsignedPayload)
 	key := signingKey(u.secrets[len(u.secrets)-1], amzDate[:8], "us-east-1", "s3")
 	return path + "?" + query + "&X-Amz-Signature=" + string(signature(key, stringToSign(amzDate, scope, canonical)))
-}
-
-// origin is the gateway's address as the client has it.
-func (x *exchange) origin() string {
-	u := url.URL{Scheme: "http", Host: x.r.Host}
-	if x.isSecure() {
-		u.Scheme = "https"
-	}
-	return u.String()
 }

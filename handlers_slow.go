@@ -9,8 +9,10 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 
 import (
+	"bufio"
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -135,4 +137,60 @@ func (h *heartbeat) fail(e *apiError) {
 		x.writeDocument("application/xml", doc)
 	}
 	x.status, x.cause, x.backend.code = e.Status, e.cause, e.upstreamCode
+}
+
+// slowAnswer is how long the answer to an operation may take that moves data
+// inside a backend: S3 says minutes.
+const slowAnswer = 15 * time.Minute
+
+// relaySlowly sends a request and returns the document of the answer, from its root
+// element on.
+func (g *gateway) relaySlowly(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiError) {
+	resp, refusal := x.send(x.bucket, out)
+	if refusal != nil {
+		return nil, refusal
+	}
+	defer resp.Body.Close()
+	h.answered(resp.Header)
+	body := bufio.NewReader(plainBody(resp))
+	if err := h.relayProlog(body); err != nil {
+		return nil, x.transportError(err)
+	}
+	doc, form, refusal := x.readAnswer(body, answers[x.op.name])
+	if refusal != nil {
+		return nil, refusal
+	}
+	b := x.answerWriter().appendRoot(nil, &doc, form)
+	return b, x.keepAnswer(cap(b))
+}
+
+// relayProlog reads the XML declaration and white space up to the root element. White
+// space that comes by itself is a sign of life, and passed on.
+func (h *heartbeat) relayProlog(body *bufio.Reader) error {
+	for declared := false; ; {
+		next, err := body.Peek(1)
+		if err != nil {
+			return noEOF(err)
+		}
+		switch next[0] {
+		case '<':
+			if next, err = body.Peek(2); err != nil || next[1] != '?' || declared {
+				return err
+			}
+			declared = true
+			if _, err := body.ReadSlice('>'); err != nil {
+				return noEOF(err)
+			}
+		case ' ', '\t', '\r', '\n':
+			body.Discard(1)
+		default:
+			return errors.New("text before the document")
+		}
+		if body.Buffered() > 0 {
+			continue
+		}
+		if err := h.space(); err != nil { // before we wait
+			return err
+		}
+	}
 }

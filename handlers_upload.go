@@ -106,21 +106,15 @@ func (g *gateway) upload(x *exchange) *apiError {
 	if err := in.verifyChecksums(x.r.Header, x.takesChecksums()); err != nil {
 		return err
 	}
-	if err := in.outgoingBody(out, x.bucket.account.forwardTrailers); err != nil {
-		return x.transportError(err)
+	p, failure := in.forward(out.header, x.bucket.account.forwardTrailers)
+	if failure != nil {
+		return x.transportError(failure)
 	}
+	out.body, out.length, out.payloadHash = p.body, p.length, p.hash
 	if x.r.ContentLength == 0 && x.r.Header.Get("Expect") != "" && !x.isHTTP10() {
 		// net/http says it when a body is read, and here is none; botocore's connection
 		// is lost to it without (github.com/boto/botocore/issues/3755).
 		x.ResponseWriter.WriteHeader(http.StatusContinue)
 	}
 	return g.stream(x, out)
-}
-
-// checksumsOfUpload are the operations that have to agree on the checksums of an upload.
-var checksumsOfUpload = set("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
-
-// takesChecksums reports whether the backend gets the checksums of the request.
-func (x *exchange) takesChecksums() bool {
-	return x.bucket == nil || x.bucket.account.forwardTrailers || !checksumsOfUpload[x.op.name]
 }

@@ -176,10 +176,7 @@ func isTrigger(name string) bool {
 	return strings.Contains(rest, "snowball-") || strings.HasPrefix(rest, "scal-")
 }
 
-const (
-	metadataPrefix = "X-Amz-Meta-"
-	checksumPrefix = "X-Amz-Checksum-"
-)
+const metadataPrefix = "X-Amz-Meta-"
 
 // returned are the headers of a backend's answer that reach a client. A name that
 // nobody here knows may hold what nobody here expects (X-Served-By and X-Backend do, and

@@ -18,6 +18,8 @@ package main
 
 import (
 	"context"
+	_ "embed"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -185,4 +187,22 @@ func sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) error 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// A share is what a user may take of the gateway at once. 0 is no limit.
+type share struct {
+	inFlight       int64 // requests
+	bytesPerSecond int64 // each way
+}
+
+// String says it in words, to go behind others.
+func (s share) String() string {
+	text := ""
+	if s.inFlight > 0 {
+		text += fmt.Sprintf(", %d at once", s.inFlight)
+	}
+	if s.bytesPerSecond > 0 {
+		text += fmt.Sprintf(", %d bytes per second", s.bytesPerSecond)
+	}
+	return text
 }

@@ -65,10 +65,6 @@ var operations = append([]operation{
 	{"DeleteObject", "DELETE", objectLevel, "", "", actionWrite, "", (*gateway).pass},
 }, bucketConfigurations()...)
 
-// maxParts is S3's limit on the parts of an upload. A server that looks for the
-// number or the upload and finds none might store the part as the object.
-const maxParts = 10_000
-
 // withinBucket are the configurations that name nothing outside of their bucket.
 // Everybody who may read the bucket may read them, admins may change them. An ACL
 // and an encryption name who has access and with which key, not where data goes:
@@ -145,12 +141,12 @@ func newMux() *http.ServeMux {
 			rows := rowsOf(level, method)
 			mux.HandleFunc(method+" "+pattern, func(w http.ResponseWriter, _ *http.Request) {
 				x := w.(*exchange)
-				x.g.serve(x, rows)
+				refuse(x, x.g.run(x, rows))
 			})
 		}
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
 			x := w.(*exchange)
-			x.g.serve(x, nil)
+			refuse(x, x.g.run(x, nil))
 		})
 	}
 	return mux
@@ -189,7 +185,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := g.admit(x); err != nil {
-		x.fail(err)
+		refuse(x, err)
 		return
 	}
 	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
@@ -202,4 +198,16 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path += "/key"
 	}
 	routes.ServeHTTP(x, r)
+}
+
+// refuse answers with an error, unless it is nil. One about the method names those of
+// the level: RFC 9110 section 15.5.6.
+func refuse(x *exchange, err *apiError) {
+	if err == nil {
+		return
+	}
+	if err.Code == "MethodNotAllowed" && err.header == nil {
+		err.header = http.Header{"Allow": {strings.Join(methodsOf(x.target.level()), ", ")}}
+	}
+	x.fail(err)
 }

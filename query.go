@@ -5,6 +5,7 @@ package main
 // the work is bounded by the bytes received.
 
 import (
+	_ "embed"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -248,3 +249,10 @@ func checkParameter(p parameter) *apiError {
 	}
 	return nil
 }
+
+// maxParts is S3's limit on the parts of an upload. A server that looks for the
+// number or the upload and finds none might store the part as the object.
+const maxParts = 10_000
+
+// maxBuckets is the largest page of buckets, as S3 has it.
+const maxBuckets = 10_000

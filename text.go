@@ -6,6 +6,7 @@ package main
 // be free text obeys the rule for keys or the stricter one for opaque tokens.
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -218,6 +219,9 @@ func noEOF(err error) error {
 	}
 	return err
 }
+
+// maxChecksumName bounds the name of a checksum's algorithm, in bytes.
+const maxChecksumName = 32
 
 // isWord reports whether a text is made of ASCII letters and digits.
 func isWord(s string) bool {

@@ -8,11 +8,15 @@ package main
 // resets the connection. The backend has then seen an upload that was cut.
 
 import (
+	"crypto/md5"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"hash"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 )
@@ -117,42 +121,46 @@ func (in *incoming) readAll() ([]byte, error) {
 	return data, nil
 }
 
-// outgoingBody makes the body a backend gets, and what its headers have to say
-// about it. A trailing checksum reaches a backend that takes one, as a trailer:
-// when it is known the headers are gone. There it is verified too, or at all, if its
-// algorithm is not known here.
-func (in *incoming) outgoingBody(out *outgoing, forwardTrailer bool) error {
+// A payload is the body of an upload as a backend gets it. A nil body is an empty one.
+type payload struct {
+	body   io.Reader
+	length int64  // of body, in bytes
+	hash   string // x-amz-content-sha256
+}
+
+// forward returns the body that a backend gets, and changes the headers to what they
+// have to say about it. A trailing checksum reaches a backend that takes one, as a
+// trailer: when it is known the headers are gone. The backend verifies it, too, and
+// alone if its algorithm is not known here.
+func (in *incoming) forward(header http.Header, forwardTrailer bool) (payload, error) {
 	if in.chunks != nil && in.chunks.trailer != "" && forwardTrailer {
 		// Content-Encoding does not name the framing: some servers store what it says,
 		// S3 an empty string (github.com/fog/fog-aws/pull/147), and all see the framing
 		// in x-amz-content-sha256.
-		out.header["X-Amz-Decoded-Content-Length"] = []string{strconv.FormatInt(in.size, 10)}
-		out.payloadHash = streamingTrailer
-		out.length = framedLength(in.size, in.chunks.trailer)
-		payload := in.source
+		header["X-Amz-Decoded-Content-Length"] = []string{strconv.FormatInt(in.size, 10)}
+		source := in.source
 		if in.verify != nil {
-			payload = verifiedBody{payload, in.verify}
+			source = verifiedBody{source, in.verify}
 		}
-		out.body = &chunkedWriter{payload: payload, left: in.size, name: in.chunks.trailer, value: func() string { return in.chunks.value }}
-		return nil
+		frames := &chunkedWriter{payload: source, left: in.size, name: in.chunks.trailer, value: func() string { return in.chunks.value }}
+		return payload{frames, framedLength(in.size, in.chunks.trailer), streamingTrailer}, nil
 	}
 	if in.chunks != nil && !in.chunks.verifies() {
-		return errUnverified()
+		return payload{}, errUnverified()
 	}
-	unframe(out.header)
+	unframe(header)
 	if in.size == 0 {
-		out.payloadHash = emptyPayload
 		_, err := in.readAll()
-		return err
+		return payload{hash: emptyPayload}, err
 	}
-	out.payloadHash, out.length, out.body = unsignedPayload, in.size, in.source
+	p := payload{in.source, in.size, unsignedPayload}
 	if in.digest != "" {
-		out.payloadHash = in.digest // so that the backend checks it too
+		p.hash = in.digest // so that the backend checks it too
 	}
 	if in.verify != nil || in.chunks != nil {
-		out.body = hold(in.source, in.size, in.verify)
+		p.body = hold(in.source, in.size, in.verify)
 	}
-	return nil
+	return p, nil
 }
 
 // errUnverified is for a checksum that neither the gateway nor a backend would verify.
@@ -172,4 +180,66 @@ func compareDigest(h hash.Hash, want string) error {
 		return newError("XAmzContentSHA256Mismatch", "")
 	}
 	return nil
+}
+
+// verifyChecksums has the digests verified that headers declare of a body: Content-MD5,
+// and the checksums whose algorithm is known. Not every server does. A checksum of
+// another algorithm is the backend's to verify; one that does not reach the backend is
+// refused.
+func (in *incoming) verifyChecksums(h http.Header, forwarded bool) *apiError {
+	// Of an aws-chunked body, S3 does not say whether the MD5 is that of the frames.
+	if value := h.Get("Content-Md5"); value != "" && in.chunks == nil {
+		if raw, err := base64.StdEncoding.DecodeString(value); err != nil || len(raw) != md5.Size {
+			return newError("InvalidDigest", "")
+		}
+		in.verifySum(md5.New(), value)
+	}
+	for name, values := range h {
+		name = strings.ToLower(name)
+		if !holdsChecksum(name) {
+			continue
+		}
+		switch sum := newChecksum(name); {
+		case sum != nil:
+			in.verifySum(sum, values[0])
+		case !forwarded:
+			return newError("NotImplemented", fmt.Sprintf("%s can't be verified here; send a checksum of another algorithm", shortened(name, 64)))
+		}
+	}
+	return nil
+}
+
+// verifySum has the body verified against its sum in base64, beside what is verified
+// already.
+func (in *incoming) verifySum(sum hash.Hash, want string) {
+	in.source = io.TeeReader(in.source, sum)
+	before := in.verify
+	in.verify = func() error {
+		if before != nil {
+			if err := before(); err != nil {
+				return err
+			}
+		}
+		if want != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
+			return newError("BadDigest", "")
+		}
+		return nil
+	}
+}
+
+// A verifiedBody ends in the error of verify, if it returns one.
+type verifiedBody struct {
+	io.Reader
+	verify func() error
+}
+
+// Read implements io.Reader.
+func (b verifiedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		if wrong := b.verify(); wrong != nil {
+			err = wrong
+		}
+	}
+	return n, err
 }

@@ -18,15 +18,12 @@ package main
 import (
 	"bufio"
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/subtle"
 	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"hash"
-	"hash/crc32"
-	"hash/crc64"
 	"io"
 	"net/http"
 	"strconv"
@@ -42,30 +39,6 @@ const (
 	maxChunkLine   = 256  // bytes; 16 digits and a signature have 97
 	maxTrailerLine = 512  // bytes
 	maxTrailers    = 4
-)
-
-// checksumHeader begins the names of the headers, and trailers, that hold a
-// checksum. S3 adds algorithms (five of them on 2026-04-22), so any may follow.
-const checksumHeader = "x-amz-checksum-"
-
-// trailerRoom is the length of a trailing checksum as it is sent on. The length of a
-// body is declared before the checksum is known. For an algorithm whose size is not
-// known it is that of the longest, a SHA-512, and the value is filled up with spaces,
-// which are no part of it: RFC 9110 section 5.5.
-func trailerRoom(name string) int {
-	size := checksumSizes[name]
-	if sum := newChecksum(name); sum != nil {
-		size = sum.Size()
-	}
-	if size == 0 {
-		size = sha512.Size
-	}
-	return base64.StdEncoding.EncodedLen(size)
-}
-
-var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	nvme       = crc64.MakeTable(0x9a6c9329ac4bc9b5) // the polynomial of the NVM Express specification, reversed
 )
 
 // A chunkSigner verifies the chain of signatures: each chunk's covers the one

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"io"
 	"log/slog"
@@ -375,9 +376,6 @@ func isBodyError(err error) bool {
 	_, is := errors.AsType[bodyError](err)
 	return is
 }
-
-// roomForHead is what most heads of requests fit into.
-const roomForHead = 4 << 10
 
 // write sends the head and the body, the start of which goes with the head. The last
 // bytes are not written before the body has ended well.

@@ -14,6 +14,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,7 @@ import (
 const (
 	schemaNamespace = "http://www.w3.org/2001/XMLSchema-instance"
 
-	maxChecksumName = 32 // bytes, of an element Checksum…
-	maxSchemaType   = 64 // bytes; AmazonCustomerByEmail has 21
+	maxSchemaType = 64 // bytes; AmazonCustomerByEmail has 21
 )
 
 // requestNamespaces are those that S3's pages have in their examples of requests,
