@@ -11,8 +11,9 @@
 //	go run ./bench -from bench.json -markdown -svg bench.svg
 //
 // It starts backends, the gateway (built from this tree), a bare
-// httputil.ReverseProxy, and nginx and HAProxy where they are installed
-// (bench/install names the packages). All listen on 127.0.0.1 and end with it.
+// httputil.ReverseProxy with a pool of buffers, nginx and HAProxy where they are installed
+// (bench/install names the packages), and the floor: a handler of net/http that has the
+// object in memory. All listen on 127.0.0.1 and end with it.
 // The gateway runs as an operator has it: with its access log in a file, its
 // metrics on and scraped, a key for each request and a limit for each user. The
 // backends take every signature for good: what is measured is the proxy.

@@ -71,11 +71,23 @@ type table struct {
 	rows  [][]string
 }
 
+// contenderTable says what each contender does, for CPU alone compares unlike things.
+func contenderTable() table {
+	return table{title: "What each contender does", head: []string{"contender", "forwards", "authenticates, authorizes, limits", "signs for the backend", "checks parameters and headers", "parses and rewrites lists", "access log", "metrics"}, rows: [][]string{
+		{ours, "yes", "yes", "yes", "yes", "yes", "yes", "yes"},
+		{bare, "yes, buffers and connections pooled", "no", "no", "no", "no", "no", "no"},
+		{"nginx", "yes", "no", "no", "no", "no", "yes", "no"},
+		{"haproxy", "yes", "no", "no", "no", "no", "no", "no"},
+		{floor, "no: net/http, the object in memory", "no", "no", "no", "no", "no", "no"},
+		{direct, "no: the clients ask the backend", "no", "no", "no", "no", "no", "no"},
+	}}
+}
+
 // tables has those for which there is something to tell.
 func (r *report) tables() []table {
 	var all []table
 	if len(r.Results) > 0 {
-		all = append(all, r.cpuTable(), r.detailTable())
+		all = append(all, contenderTable(), r.cpuTable(), r.detailTable())
 	}
 	if len(r.Targets) > 0 {
 		all = append(all, r.targetTable())

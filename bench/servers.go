@@ -2,8 +2,8 @@
 
 package main
 
-// The servers that bench has built in, each in a process of its own: the backend
-// and the bare ReverseProxy. They are this program, started with serveArgument.
+// The servers that bench has built in, each in a process of its own: the backend, the
+// bare ReverseProxy and the floor. They are this program, started with serveArgument.
 
 import (
 	"bytes"
@@ -30,6 +30,8 @@ const (
 	pageKeys = 1000 // in a page of a listing
 	allPages = 1000 // of the listing of the bucket "million"
 	heldBack = time.Second
+
+	floorSize = 4 << 10 // bytes
 )
 
 // serve runs one of the servers and does not return but with an error.
@@ -37,6 +39,8 @@ func serve(name string, args []string) error {
 	switch {
 	case name == "backend" && len(args) == 3:
 		return serveBackend(args[0], args[1], args[2])
+	case name == "floor" && len(args) == 1:
+		return serveFloor(args[0])
 	case name == "reverseproxy" && len(args) == 5:
 		return serveReverseProxy(args[0], args[1], args[2], args[3], args[4])
 	}
@@ -110,8 +114,37 @@ func listPage(page int, more bool) []byte {
 	return b.Bytes()
 }
 
-// serveReverseProxy is the standard library's proxy, with nothing but a pool of
-// connections that is large enough. It sends the buckets "uploads" and "vault" to
+// serveFloor answers from memory, with net/http and nothing else: 4 KiB to a GET, and to
+// a PUT when its body has been read. No proxy that is built on net/http can cost less.
+func serveFloor(addr string) error {
+	object := bytes.Repeat([]byte("s3-proxy"), floorSize/8)
+	length := []string{strconv.Itoa(floorSize)}
+	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			io.Copy(io.Discard, r.Body)
+			return
+		}
+		w.Header()["Content-Length"] = length
+		w.Write(object)
+	}))
+}
+
+// A bufferPool lends the buffers through which a ReverseProxy copies bodies. Without one
+// it allocates 32 KiB for each answer.
+type bufferPool struct{ pool sync.Pool }
+
+func newBufferPool() *bufferPool {
+	return &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+}
+
+// Get implements httputil.BufferPool.
+func (p *bufferPool) Get() []byte { return p.pool.Get().(*[32 << 10]byte)[:] }
+
+// Put implements httputil.BufferPool.
+func (p *bufferPool) Put(b []byte) { p.pool.Put((*[32 << 10]byte)(b)) }
+
+// serveReverseProxy is the standard library's proxy as its documentation has it: with a
+// pool of buffers, and a pool of connections that is large enough. It sends the buckets "uploads" and "vault" to
 // backends of their own, as all proxies here do.
 func serveReverseProxy(addr, files, sink, secure, dir string) error {
 	pem, err := os.ReadFile(filepath.Join(dir, certFile))
@@ -138,6 +171,7 @@ func serveReverseProxy(addr, files, sink, secure, dir string) error {
 				r.SetURL(toFiles)
 			}
 		},
-		Transport: transport,
+		Transport:  transport,
+		BufferPool: newBufferPool(),
 	})
 }

@@ -33,6 +33,7 @@ const (
 	// The contenders that others are compared with.
 	ours   = "s3-proxy"
 	bare   = "ReverseProxy"
+	floor  = "floor"  // a handler of net/http that has the object in memory
 	direct = "direct" // to the backend
 
 	startPatience = 20 * time.Second
@@ -181,8 +182,8 @@ func (s *site) launch(name, addr string, argv ...string) (*process, error) {
 	}
 }
 
-// contenders starts all proxies there are. The gateway is the first; the last is
-// the direct way.
+// contenders starts all proxies there are. The gateway is the first; the last two are
+// the floor and the direct way.
 func (s *site) contenders() ([]*process, error) {
 	gateway, err := s.launchGateway(0)
 	if err != nil {
@@ -206,7 +207,11 @@ func (s *site) contenders() ([]*process, error) {
 		all = append(all, p)
 	}
 	slices.SortStableFunc(all[2:], func(p, q *process) int { return strings.Compare(q.name, p.name) })
-	return append(all, &process{name: direct}), nil
+	lowest, err := s.launchFloor()
+	if err != nil {
+		return nil, err
+	}
+	return append(all, lowest, &process{name: direct}), nil
 }
 
 // launchGateway starts the gateway, with as many users that have a bucket each
@@ -237,6 +242,15 @@ func (s *site) launchReverseProxy() (*process, error) {
 	}
 	addr := freeAddr()
 	return s.launch(bare, addr, self, serveArgument, "reverseproxy", addr, s.files, s.sink, s.secure, s.dir)
+}
+
+func (s *site) launchFloor() (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	addr := freeAddr()
+	return s.launch(floor, addr, self, serveArgument, "floor", addr)
 }
 
 func (s *site) launchNginx(program string) (*process, error) {
