@@ -6,7 +6,6 @@ package main
 // may have any key, and the pages are not there.
 
 import (
-	_ "embed"
 	"net/http"
 	"sync/atomic"
 	"time"

@@ -6,7 +6,6 @@ package main
 // answered, or why.
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"

@@ -6,7 +6,6 @@ package main
 // bytes move within the kernel. Elsewhere, and over TLS, it copies.
 
 import (
-	_ "embed"
 	"io"
 	"net"
 )

@@ -19,8 +19,7 @@ import (
 )
 
 const (
-	maxSkew          = 15 * time.Minute // between the client's clock and ours, either way
-	maxPresignExpiry = 604800           // seconds: seven days
+	maxSkew = 15 * time.Minute // between the client's clock and ours, either way
 )
 
 // A claim is what a client says about its signature, checked for form only.

@@ -5,7 +5,6 @@ package main
 // buffers.
 
 import (
-	_ "embed"
 	"sync"
 )
 

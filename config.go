@@ -4,8 +4,6 @@ package main
 // starts. What it names (a secret's file, an authority's) is read here as well.
 
 import (
-	"crypto/x509"
-	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -158,30 +156,6 @@ type listeners struct {
 	admin                       string // host:port, or "": none
 	certFile, keyFile, clientCA string // of TLS; "": none
 	maxConnections              int    // 0: no limit
-}
-
-// An account is one set of credentials at one S3 service.
-type account struct {
-	name                  string
-	scheme                string // http or https
-	host                  string // host, and the port if it is not the scheme's own
-	basePath              string // "" or "/path", without a slash at the end
-	region                string
-	credentials           credentials       // as written; empty if the source has them from elsewhere
-	credentialSpec        string            // what the source was made from, or ""
-	source                *credentialSource // never nil
-	roots                 *x509.CertPool    // authorities of its certificate; nil: the system's
-	virtualHost           bool              // bucket.host/key instead of host/bucket/key
-	forwardTrailers       bool              // the service takes trailing checksums
-	connectTimeout        time.Duration
-	responseHeaderTimeout time.Duration
-}
-
-// sameAs reports whether connections and credentials of one account serve another.
-func (a *account) sameAs(other *account) bool {
-	x, y := *a, *other
-	x.source, y.source, x.roots, y.roots = nil, nil, nil, nil
-	return x == y && a.roots.Equal(other.roots)
 }
 
 // loadConfig reads and checks the file at path. The error joins every fault.

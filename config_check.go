@@ -6,7 +6,6 @@ package main
 import (
 	"cmp"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -204,16 +203,13 @@ func (c *checker) bucket(path string, f bucketFile, a *account, conf *config) {
 	conf.buckets[f.Name] = &bucket{name: f.Name, backendName: cmp.Or(f.Bucket, f.Name), account: a}
 }
 
-// name is letters, digits and what does no harm in a log, a metric or the
+// validIdentifier matches letters, digits and what does no harm in a log, a metric or the
 // credential scope of a signature ("NAME/20130524/…").
-var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
+var validIdentifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 
 // validBackendName takes more than validBucket: some services have buckets from
 // before today's rule.
 var validBackendName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
-
-// token is what can stand in an Authorization header between "/" and ",".
-var token = regexp.MustCompile(`^[!-+.0-~-]+$`)
 
 func (c *checker) account(path, accountName string, f accountFile) *account {
 	a := &account{
@@ -225,13 +221,13 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 		connectTimeout:        orDefault(f.ConnectTimeout, defaultConnectTimeout),
 		responseHeaderTimeout: orDefault(f.ResponseHeaderTimeout, defaultHeaderTimeout),
 	}
-	if !name.MatchString(accountName) {
+	if !validIdentifier.MatchString(accountName) {
 		c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
 	}
 	if a.region == "" {
 		a.region = "us-east-1"
 	}
-	if !token.MatchString(a.region) {
+	if !validToken.MatchString(a.region) {
 		c.fault(path+".region", "%q is not a region name", a.region)
 	}
 	c.credentials(path, accountName, f, a)
@@ -267,7 +263,7 @@ func (c *checker) credentials(path, accountName string, f accountFile, a *accoun
 		a.credentialSpec, a.source = f.Credentials, source
 		return
 	}
-	if !token.MatchString(f.AccessKeyID) {
+	if !validToken.MatchString(f.AccessKeyID) {
 		c.fault(path+".access_key_id", "want the access key id: printable characters without space, slash or comma")
 	}
 	if f.SecretAccessKey == "" {
@@ -278,17 +274,15 @@ func (c *checker) credentials(path, accountName string, f accountFile, a *accoun
 	}
 }
 
-var domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
-
 func (c *checker) domain(path, domain string) string {
-	if domain != "" && !domainName.MatchString(domain) {
+	if domain != "" && !validDomain.MatchString(domain) {
 		c.fault(path, "%q is not a host name in lower case, without a port", domain)
 	}
 	return domain
 }
 
-// hstsValue is RFC 6797 section 6.1, with preload, which browsers add.
-var hstsValue = regexp.MustCompile(`^(?i)max-age=[0-9]{1,10}( *; *(includeSubDomains|preload))*$`)
+// validHSTS is RFC 6797 section 6.1, with preload, which browsers add.
+var validHSTS = regexp.MustCompile(`^(?i)max-age=[0-9]{1,10}( *; *(includeSubDomains|preload))*$`)
 
 // hsts returns the value of Strict-Transport-Security: a year by default, none for "".
 func (c *checker) hsts(path string, value *string) []string {
@@ -297,7 +291,7 @@ func (c *checker) hsts(path string, value *string) []string {
 		return []string{defaultHSTS}
 	case *value == "":
 		return nil
-	case !hstsValue.MatchString(*value):
+	case !validHSTS.MatchString(*value):
 		c.fault(path, `want a value like "max-age=31536000; includeSubDomains", or "" for none, have %q`, *value)
 	}
 	return []string{*value}
@@ -339,7 +333,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 		}
 	}
 	for i, header := range slices.Concat(f.AllowedHeaders, f.ExposeHeaders) {
-		if !token.MatchString(header) {
+		if !validToken.MatchString(header) {
 			c.fault(path, "%q (number %d of the headers) is not the name of a header", header, i)
 		}
 	}
@@ -385,12 +379,6 @@ func (c *checker) endpoint(path, raw string, a *account) {
 
 var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
 
-func isLoopback(hostPort string) bool {
-	u := url.URL{Host: hostPort}
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 func (c *checker) users(f *configFile, conf *config) {
 	if len(f.Users) == 0 {
 		c.fault("users", "want at least one user")
@@ -407,7 +395,7 @@ func (c *checker) users(f *configFile, conf *config) {
 	owner := map[[sha256.Size]byte]string{}
 	for _, userName := range slices.Sorted(maps.Keys(f.Users)) {
 		path, uf := "users."+userName, f.Users[userName]
-		if !name.MatchString(userName) {
+		if !validIdentifier.MatchString(userName) {
 			c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
 		}
 		u := &user{name: userName, role: c.role(path+".role", uf.Role)}

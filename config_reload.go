@@ -8,7 +8,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,24 +23,29 @@ import (
 	"time"
 )
 
+// A configSource is where a configuration was read from.
+type configSource struct {
+	path string            // "": it can't be read again
+	seen [sha256.Size]byte // fingerprint of what was read last, good or bad
+}
+
 // A service is the gateway that serves now, and how another takes its place.
 type service struct {
+	configSource
 	ctx       context.Context // of the program: what goes on beside requests ends with it
-	path      string          // of the configuration; "": there is none to read again
 	listeners listeners       // in use since the start
 	log       *slog.Logger
 	metrics   *metrics
 	current   atomic.Pointer[gateway]
 
-	mu   sync.Mutex        // held while a configuration is read; guards seen
-	seen [sha256.Size]byte // fingerprint of what was read last, good or bad
+	mu sync.Mutex // held while a configuration is read; guards seen
 }
 
 // newService returns a service that serves a configuration, once it has the
 // credentials of all accounts.
-func newService(ctx context.Context, conf *config, l launch, m *metrics) (*service, error) {
-	s := &service{ctx: ctx, path: l.path, listeners: conf.listeners, log: l.log, metrics: m, seen: l.seen}
-	g := newGateway(conf, m, l.log)
+func newService(ctx context.Context, conf *config, from configSource, log *slog.Logger, m *metrics) (*service, error) {
+	s := &service{ctx: ctx, configSource: from, listeners: conf.listeners, log: log, metrics: m}
+	g := newGateway(conf, m, log)
 	if err := g.startAccounts(ctx, nil); err != nil {
 		g.retire(nil)
 		return nil, err

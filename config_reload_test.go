@@ -53,7 +53,7 @@ func startReloadable(t *testing.T, watch time.Duration, config map[string]any) *
 	ready := make(chan net.Addr, 1)
 	log := slog.New(slog.NewJSONHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() {
-		p.ended <- serve(ctx, conf, launch{log: log, path: p.path, watch: watch, ready: func(a net.Addr) { ready <- a }})
+		p.ended <- serve(ctx, conf, launch{configSource: configSource{path: p.path}, log: log, watch: watch, ready: func(a net.Addr) { ready <- a }})
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -823,7 +823,7 @@ func testService(t *testing.T, config map[string]any) (s *service, rewrite func(
 		t.Fatal(err)
 	}
 	log = &syncBuffer{}
-	if s, err = newService(t.Context(), conf, launch{path: path, seen: fingerprint(path), log: slog.New(slog.NewTextHandler(log, nil))}, newMetrics()); err != nil {
+	if s, err = newService(t.Context(), conf, configSource{path, fingerprint(path)}, slog.New(slog.NewTextHandler(log, nil)), newMetrics()); err != nil {
 		t.Fatal(err)
 	}
 	rewrite = func(config map[string]any) {
@@ -1036,14 +1036,14 @@ func TestReloadLeavesNothing(t *testing.T) {
 // What changes after the file was read, and before the watch begins, is taken.
 func TestReloadWatchMissesNothing(t *testing.T) {
 	path := writeConfig(t, testConfig("http://localhost:1"))
-	l := launch{path: path, seen: fingerprint(path), log: slog.New(slog.DiscardHandler)}
+	from := configSource{path, fingerprint(path)}
 	conf, err := loadConfig(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	replaceFile(t, path, configText(t, with("users.ro.role", "user")))
 	synctest.Test(t, func(t *testing.T) {
-		s, err := newService(t.Context(), conf, l, newMetrics())
+		s, err := newService(t.Context(), conf, from, slog.New(slog.DiscardHandler), newMetrics())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ package main
 // https://fetch.spec.whatwg.org/#http-cors-protocol
 
 import (
-	_ "embed"
 	"net/http"
 	"slices"
 	"strconv"

@@ -209,7 +209,7 @@ func (s *credentialSource) refresh(ctx context.Context) error {
 // check refuses what no request could carry.
 func (c *credentials) check() error {
 	switch {
-	case !token.MatchString(c.AccessKeyID):
+	case !validToken.MatchString(c.AccessKeyID):
 		return errors.New("the access key id is missing, or has characters that can't stand in a header")
 	case c.SecretAccessKey == "":
 		return errors.New("the secret access key is missing")

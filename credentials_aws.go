@@ -179,7 +179,7 @@ func stsEndpoint(env func(string) string) (string, error) {
 	if region == "" {
 		return "", notSet("AWS_REGION (or AWS_DEFAULT_REGION)")
 	}
-	if !domainName.MatchString(region) {
+	if !validDomain.MatchString(region) {
 		return "", fmt.Errorf("AWS_REGION: %q is not a region name", region)
 	}
 	host := "sts." + region + ".amazonaws.com"

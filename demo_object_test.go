@@ -24,7 +24,7 @@ func (c *demoClient) chunked(path, trailer string, size int, body string, more .
 	for name, values := range demoHeader(append(more, "X-Amz-Trailer", trailer, "X-Amz-Decoded-Content-Length", strconv.Itoa(size))...) {
 		req.Header[name] = values
 	}
-	c.signer.sign(req, demoChunked, time.Now())
+	c.signer.sign(req, &demoTestCreds, demoChunked, time.Now())
 	w := httptest.NewRecorder()
 	c.server.ServeHTTP(w, req)
 	return demoAnswer{w.Result(), w.Body.String()}

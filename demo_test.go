@@ -34,7 +34,7 @@ func startDemo(t testing.TB, dir string, buckets ...string) *demoClient {
 	t.Cleanup(ts.Close)
 	t.Cleanup(demoTransport.CloseIdleConnections) // before Close, which waits for them
 	u, _ := url.Parse(ts.URL)
-	return &demoClient{t, dir, u, s, &signer{source: staticCredentials(demoTestCreds), region: "us-east-1"}}
+	return &demoClient{t, dir, u, s, &signer{region: "us-east-1"}}
 }
 
 // request returns a request that is not signed. The path is decoded, the query
@@ -54,7 +54,7 @@ func (c *demoClient) request(method, path, query string, h http.Header, body str
 
 func (c *demoClient) sign(req *http.Request, body string) *http.Request {
 	sum := sha256.Sum256([]byte(body))
-	c.signer.sign(req, hex.EncodeToString(sum[:]), time.Now())
+	c.signer.sign(req, &demoTestCreds, hex.EncodeToString(sum[:]), time.Now())
 	return req
 }
 
@@ -173,14 +173,14 @@ func TestDemoRefusesWrongSignatures(t *testing.T) {
 	c := startDemo(t, t.TempDir(), "photos")
 	c.want(200, "", "PUT", "/photos/cat one", "", nil, "meow")
 	at := func(age time.Duration) func(*http.Request) {
-		return func(req *http.Request) { c.signer.sign(req, emptyPayload, time.Now().Add(-age)) }
+		return func(req *http.Request) { c.signer.sign(req, &demoTestCreds, emptyPayload, time.Now().Add(-age)) }
 	}
 	with := func(creds credentials, region string) func(*http.Request) {
-		s := &signer{source: staticCredentials(creds), region: region}
-		return func(req *http.Request) { s.sign(req, emptyPayload, time.Now()) }
+		s := &signer{region: region}
+		return func(req *http.Request) { s.sign(req, &creds, emptyPayload, time.Now()) }
 	}
 	digest := func(payloadHash string) func(*http.Request) {
-		return func(req *http.Request) { c.signer.sign(req, payloadHash, time.Now()) }
+		return func(req *http.Request) { c.signer.sign(req, &demoTestCreds, payloadHash, time.Now()) }
 	}
 	header := func(name, value, then string) func(*http.Request) { // signed, then another
 		return func(req *http.Request) { req.Header.Set(name, value); at(0)(req); req.Header.Set(name, then) }

@@ -5,7 +5,6 @@ package main
 // an answer nor the log may.
 
 import (
-	_ "embed"
 	"errors"
 	"net/http"
 	"slices"

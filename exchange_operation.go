@@ -4,7 +4,6 @@ package main
 // rows of its method and level. The rows stand in operations.go.
 
 import (
-	_ "embed"
 	"fmt"
 	"net/http"
 	"strings"

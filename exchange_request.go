@@ -4,7 +4,6 @@ package main
 // anything is answered or sent. Nothing here knows of backends.
 
 import (
-	_ "embed"
 	"net/http"
 	"net/url"
 	"strings"

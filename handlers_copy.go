@@ -6,7 +6,6 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"net/http"

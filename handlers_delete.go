@@ -5,7 +5,6 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"hash/maphash"

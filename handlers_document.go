@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"

@@ -5,7 +5,6 @@ package main
 // or clock. A GET of as little as possible is asked for the document.
 
 import (
-	_ "embed"
 	"fmt"
 	"io"
 	"net/http"

@@ -30,8 +30,8 @@ func askBackend(t *testing.T, backend *httptest.Server, method, path, query stri
 		return "", err
 	}
 	req.URL.Path, req.URL.RawPath, req.URL.RawQuery = path, uriEncode(path, false), canonicalQuery(params)
-	s := signer{source: staticCredentials(testCredentials), region: "us-east-1"}
-	s.sign(req, emptyPayload, time.Now())
+	s := signer{region: "us-east-1"}
+	s.sign(req, &testCredentials, emptyPayload, time.Now())
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		return "", err

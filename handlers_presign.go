@@ -7,7 +7,6 @@ package main
 
 import (
 	"bytes"
-	_ "embed"
 	"encoding/json"
 	"net/http"
 	"strconv"

@@ -11,7 +11,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	_ "embed"
 	"errors"
 	"fmt"
 	"net/http"

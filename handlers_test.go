@@ -29,8 +29,8 @@ func signed(name, secret, method, path, query string, header ...string) []string
 	if value := req.Header.Get("X-Amz-Content-Sha256"); value != "" {
 		payload = value
 	}
-	s := signer{source: staticCredentials(credentials{AccessKeyID: name, SecretAccessKey: secret}), region: "any-region-1"}
-	s.sign(req, payload, time.Now())
+	s := signer{region: "any-region-1"}
+	s.sign(req, &credentials{AccessKeyID: name, SecretAccessKey: secret}, payload, time.Now())
 	var lines []string
 	for key, values := range req.Header {
 		lines = append(lines, key+": "+values[0])

@@ -6,7 +6,6 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html
 
 import (
-	_ "embed"
 	"fmt"
 	"net/http"
 	"strconv"

@@ -18,7 +18,6 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"math"
 	"sync"

@@ -53,8 +53,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -149,7 +147,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		conf.describe(stdout)
 		return nil
 	}
-	return serve(ctx, conf, launch{log: log, out: out, path: *configPath, seen: seen, watch: *watch})
+	return serve(ctx, conf, launch{configSource: configSource{*configPath, seen}, log: log, out: out, watch: *watch})
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
@@ -175,18 +173,4 @@ func isTerminal(w io.Writer) bool {
 	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// buildVersion is the module's version, or the commit it was built from.
-func buildVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if revision := s.Value[:min(len(s.Value), 12)]; s.Key == "vcs.revision" && !strings.Contains(info.Main.Version, revision) {
-			return info.Main.Version + " " + revision
-		}
-	}
-	return info.Main.Version
 }

@@ -7,7 +7,6 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
 import (
-	_ "embed"
 	"net/http"
 	"slices"
 	"strings"

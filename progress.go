@@ -13,6 +13,7 @@ package main
 // sent since, and breaks the call off when that has not changed for the idle time.
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -332,4 +333,19 @@ func whyLate(err error, pulses ...*pulse) error {
 		}
 	}
 	return err
+}
+
+// errNoProgress ends a request whose backend neither takes nor gives a byte for
+// as long as it may.
+var errNoProgress = errors.New("the backend made no progress in time")
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -5,9 +5,7 @@ package main
 // the work is bounded by the bytes received.
 
 import (
-	_ "embed"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -137,70 +135,11 @@ func withParameter(query []parameter, name, value string) []parameter {
 	return append(query, parameter{name, value})
 }
 
-// authentication are the parameters of a presigned URL, which are the client's
-// credentials, and x-id, with which SDKs name the operation for logs. In lower case:
-// by another spelling they would be headers that a presigner has moved.
-var authentication = set("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires",
-	"x-amz-signedheaders", "x-amz-signature", "x-amz-security-token", "x-id")
-
-// A destination says where a parameter goes.
-type destination int
-
-const (
-	toOperation destination = iota // the operation table knows it, or nobody does
-	toHeader                       // it is a header that a presigner has moved into the query
-	toNobody
-)
-
-// destinationOf returns where a parameter goes, of a request that is presigned or not.
-//
-// Presigners move x-amz-* headers into the query, and S3 reads them there. It does
-// not read checksums and Content-* there: they are part of the signature, no more.
-// The SDK for JavaScript presigns a PUT with the checksum of an empty body
-// (https://github.com/aws/aws-sdk-js-v3/issues/6994).
-//
-// S3 ignores a parameter whose name begins with "x-"; it is for access logs.
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/LogFormat.html#LogFormatCustom
-func destinationOf(p parameter, presigned bool, h http.Header) destination {
-	lower := strings.ToLower(p.name)
-	switch {
-	case authentication[lower], presigned && isChecksum(lower):
-		return toNobody
-	case strings.HasPrefix(lower, "x-amz-"):
-		return toHeader
-	case !presigned && !strings.HasPrefix(p.name, "x-"):
-		return toOperation
-	}
-	name := http.CanonicalHeaderKey(p.name)
-	rule, passes := passing[name]
-	_, sent := h[name]
-	switch {
-	case presigned && passes && (sent || rule.reason == describesObject || rule.reason == protectsBody):
-		return toNobody
-	case strings.HasPrefix(p.name, "x-") && !ending[name] && checkUnknown(name) == nil:
-		return toNobody
-	}
-	return toOperation
-}
-
-// isChecksum reports whether a header, by its name in lower case, holds the checksum
-// of a body, or names its algorithm.
-func isChecksum(name string) bool {
-	switch name {
-	case "x-amz-sdk-checksum-algorithm":
-		return true
-	case "x-amz-checksum-algorithm", "x-amz-checksum-mode", "x-amz-checksum-type":
-		return false
-	}
-	return strings.HasPrefix(name, "x-amz-checksum-")
-}
-
 var (
 	issuedID    = notEmpty(opaque(maxID)) // without it the request would be another
 	markerID    = opaque(maxID)           // may be empty: tools send it with the first page
 	keyPrefix   = keyText(maxKey)
 	pageToken   = keyText(maxPageToken)
-	listNumber  = decimal(0, 1<<31-1)
 	unknownKind = notEmpty(opaque(maxID))
 )
 

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	stdlog "log"
@@ -14,6 +13,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,12 +29,11 @@ const (
 
 // A launch is what serve needs besides a configuration.
 type launch struct {
+	configSource
 	log   *slog.Logger
-	out   *logWriter        // where the log goes; nil: not to one that is opened again
-	path  string            // of the configuration; "": it can't be read again
-	seen  [sha256.Size]byte // its fingerprint, from before it was read
-	watch time.Duration     // how often it is looked at for changes; 0: never
-	ready func(net.Addr)    // if not nil, told the address
+	out   *logWriter     // where the log goes; nil: not to one that is opened again
+	watch time.Duration  // how often it is looked at for changes; 0: never
+	ready func(net.Addr) // if not nil, told the address
 }
 
 // A program is what runs between start and end.
@@ -65,7 +65,7 @@ func serve(ctx context.Context, conf *config, l launch) error {
 		}
 	}
 	m := newMetrics()
-	if p.service, err = newService(ctx, conf, l, m); err != nil {
+	if p.service, err = newService(ctx, conf, l.configSource, l.log, m); err != nil {
 		return err
 	}
 	defer func() { p.service.current.Load().retire(nil) }()
@@ -208,4 +208,18 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     stdlog.New(serverLog{log}, "", 0),
 	}
+}
+
+// buildVersion is the module's version, or the commit it was built from.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if revision := s.Value[:min(len(s.Value), 12)]; s.Key == "vcs.revision" && !strings.Contains(info.Main.Version, revision) {
+			return info.Main.Version + " " + revision
+		}
+	}
+	return info.Main.Version
 }

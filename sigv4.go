@@ -32,6 +32,10 @@ import (
 )
 
 const (
+	// maxPresignExpiry is how long a presigned URL may be good for, in seconds: seven days.
+	// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+	maxPresignExpiry = 604800
+
 	signatureAlgorithm = "AWS4-HMAC-SHA256"
 	scopeTerminator    = "aws4_request"
 	amzDateFormat      = "20060102T150405Z"
@@ -52,10 +56,9 @@ type credentials struct {
 	SessionToken    string
 }
 
-// A signer signs requests for one account and region. It may be used by
+// A signer signs requests for one region. It may be used by
 // several goroutines at once.
 type signer struct {
-	source *credentialSource
 	region string
 
 	// key is that of the day that was last signed for: it changes once a day, and
@@ -88,9 +91,8 @@ type mac struct {
 // req.URL must be in the form that will be sent: RawPath as uriEncode makes
 // it, RawQuery as canonicalQuery makes it, and no header more than once.
 // Then what is signed and what is sent are the same bytes.
-func (s *signer) sign(req *http.Request, payloadHash string, now time.Time) {
+func (s *signer) sign(req *http.Request, creds *credentials, payloadHash string, now time.Time) {
 	amzDate := now.UTC().Format(amzDateFormat)
-	creds := s.source.get()
 	key := s.dayKey(creds, amzDate[:8])
 	values := [...]string{amzDate, payloadHash, creds.SessionToken, ""}
 	req.Header["X-Amz-Date"] = values[0:1:1]

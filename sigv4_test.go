@@ -107,7 +107,7 @@ func TestSignExamples(t *testing.T) {
 			want:   "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
 		},
 	}
-	s := &signer{source: staticCredentials(exampleCredentials), region: "us-east-1"}
+	s := &signer{region: "us-east-1"}
 	for _, test := range tests {
 		query, err := parseQuery(test.query)
 		if err != nil {
@@ -121,7 +121,7 @@ func TestSignExamples(t *testing.T) {
 		if req.Header == nil {
 			req.Header = http.Header{}
 		}
-		s.sign(req, test.payload, exampleInstant)
+		s.sign(req, &exampleCredentials, test.payload, exampleInstant)
 		want := "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=" +
 			test.signed + ",Signature=" + test.want
 		if got := req.Header.Get("Authorization"); got != want {
@@ -150,12 +150,13 @@ func TestPresignedExample(t *testing.T) {
 // Every x-amz-* header that is sent is signed, the session token included, and
 // the key of a new day is derived anew.
 func TestSignSessionTokenAndDay(t *testing.T) {
-	s := &signer{source: staticCredentials(credentials{"AKID", "secret", "token"}), region: "eu-central-1"}
+	creds := &credentials{"AKID", "secret", "token"}
+	s := &signer{region: "eu-central-1"}
 	sign := func(now time.Time) string {
 		req := &http.Request{Method: "GET", URL: &url.URL{Host: "h", Path: "/"}, Header: http.Header{
 			"X-Amz-Meta-B": {"2"}, "X-Amz-Meta-A": {"1"}, "User-Agent": {"x"}, "Accept-Encoding": {"gzip"},
 		}}
-		s.sign(req, emptyPayload, now)
+		s.sign(req, creds, emptyPayload, now)
 		if got := req.Header.Get("X-Amz-Security-Token"); got != "token" {
 			t.Errorf("X-Amz-Security-Token = %q, want token", got)
 		}
@@ -166,7 +167,7 @@ func TestSignSessionTokenAndDay(t *testing.T) {
 		t.Errorf("Authorization = %s, want %s", first, want)
 	}
 	next := sign(exampleInstant.Add(24 * time.Hour))
-	fresh := &signer{source: s.source, region: s.region}
+	fresh := &signer{region: s.region}
 	s = fresh
 	if again := sign(exampleInstant.Add(24 * time.Hour)); again != next {
 		t.Errorf("with the key of the day before: %s, with a fresh one: %s", next, again)
@@ -242,7 +243,7 @@ func BenchmarkSign(b *testing.B) {
 			if payload == "digest" {
 				hash = emptyPayload
 			}
-			s := &signer{source: staticCredentials(exampleCredentials), region: "us-east-1"}
+			s := &signer{region: "us-east-1"}
 			req := &http.Request{Method: "PUT", Host: exampleHost,
 				URL: &url.URL{Host: exampleHost, Path: "/photos/cat one.jpg", RawPath: "/photos/cat%20one.jpg"},
 				Header: http.Header{"Content-Type": {"image/jpeg"}, "X-Amz-Meta-Name": {"Tom"},
@@ -250,7 +251,7 @@ func BenchmarkSign(b *testing.B) {
 			now := time.Now()
 			b.ReportAllocs()
 			for b.Loop() {
-				s.sign(req, hash, now)
+				s.sign(req, &exampleCredentials, hash, now)
 			}
 		})
 	}

@@ -6,10 +6,12 @@ package main
 // be free text obeys the rule for keys or the stricter one for opaque tokens.
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -161,6 +163,9 @@ func noValue(value string) error {
 	return nil
 }
 
+// listNumber is the rule for the number of entries on a page.
+var listNumber = decimal(0, 1<<31-1)
+
 // notEmpty adds to a rule that the value is not empty.
 func notEmpty(rule valueRule) valueRule {
 	return func(value string) error {
@@ -228,4 +233,15 @@ func isWord(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool {
 		return (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z')
 	})
+}
+
+// validToken matches what can stand in an Authorization header between "/" and ",".
+var validToken = regexp.MustCompile(`^[!-+.0-~-]+$`)
+
+var validDomain = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
+func isLoopback(hostPort string) bool {
+	u := url.URL{Host: hostPort}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -10,7 +10,6 @@ package main
 import (
 	"crypto/md5"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"

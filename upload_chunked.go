@@ -19,7 +19,6 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"crypto/subtle"
-	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"

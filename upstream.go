@@ -7,7 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	_ "embed"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -27,10 +27,6 @@ const (
 
 )
 
-// errNoProgress ends a request whose backend neither takes nor gives a byte for
-// as long as it may.
-var errNoProgress = errors.New("the backend made no progress in time")
-
 // An upstream sends requests to one account. It may be used by several
 // goroutines at once.
 type upstream struct {
@@ -47,7 +43,7 @@ type upstream struct {
 func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *slog.Logger) *upstream {
 	return &upstream{
 		account: a,
-		signer:  &signer{source: a.source, region: a.region},
+		signer:  &signer{region: a.region},
 		pool:    newPool(a, counts),
 		counts:  counts,
 		idle:    idle,
@@ -165,17 +161,6 @@ func retryAfter(value string, now time.Time) time.Duration {
 		return max(0, date.Sub(now))
 	}
 	return 0
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func statusOf(resp *http.Response) int {
@@ -422,7 +407,7 @@ func (u *upstream) request(out *outgoing) *http.Request {
 		Host:   host,
 		Header: out.header,
 	}
-	u.signer.sign(req, out.payloadHash, time.Now())
+	u.signer.sign(req, u.account.source.get(), out.payloadHash, time.Now())
 	return req
 }
 
@@ -444,4 +429,28 @@ func (u *upstream) address(t target) (host, path string) {
 // end of its connection, so that a cut can't be told from the end.
 func closeDelimited(resp *http.Response) bool {
 	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && !resp.Body.(*answerBody).empty()
+}
+
+// An account is one set of credentials at one S3 service.
+type account struct {
+	name                  string
+	scheme                string // http or https
+	host                  string // host, and the port if it is not the scheme's own
+	basePath              string // "" or "/path", without a slash at the end
+	region                string
+	credentials           credentials       // as written; empty if the source has them from elsewhere
+	credentialSpec        string            // what the source was made from, or ""
+	source                *credentialSource // never nil
+	roots                 *x509.CertPool    // authorities of its certificate; nil: the system's
+	virtualHost           bool              // bucket.host/key instead of host/bucket/key
+	forwardTrailers       bool              // the service takes trailing checksums
+	connectTimeout        time.Duration
+	responseHeaderTimeout time.Duration
+}
+
+// sameAs reports whether connections and credentials of one account serve another.
+func (a *account) sameAs(other *account) bool {
+	x, y := *a, *other
+	x.source, y.source, x.roots, y.roots = nil, nil, nil, nil
+	return x == y && a.roots.Equal(other.roots)
 }

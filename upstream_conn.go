@@ -231,10 +231,6 @@ type listener struct {
 	early bool       // the answer had begun before that; valid once done is closed
 }
 
-// lastWord is how long a backend that takes no more of an upload is given: it may
-// have said why.
-const lastWord = time.Second
-
 // listen starts listening. If a backend answers before it has everything, it has
 // made up its mind, and neither it nor the client is waited for any more. Interim
 // answers decide nothing.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/x509"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"

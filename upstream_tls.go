@@ -66,3 +66,7 @@ func (c *recordConn) silent(secure net.Conn) bool {
 	c.probing = false
 	return errors.Is(err, os.ErrDeadlineExceeded) && c.have == 0 && c.left == 0
 }
+
+// lastWord is how long a backend that takes no more of an upload is given: it may
+// have said why.
+const lastWord = time.Second

@@ -9,7 +9,6 @@ package main
 // form with what takes their place.
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -401,14 +400,4 @@ func (w *answerWriter) appendFailure(b []byte, e *element) []byte {
 	b = appendElement(b, "Code", failure.Code)
 	b = appendElement(b, "Message", failure.Message)
 	return append(b, "</Error>"...)
-}
-
-// errorInDocument is the error that an element Error tells, which came under a status
-// of success: its status is the one that S3 gives such an error.
-func errorInDocument(e *element) *apiError {
-	status := s3Errors[e.child("Code")].status
-	if status < 400 {
-		status = 500
-	}
-	return upstreamError(status, nil, bytes.NewReader(appendTree(nil, e, false)))
 }

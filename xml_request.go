@@ -14,7 +14,6 @@ package main
 
 import (
 	"bytes"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +23,6 @@ import (
 )
 
 const (
-	schemaNamespace = "http://www.w3.org/2001/XMLSchema-instance"
-
 	maxSchemaType = 64 // bytes; AmazonCustomerByEmail has 21
 )
 

@@ -31,6 +31,8 @@ import (
 	"unicode/utf8"
 )
 
+const schemaNamespace = "http://www.w3.org/2001/XMLSchema-instance"
+
 const (
 	maxListDocument = 16 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, have 3 MiB
 	maxToken        = 64 << 10 // bytes of a tag or a text
