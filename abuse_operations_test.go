@@ -97,7 +97,7 @@ func opsPresigned(name, key string, r opsRequest) (target string, header []strin
 		}
 	}
 	payload := "UNSIGNED-PAYLOAD"
-	if value := get(query, "X-Amz-Content-Sha256"); value != "" {
+	if value := parameterValue(query, "X-Amz-Content-Sha256"); value != "" {
 		payload = value
 	}
 	canonical := appendCanonicalRequest(nil, r.method, r.path, canonicalQuery(query), []headerField{{"host", "gateway.example"}}, payload)

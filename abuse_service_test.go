@@ -1945,7 +1945,7 @@ func TestAbuse112ClockSteps(t *testing.T) {
 		t.Errorf("the limiter's epoch %s has no monotonic reading", l.epoch)
 	}
 	for _, step := range []time.Duration{-time.Hour, time.Hour, -24 * time.Hour} {
-		l := newLimiter(map[string]limit{"u": {3, time.Minute}}, l.epoch)
+		l := newLimiter(map[string]rateLimit{"u": {3, time.Minute}}, l.epoch)
 		now := l.epoch.Add(time.Second)
 		for i := range 3 {
 			if d := l.allow("u", now); !d.admitted {

@@ -94,10 +94,10 @@ func (g *gateway) answerDeep(w http.ResponseWriter, r *http.Request) {
 	var asked sync.WaitGroup
 	for name, u := range g.accounts {
 		asked.Go(func() {
-			answer := g.probe(ctx, u)
+			text := g.probe(ctx, u)
 			mu.Lock()
 			defer mu.Unlock()
-			if answers[name] = answer; answer != "ok" {
+			if answers[name] = text; text != "ok" {
 				status = http.StatusServiceUnavailable
 			}
 		})

@@ -57,13 +57,13 @@ type user struct {
 	allBuckets bool            // every bucket the gateway knows
 	buckets    map[string]bool // the buckets allowed, if not all
 	digests    [][sha256.Size]byte
-	secrets    []string // the keys in the clear, where the configuration has them
-	limit      limit    // of requests in a window
-	share      share    // of what the gateway does at once
+	secrets    []string  // the keys in the clear, where the configuration has them
+	limit      rateLimit // of requests in a window
+	share      share     // of what the gateway does at once
 }
 
-func (u *user) mayUse(bucket string) bool {
-	return u.allBuckets || u.buckets[bucket]
+func (u *user) mayUse(bucketName string) bool {
+	return u.allBuckets || u.buckets[bucketName]
 }
 
 // mayEverything reports whether nothing of the gateway is kept from a user.
@@ -101,7 +101,7 @@ func (a *authenticator) authenticate(r *http.Request, path string, query []param
 	switch {
 	case header && presigned:
 		return nil, nil, newError("InvalidRequest", "the request is signed in the Authorization header and in the query; only one is allowed")
-	case has(query, "AWSAccessKeyId"):
+	case hasParameter(query, "AWSAccessKeyId"):
 		return nil, nil, newError("InvalidRequest", "Signature Version 2 is not supported; sign with AWS4-HMAC-SHA256 (signature_version = s3v4)")
 	case !header && !presigned:
 		return nil, nil, newError("Unauthorized", "No API key provided")

@@ -92,18 +92,18 @@ func parseAuthorization(h http.Header) (*claim, *apiError) {
 // parsePresigned reads the same from the query; that no parameter stands there
 // twice has been checked by parseQuery.
 func parsePresigned(query []parameter) (*claim, *apiError) {
-	c := &claim{presigned: true, signature: get(query, "X-Amz-Signature")}
-	seconds, err := strconv.ParseUint(get(query, "X-Amz-Expires"), 10, 32)
+	c := &claim{presigned: true, signature: parameterValue(query, "X-Amz-Signature")}
+	seconds, err := strconv.ParseUint(parameterValue(query, "X-Amz-Expires"), 10, 32)
 	switch {
-	case get(query, "X-Amz-Algorithm") != signatureAlgorithm:
+	case parameterValue(query, "X-Amz-Algorithm") != signatureAlgorithm:
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Algorithm wants to be AWS4-HMAC-SHA256")
 	case err != nil || seconds < 1 || seconds > maxPresignExpiry:
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Expires wants a number of seconds from 1 to 604800")
-	case !c.setScope(get(query, "X-Amz-Credential")):
+	case !c.setScope(parameterValue(query, "X-Amz-Credential")):
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Credential wants the form ID/20130524/region/s3/aws4_request")
-	case !c.setHeaders(get(query, "X-Amz-SignedHeaders")):
+	case !c.setHeaders(parameterValue(query, "X-Amz-SignedHeaders")):
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-SignedHeaders wants a sorted list of headers with host in it")
-	case !c.setDate(get(query, "X-Amz-Date")):
+	case !c.setDate(parameterValue(query, "X-Amz-Date")):
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Date wants the form 20130524T000000Z")
 	case !isSignature(c.signature):
 		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Signature wants 64 hex digits")
@@ -211,7 +211,7 @@ func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter
 	}
 	if c.presigned {
 		query = slices.DeleteFunc(slices.Clone(query), func(p parameter) bool { return p.name == "X-Amz-Signature" })
-		if value := get(query, "X-Amz-Content-Sha256"); value != "" {
+		if value := parameterValue(query, "X-Amz-Content-Sha256"); value != "" {
 			payloadHash = value
 		}
 	}

@@ -233,7 +233,7 @@ func (f *configFile) holdsSecrets() bool {
 	})
 }
 
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
+var variablePattern = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
 
 // expandValue replaces ${NAME} and ${NAME:-default} by the environment's value,
 // and a value "file:PATH" by what the file holds, without the line break at its
@@ -244,11 +244,11 @@ func expandValue(s string, lookupEnv func(string) (string, bool)) (string, error
 		return strings.TrimRight(string(data), "\r\n"), err
 	}
 	var missing error
-	if strings.Count(s, "${") != len(variable.FindAllString(s, -1)) {
+	if strings.Count(s, "${") != len(variablePattern.FindAllString(s, -1)) {
 		return "", fmt.Errorf("has a ${ that is not of the form ${NAME} or ${NAME:-default}")
 	}
-	s = variable.ReplaceAllStringFunc(s, func(m string) string {
-		part := variable.FindStringSubmatch(m)
+	s = variablePattern.ReplaceAllStringFunc(s, func(m string) string {
+		part := variablePattern.FindStringSubmatch(m)
 		if value, ok := lookupEnv(part[1]); ok {
 			return value
 		}

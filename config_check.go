@@ -34,12 +34,12 @@ type checker struct {
 // reading: at this path, above it or below.
 func (c *checker) fault(path, format string, args ...any) {
 	for _, err := range c.known {
-		var f fault
+		var f configError
 		if errors.As(err, &f) && (f.path == wholeDocument || within(path, f.path) || within(f.path, path)) {
 			return
 		}
 	}
-	c.faults = append(c.faults, fault{path, fmt.Sprintf(format, args...) + c.emptyHint(path)})
+	c.faults = append(c.faults, configError{path, fmt.Sprintf(format, args...) + c.emptyHint(path)})
 }
 
 // emptyHint names what was empty, if a value is missing for that: the value at path.
@@ -383,7 +383,7 @@ func (c *checker) users(f *configFile, conf *config) {
 	if len(f.Users) == 0 {
 		c.fault("users", "want at least one user")
 	}
-	standard := c.limit("rate_limit", f.RateLimit, limit{defaultLimitRequests, defaultLimitWindow * time.Second})
+	standard := c.limit("rate_limit", f.RateLimit, rateLimit{defaultLimitRequests, defaultLimitWindow * time.Second})
 	if f.RateLimit != nil && f.RateLimit.RedisURL != "" {
 		server, err := parseRedisURL(f.RateLimit.RedisURL)
 		if err != nil {
@@ -392,7 +392,7 @@ func (c *checker) users(f *configFile, conf *config) {
 		conf.redis = &server
 	}
 	standardShare := c.share("", f.MaxInFlight, f.BytesPerSecond, share{})
-	owner := map[[sha256.Size]byte]string{}
+	ownerOf := map[[sha256.Size]byte]string{}
 	for _, userName := range slices.Sorted(maps.Keys(f.Users)) {
 		path, uf := "users."+userName, f.Users[userName]
 		if !validIdentifier.MatchString(userName) {
@@ -401,10 +401,10 @@ func (c *checker) users(f *configFile, conf *config) {
 		u := &user{name: userName, role: c.role(path+".role", uf.Role)}
 		u.digests, u.secrets = c.keys(path, uf)
 		for _, digest := range u.digests {
-			if other, taken := owner[digest]; taken {
+			if other, taken := ownerOf[digest]; taken {
 				c.fault(path, "has the same API key as users.%s", other)
 			}
-			owner[digest] = userName
+			ownerOf[digest] = userName
 		}
 		u.allBuckets, u.buckets = c.allowedBuckets(path+".allowed_buckets", uf.AllowedBuckets, conf.buckets)
 		if len(u.buckets) == 0 {
@@ -493,7 +493,7 @@ func (c *checker) allowedBuckets(path string, list []string, known map[string]*b
 }
 
 // limit fills what the file leaves out from the standard.
-func (c *checker) limit(path string, f *limitFile, standard limit) limit {
+func (c *checker) limit(path string, f *limitFile, standard rateLimit) rateLimit {
 	if f == nil {
 		return standard
 	}
@@ -514,8 +514,8 @@ func (c *checker) limit(path string, f *limitFile, standard limit) limit {
 
 // share fills what the file leaves out from the standard. The prefix is that of the
 // path.
-func (c *checker) share(prefix string, inFlight, bytesPerSecond *int64, standard share) share {
-	c.atLeastZero(prefix+"max_in_flight", inFlight, &standard.inFlight)
+func (c *checker) share(prefix string, requests, bytesPerSecond *int64, standard share) share {
+	c.atLeastZero(prefix+"max_in_flight", requests, &standard.inFlight)
 	c.atLeastZero(prefix+"bytes_per_second", bytesPerSecond, &standard.bytesPerSecond)
 	return standard
 }

@@ -34,7 +34,7 @@ func emptySource(written string) string {
 	if path, ok := strings.CutPrefix(written, "file:"); ok {
 		return fmt.Sprintf("the file %q", path)
 	}
-	if part := variable.FindStringSubmatch(written); part != nil {
+	if part := variablePattern.FindStringSubmatch(written); part != nil {
 		return "the environment variable " + part[1]
 	}
 	return "the value"
@@ -44,8 +44,7 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$
 
 // hostProblem is what is wrong with server.host or server.admin.host, or "".
 func hostProblem(host, path string) string {
-	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	_, err := netip.ParseAddr(bare)
+	_, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
 	_, port, _ := net.SplitHostPort(host)
 	switch {
 	case host == "", err == nil, hostName.MatchString(host):
@@ -140,7 +139,7 @@ func (f *configFile) checkProfiles(ctx context.Context) error {
 			continue // check has said it
 		}
 		if err := source.refresh(ctx); err != nil {
-			faults = append(faults, fault{"accounts." + name + ".credentials", err.Error()})
+			faults = append(faults, configError{"accounts." + name + ".credentials", err.Error()})
 		}
 	}
 	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

@@ -61,16 +61,16 @@ func (d *strictDecoder) fault(path, format string, args ...any) {
 	if path == "" {
 		path = wholeDocument
 	}
-	d.faults = append(d.faults, fault{path, fmt.Sprintf(format, args...)})
+	d.faults = append(d.faults, configError{path, fmt.Sprintf(format, args...)})
 }
 
 const wholeDocument = "the document"
 
-// A fault is what is wrong with the value at a path of a document.
-type fault struct{ path, problem string }
+// A configError is what is wrong with the value at a path of a document.
+type configError struct{ path, problem string }
 
 // Error implements error.
-func (f fault) Error() string { return f.path + ": " + f.problem }
+func (f configError) Error() string { return f.path + ": " + f.problem }
 
 // value reads the next value into v, or reports why not and skips it.
 func (d *strictDecoder) value(path string, v reflect.Value) {
@@ -92,25 +92,25 @@ func (d *strictDecoder) value(path string, v reflect.Value) {
 		case t == '[' && v.Kind() == reflect.Slice:
 			d.array(path, v)
 		default:
-			d.fault(path, "want %s", wanted(v.Type()))
+			d.fault(path, "want %s", jsonTypeName(v.Type()))
 			d.skip()
 		}
 	case string:
 		d.str(path, t, v)
 	case json.Number:
 		if !isInt(v.Type()) { // a secret, perhaps, without its quotes
-			d.fault(path, "want %s, have a number", wanted(v.Type()))
+			d.fault(path, "want %s, have a number", jsonTypeName(v.Type()))
 			return
 		}
 		n, err := strconv.ParseInt(t.String(), 10, 64)
 		if err != nil || v.OverflowInt(n) {
-			d.fault(path, "want %s, have %s", wanted(v.Type()), t)
+			d.fault(path, "want %s, have %s", jsonTypeName(v.Type()), t)
 			return
 		}
 		v.SetInt(n)
 	case bool:
 		if v.Kind() != reflect.Bool {
-			d.fault(path, "want %s, have %t", wanted(v.Type()), t)
+			d.fault(path, "want %s, have %t", jsonTypeName(v.Type()), t)
 			return
 		}
 		v.SetBool(t)
@@ -122,7 +122,7 @@ func (d *strictDecoder) value(path string, v reflect.Value) {
 // object reads the members of an object whose brace was read. member returns
 // where the value of a key goes; done, if not nil, is told when it is there. t is the
 // type of the object.
-func (d *strictDecoder) object(path string, member func(string) (reflect.Value, bool), done func(string, reflect.Value), t reflect.Type) {
+func (d *strictDecoder) object(path string, memberOf func(string) (reflect.Value, bool), done func(string, reflect.Value), t reflect.Type) {
 	seen := map[string]bool{}
 	for d.json.More() {
 		token, _ := d.json.Token()
@@ -132,7 +132,7 @@ func (d *strictDecoder) object(path string, member func(string) (reflect.Value, 
 			d.fault(at, "is given twice")
 		}
 		seen[key] = true
-		v, ok := member(key)
+		v, ok := memberOf(key)
 		if !ok {
 			d.fault(at, "unknown field%s", unknownHint(d.root, t, key))
 			d.skipValue()
@@ -158,9 +158,9 @@ func (d *strictDecoder) array(path string, v reflect.Value) {
 
 // str never quotes the value: it may be a secret.
 func (d *strictDecoder) str(path, s string, v reflect.Value) {
-	plain, isPlain := v.Addr().Interface().(interface{ fromString(string) })
+	parsed, isPlain := v.Addr().Interface().(interface{ fromString(string) })
 	if !isPlain && v.Kind() != reflect.String && v.Type() != reflect.TypeFor[duration]() {
-		d.fault(path, "want %s, have a string%s", wanted(v.Type()), numberHint(path, s, v.Type()))
+		d.fault(path, "want %s, have a string%s", jsonTypeName(v.Type()), numberHint(path, s, v.Type()))
 		return
 	}
 	s, err := d.expand(path, s)
@@ -170,7 +170,7 @@ func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	}
 	switch {
 	case isPlain:
-		plain.fromString(s)
+		parsed.fromString(s)
 		return
 	case v.Kind() == reflect.String:
 		v.SetString(s)
@@ -178,7 +178,7 @@ func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	}
 	t, err := time.ParseDuration(s)
 	if err != nil || t <= 0 {
-		d.fault(path, "want %s", wanted(v.Type()))
+		d.fault(path, "want %s", jsonTypeName(v.Type()))
 		return
 	}
 	v.SetInt(int64(t))
@@ -216,7 +216,7 @@ func isInt(t reflect.Type) bool {
 	return t != reflect.TypeFor[duration]() && (t.Kind() == reflect.Int || t.Kind() == reflect.Int64)
 }
 
-func wanted(t reflect.Type) string {
+func jsonTypeName(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[duration]():
 		return `a duration above zero, as a string like "60s"`

@@ -134,11 +134,11 @@ func placesOf(path string, t reflect.Type, key string) []string {
 		for i := range t.NumField() {
 			tag := t.Field(i).Tag.Get("json")
 			if tag == key {
-				place := strings.TrimPrefix(path, ".")
-				if place == "" {
-					place = "the document itself"
+				where := strings.TrimPrefix(path, ".")
+				if where == "" {
+					where = "the document itself"
 				}
-				places = append(places, place)
+				places = append(places, where)
 			} else if tag != "" {
 				places = append(places, placesOf(path+"."+tag, t.Field(i).Type, key)...)
 			}

@@ -142,7 +142,7 @@ func (p *testProgram) sample(name string) (float64, bool) {
 	_, text := p.page("GET", "/metrics")
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return number(strings.TrimSpace(value)), true
+			return parseNumber(strings.TrimSpace(value)), true
 		}
 	}
 	return 0, false

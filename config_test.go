@@ -68,7 +68,7 @@ func TestConfigDefaults(t *testing.T) {
 		{"server", c.listen, "127.0.0.1:8080"},
 		{"max_file_size", c.maxFileSize, int64(104857600)},
 		{"nested_keys", c.nestedKeys, false},
-		{"rate_limit", userOf(c, "alice").limit, limit{100, 60 * time.Second}},
+		{"rate_limit", userOf(c, "alice").limit, rateLimit{100, 60 * time.Second}},
 		{"region", a.region, "us-east-1"},
 		{"addressing", a.virtualHost, false},
 		{"warnings", len(c.warnings), 0}, // plain http to this machine is not worth one
@@ -105,9 +105,9 @@ func TestConfigValues(t *testing.T) {
 		{"idle_timeout", c.idleTimeout, 90 * time.Second},
 		{"max_file_size", c.maxFileSize, int64(5 << 40)},
 		{"nested_keys", c.nestedKeys, true},
-		{"rate_limit of admin", userOf(c, "admin").limit, limit{7, 24 * time.Hour}},
-		{"rate_limit of user", userOf(c, "user").limit, limit{0, 24 * time.Hour}},
-		{"rate_limit of ro", userOf(c, "ro").limit, limit{7, time.Second}},
+		{"rate_limit of admin", userOf(c, "admin").limit, rateLimit{7, 24 * time.Hour}},
+		{"rate_limit of user", userOf(c, "user").limit, rateLimit{0, 24 * time.Hour}},
+		{"rate_limit of ro", userOf(c, "ro").limit, rateLimit{7, time.Second}},
 		{"scheme", a.scheme, "https"},
 		{"host", a.host, "s3.example"}, // as every client writes the Host header
 		{"base path", a.basePath, "/base"},

@@ -88,15 +88,15 @@ func staticCredentials(c credentials) *credentialSource {
 // "profile:NAME", "web-identity", "ecs" or "imds". It reads the environment, but
 // no file and no network: those wait for start. The error says what is wrong with
 // the specification, or which variable is missing.
-func newCredentialSource(spec, account string, lookupEnv func(string) (string, bool), log *slog.Logger) (*credentialSource, error) {
+func newCredentialSource(spec, accountName string, lookupEnv func(string) (string, bool), log *slog.Logger) (*credentialSource, error) {
 	kind, argument, hasArgument := strings.Cut(spec, ":")
 	use := credentialProviders[kind]
 	if use == nil || hasArgument && (kind != "profile" || argument == "") {
 		return nil, fmt.Errorf(`want "env", "profile:NAME", "web-identity", "ecs" or "imds", have %q`, spec)
 	}
 	s := staticCredentials(credentials{})
-	s.account, s.kind = account, kind
-	s.log = log.With("account", account, "source", kind)
+	s.account, s.kind = accountName, kind
+	s.log = log.With("account", accountName, "source", kind)
 	env := func(name string) string { // for the SDKs, too, empty is not set
 		value, _ := lookupEnv(name)
 		return value

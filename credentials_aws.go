@@ -156,14 +156,14 @@ func (s *credentialSource) useWebIdentity(_ string, env func(string) string) err
 		if err != nil {
 			return c, fmt.Errorf("AssumeRoleWithWebIdentity: %w%s", err, stsErrorCode(body))
 		}
-		var answer struct {
+		var result struct {
 			XMLName     xml.Name            `xml:"AssumeRoleWithWebIdentityResponse"`
 			Credentials credentialsDocument `xml:"AssumeRoleWithWebIdentityResult>Credentials"`
 		}
-		if xml.Unmarshal(body, &answer) != nil {
+		if xml.Unmarshal(body, &result) != nil {
 			return c, errNoDocument
 		}
-		return answer.Credentials.read()
+		return result.Credentials.read()
 	}
 	return nil
 }
@@ -192,13 +192,13 @@ func stsEndpoint(env func(string) string) (string, error) {
 // stsErrorCode is ", CODE" if the document is an error of STS that we know.
 // Others might be anything, a secret for one.
 func stsErrorCode(document []byte) string {
-	var answer struct {
+	var parsed struct {
 		Code string `xml:"Error>Code"`
 	}
 	known := []string{"AccessDenied", "ExpiredTokenException", "IDPCommunicationError", "IDPRejectedClaim",
 		"InvalidIdentityToken", "RegionDisabledException", "Throttling", "ValidationError"}
-	if xml.Unmarshal(document, &answer) == nil && slices.Contains(known, answer.Code) {
-		return ", " + answer.Code
+	if xml.Unmarshal(document, &parsed) == nil && slices.Contains(known, parsed.Code) {
+		return ", " + parsed.Code
 	}
 	return ""
 }
@@ -284,11 +284,11 @@ func (s *credentialSource) useInstance(_ string, env func(string) string) error 
 		if err != nil {
 			return c, fmt.Errorf("the instance's role: %w; has the instance a role?", err)
 		}
-		role, _, _ := strings.Cut(string(roles), "\n")
-		if !roleName.MatchString(role) {
+		roleName, _, _ := strings.Cut(string(roles), "\n")
+		if !roleNamePattern.MatchString(roleName) {
 			return c, errors.New("the instance has no role, or one whose name is not a role's")
 		}
-		body, err := s.ask(ctx, http.MethodGet, endpoint+folder+role, header, "")
+		body, err := s.ask(ctx, http.MethodGet, endpoint+folder+roleName, header, "")
 		if err != nil {
 			return c, fmt.Errorf("the instance's credentials: %w", err)
 		}
@@ -298,7 +298,7 @@ func (s *credentialSource) useInstance(_ string, env func(string) string) error 
 }
 
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
-var roleName = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
+var roleNamePattern = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
 
 // errNoDocument stands for what a parser would say: it would quote the answer.
 var errNoDocument = errors.New("the answer can't be understood")
@@ -367,16 +367,16 @@ func (s *credentialSource) ask(ctx context.Context, method, address string, head
 		return nil, withoutAnswer(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxCredentialsDocument+1))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxCredentialsDocument+1))
 	switch {
 	case err != nil:
 		return nil, withoutAnswer(err)
-	case len(answer) > maxCredentialsDocument:
+	case len(text) > maxCredentialsDocument:
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxCredentialsDocument)
 	case resp.StatusCode != http.StatusOK:
-		return answer, fmt.Errorf("status %d", resp.StatusCode)
+		return text, fmt.Errorf("status %d", resp.StatusCode)
 	}
-	return answer, nil
+	return text, nil
 }
 
 // withoutAnswer keeps of a client's error what is not the other side's words:

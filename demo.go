@@ -221,8 +221,8 @@ func (s *demoServer) serve(w http.ResponseWriter, q *demoRequest) error {
 	if err := s.authenticate(q); err != nil {
 		return err
 	}
-	operation := demoOperations[q.operation()]
-	if operation == nil {
+	handle := demoOperations[q.operation()]
+	if handle == nil {
 		return errDemoNotImplemented
 	}
 	if q.bucket = s.buckets[q.bucketName]; q.bucket == nil {
@@ -236,7 +236,7 @@ func (s *demoServer) serve(w http.ResponseWriter, q *demoRequest) error {
 	if err := q.expectBody(); err != nil {
 		return err
 	}
-	return operation(s, w, q)
+	return handle(s, w, q)
 }
 
 // parse takes bucket and key from the request as it was received. S3 decodes

@@ -217,12 +217,12 @@ func (s *demoServer) listObjects(w http.ResponseWriter, q *demoRequest) error {
 }
 
 // document returns the page as a document of the bucket named.
-func (p *demoPage) document(name string, objects []*demoObject, owner bool) *demoList {
+func (p *demoPage) document(name string, objects []*demoObject, withOwner bool) *demoList {
 	result := &demoList{XMLName: demoXMLName("ListBucketResult"), Name: name, Prefix: p.name(p.prefix), MaxKeys: p.max,
 		Delimiter: p.name(p.delimiter), EncodingType: p.encoding, IsTruncated: p.next != ""}
 	for _, o := range objects {
 		entry := demoListEntry{p.name(o.Key), demoTime(o.Modified), o.ETag, o.Size, "STANDARD", nil}
-		if owner {
+		if withOwner {
 			entry.Owner = &demoOwner{"s3-proxy-demo", "s3-proxy-demo"}
 		}
 		result.Contents = append(result.Contents, entry)

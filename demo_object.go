@@ -164,19 +164,19 @@ func (s *demoServer) openSource(q *demoRequest) (*demoObject, *os.File, error) {
 	source, version, _ := strings.Cut(q.Header.Get("X-Amz-Copy-Source"), "?")
 	source, err := url.PathUnescape(source)
 	name, key, _ := strings.Cut(strings.TrimPrefix(source, "/"), "/")
-	bucket := s.buckets[name]
+	from := s.buckets[name]
 	switch {
 	case err != nil, key == "", !utf8.ValidString(key):
 		return nil, nil, demoInvalidArgument("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
 	case version != "":
 		return nil, nil, errDemoNotImplemented
-	case bucket == nil:
+	case from == nil:
 		return nil, nil, errDemoNoSuchBucket
 	}
 	if _, err := q.writePayload(io.Discard); err != nil {
 		return nil, nil, err
 	}
-	o, f, err := bucket.open(key)
+	o, f, err := from.open(key)
 	if err == nil && o.readConditions(q.Header, "X-Amz-Copy-Source-") != nil {
 		f.Close()
 		err = errDemoPrecondition
@@ -366,7 +366,7 @@ var errDemoIncomplete = newDemoError(400, "IncompleteBody", "You did not provide
 // an operation that has no use for one: its digest was signed.
 func (q *demoRequest) expectBody() (err error) {
 	q.size = q.ContentLength
-	trailer, isChecksum := strings.CutPrefix(http.CanonicalHeaderKey(q.Header.Get("X-Amz-Trailer")), "X-Amz-Checksum-")
+	trailer, known := strings.CutPrefix(http.CanonicalHeaderKey(q.Header.Get("X-Amz-Trailer")), "X-Amz-Checksum-")
 	switch {
 	case q.payloadHash == demoChunked:
 		if q.size, err = strconv.ParseInt(q.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64); err != nil {
@@ -377,7 +377,7 @@ func (q *demoRequest) expectBody() (err error) {
 	case q.size == 0 && q.Header.Get("Content-Length") == "":
 		q.size = -1
 	}
-	if isChecksum != (q.payloadHash == demoChunked) || isChecksum && demoChecksums[trailer] == nil {
+	if known != (q.payloadHash == demoChunked) || known && demoChecksums[trailer] == nil {
 		return demoInvalidRequest("x-amz-trailer must name a checksum, of a payload of " + demoChunked)
 	}
 	if q.Method != http.MethodPut && q.Method != http.MethodPost {

@@ -98,9 +98,9 @@ var s3Errors = map[string]struct {
 	"GatewayTimeout":          {504, "the storage service behind this gateway did not answer in time"},
 }
 
-// conditions are the headers with preconditions, as S3's error documents name them.
+// conditionHeaders are the headers with preconditions, as S3's error documents name them.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
-var conditions = []string{
+var conditionHeaders = []string{
 	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
 	"x-amz-copy-source-If-Match", "x-amz-copy-source-If-None-Match",
 	"x-amz-copy-source-If-Modified-Since", "x-amz-copy-source-If-Unmodified-Since",
@@ -110,7 +110,7 @@ var conditions = []string{
 // conditionOf is the only header of a request with a precondition, or "" if there is none
 // or more than one.
 func conditionOf(h http.Header) (only string) {
-	for _, name := range conditions {
+	for _, name := range conditionHeaders {
 		if _, given := h[http.CanonicalHeaderKey(name)]; given {
 			if only != "" {
 				return ""

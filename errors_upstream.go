@@ -78,7 +78,7 @@ func parseError(body io.Reader) (code, condition string) {
 	if err != nil {
 		return "", ""
 	}
-	for _, name := range conditions {
+	for _, name := range conditionHeaders {
 		if strings.EqualFold(name, doc.child("Condition")) {
 			condition = name
 		}

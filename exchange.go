@@ -157,14 +157,14 @@ func (x *exchange) complete(e *apiError) {
 	}
 }
 
-func appendErrorJSON(e *apiError, requestID string) []byte {
+func appendErrorJSON(e *apiError, id string) []byte {
 	body, err := json.Marshal(struct {
 		Error     string `json:"error"`
 		Status    int    `json:"status"`
 		Code      string `json:"code"`
 		Condition string `json:"condition,omitempty"`
 		RequestID string `json:"request_id"`
-	}{e.Message, e.Status, e.Code, e.condition, requestID})
+	}{e.Message, e.Status, e.Code, e.condition, id})
 	if err != nil {
 		panic(err) // strings and a number
 	}

@@ -42,8 +42,8 @@ func looksLikeID(s string) bool {
 // answer may echo.
 func (c *backendCall) authentication() [4]string {
 	keys := c.upstream.account.source.get()
-	_, signature, _ := strings.Cut(c.out.header.Get("Authorization"), "Signature=")
-	return [4]string{keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken, signature}
+	_, signed, _ := strings.Cut(c.out.header.Get("Authorization"), "Signature=")
+	return [4]string{keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken, signed}
 }
 
 // repeats reports whether a text of a backend's answer holds a part of what authenticated

@@ -14,7 +14,7 @@ import (
 type operation struct {
 	name     string
 	method   string
-	level    level
+	level    pathLevel
 	selector string // the query parameter that tells it from its siblings, or ""
 	header   string // the header that does, or ""
 	action   action
@@ -46,10 +46,10 @@ func classify(rows []*operation, h http.Header, query []parameter) (*operation, 
 			return nil, err
 		}
 	}
-	if strings.HasPrefix(op.name, "UploadPart") && !has(query, "partNumber") {
+	if strings.HasPrefix(op.name, "UploadPart") && !hasParameter(query, "partNumber") {
 		return nil, newError("InvalidArgument", "the query parameter partNumber is missing")
 	}
-	if _, copies := h[copySource]; copies && op.header == "" {
+	if _, hasCopySource := h[copySource]; hasCopySource && op.header == "" {
 		return nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
 	}
 	return op, nil
@@ -57,7 +57,7 @@ func classify(rows []*operation, h http.Header, query []parameter) (*operation, 
 
 func (op *operation) selectedBy(h http.Header, query []parameter) bool {
 	_, hasHeader := h[op.header]
-	return (op.header == "" || hasHeader) && (op.selector == "" || has(query, op.selector))
+	return (op.header == "" || hasHeader) && (op.selector == "" || hasParameter(query, op.selector))
 }
 
 // takes reports whether a parameter is one of the operation's. One without a name

@@ -109,8 +109,8 @@ func (g *gateway) succeed(c *config) *gateway {
 }
 
 // limitsOf returns the limits of users by their names.
-func limitsOf(users []*user) map[string]limit {
-	limits := make(map[string]limit, len(users))
+func limitsOf(users []*user) map[string]rateLimit {
+	limits := make(map[string]rateLimit, len(users))
 	for _, u := range users {
 		limits[u.name] = u.limit
 	}

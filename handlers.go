@@ -55,13 +55,13 @@ func (g *gateway) parse(x *exchange) *apiError {
 		return refusePath(err)
 	}
 	x.path = path
-	if bucket := hostedBucket(x.r.Host, g.config.domain); bucket != "" {
-		if !validBucket(bucket) { // "-" would make a page of the key, "a/b" a bucket and a key of a host
+	if bucketName := hostedBucket(x.r.Host, g.config.domain); bucketName != "" {
+		if !validBucket(bucketName) { // "-" would make a page of the key, "a/b" a bucket and a key of a host
 			return newError("InvalidRequest", "the Host header does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)")
 		}
-		path = "/" + bucket + path
+		path = "/" + bucketName + path
 		if x.path == "/" {
-			path = "/" + bucket
+			path = "/" + bucketName
 		}
 	}
 	if x.target, err = parsePath(path, g.config.nestedKeys); err != nil {
@@ -197,15 +197,15 @@ func (g *gateway) authorize(x *exchange) *apiError {
 
 // mayAct answers alike for a bucket that is forbidden and one that is not there,
 // unless the user may see them all. What says in words what is to be done.
-func (g *gateway) mayAct(u *user, bucket string, a action, what string) *apiError {
+func (g *gateway) mayAct(u *user, bucketName string, a action, what string) *apiError {
 	switch {
-	case !u.mayUse(bucket):
+	case !u.mayUse(bucketName):
 		return newError("AccessDenied", "access to this bucket is denied")
 	case !u.role.may(a):
 		return newError("AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", what, u.role))
 	case a == actionOwner && !u.mayEverything():
 		return newError("AccessDenied", what+` is allowed only to admins of all buckets, with "*" in allowed_buckets: it can name other places`)
-	case g.buckets[bucket] == nil:
+	case g.buckets[bucketName] == nil:
 		return newError("NoSuchBucket", "")
 	}
 	return nil
@@ -219,7 +219,7 @@ func (x *exchange) moveHeaders() *apiError {
 	if len(x.query) == 0 {
 		return nil
 	}
-	presigned := has(x.query, "X-Amz-Signature")
+	presigned := hasParameter(x.query, "X-Amz-Signature")
 	var kept []parameter
 	var moved []string
 	for _, p := range x.query {
@@ -281,7 +281,7 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	if encodings, framed := withoutChunked(header); framed { // it is no property of an object, of whichever operation
 		setEncodings(header, encodings)
 	}
-	if answers[x.op.name].kind != objectBytes {
+	if answerSpecs[x.op.name].kind != objectBytes {
 		header["Accept-Encoding"] = identityEncoding
 	}
 	if !x.takesChecksums() {
@@ -333,7 +333,7 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 }
 
 // checksumsOfUpload are the operations that have to agree on the checksums of an upload.
-var checksumsOfUpload = set("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
+var checksumsOfUpload = setOf("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
 
 // takesChecksums reports whether the backend gets the checksums of the request.
 func (x *exchange) takesChecksums() bool {

@@ -27,7 +27,7 @@ var errUnder200 = errors.New("the backend answered 200 with an error inside")
 
 // relay hands on an answer, which is a success, as its operation has it.
 func (x *exchange) relay(resp *http.Response) *apiError {
-	a := answers[x.op.name]
+	a := answerSpecs[x.op.name]
 	switch {
 	case resp.StatusCode == http.StatusNotModified, x.r.Method == http.MethodHead:
 		x.respond(resp)

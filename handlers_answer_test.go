@@ -34,7 +34,7 @@ func operationAt(r *http.Request) string {
 // answerAsS3 answers as a backend that knows every operation, and has little to say.
 func answerAsS3(w http.ResponseWriter, r *http.Request) {
 	name := operationAt(r)
-	switch a := answers[name]; {
+	switch a := answerSpecs[name]; {
 	case r.Method == "DELETE":
 		w.WriteHeader(http.StatusNoContent)
 	case r.Method == "PUT" && a.kind == noBody:
@@ -100,7 +100,7 @@ func sampleText(path string) string {
 // documentRows are the operations whose answer is a document of the backend.
 func documentRows() (rows []operation) {
 	for _, op := range operations {
-		if kind := answers[op.name].kind; kind == xmlDocument || kind == jsonDocument {
+		if kind := answerSpecs[op.name].kind; kind == xmlDocument || kind == jsonDocument {
 			rows = append(rows, op)
 		}
 	}
@@ -122,15 +122,15 @@ func TestEveryReadHasAKindOfAnswer(t *testing.T) {
 	names := map[string]bool{}
 	for _, op := range operations {
 		names[op.name] = true
-		_, ok := answers[op.name]
+		_, ok := answerSpecs[op.name]
 		if reads := op.method == "GET" && op.level != serviceLevel && op.level != pageLevel; reads && !ok {
 			t.Errorf("%s has no kind of answer", op.name)
 		}
-		if answers[op.name].kind == jsonDocument && op.action != actionOwner {
+		if answerSpecs[op.name].kind == jsonDocument && op.action != actionOwner {
 			t.Errorf("%s passes on what is not taken apart, and is for others than those who may do everything", op.name)
 		}
 	}
-	for name, a := range answers {
+	for name, a := range answerSpecs {
 		if !names[name] {
 			t.Errorf("the answer of %s is of no operation", name)
 		}
@@ -182,7 +182,7 @@ func identify(doc string) string {
 // places that a configuration is about, and nothing else.
 func TestNothingIdentifiesTheBackend(t *testing.T) {
 	for _, op := range forwardedRows() {
-		for n := range max(1, len(answers[op.name].forms)) {
+		for n := range max(1, len(answerSpecs[op.name].forms)) {
 			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 				h := w.Header()
 				for _, name := range []string{"Server", "Via", "X-Amz-Id-2", "X-Amz-Request-Id", "X-Amz-Cf-Id", "X-Amz-Bucket-Arn", "X-Amz-Owner", "X-Owner", "X-Served-By",
@@ -190,7 +190,7 @@ func TestNothingIdentifiesTheBackend(t *testing.T) {
 					"X-Amz-Restore-Output-Path", "Content-Location", "Location", "Link", "Warning", "Set-Cookie", "Server-Timing", "X-Amz-Error-Message", "X-Amz-Unknown", "Refresh"} {
 					h.Set(name, "arn:aws:kms:us-east-1:"+canary+":key/1")
 				}
-				switch a := answers[op.name]; a.kind {
+				switch a := answerSpecs[op.name]; a.kind {
 				case xmlDocument:
 					io.WriteString(w, identify(sampleDocument(a.forms[n], identifying(a.forms[n]))))
 				case jsonDocument:
@@ -225,7 +225,7 @@ func TestNothingIdentifiesTheBackend(t *testing.T) {
 
 // goodAnswer is a good answer to an operation, as the backend sends it.
 func goodAnswer(name string) string {
-	switch a := answers[name]; a.kind {
+	switch a := answerSpecs[name]; a.kind {
 	case xmlDocument:
 		return sampleDocument(a.forms[0], sampleText)
 	case jsonDocument:
@@ -343,7 +343,7 @@ func TestStoredEncodingsAreCopied(t *testing.T) {
 // Where S3 sends its status before it knows, the client reads it in the document.
 func TestErrorUnderSuccess(t *testing.T) {
 	for _, op := range forwardedRows() {
-		if answers[op.name].kind == objectBytes || op.method == "DELETE" || op.method == "HEAD" {
+		if answerSpecs[op.name].kind == objectBytes || op.method == "DELETE" || op.method == "HEAD" {
 			continue
 		}
 		for _, test := range []struct {
@@ -426,7 +426,7 @@ func TestAnswersWithoutTheirResultAreRefused(t *testing.T) {
 // Other servers call some documents by other names. A client gets S3's.
 func TestDocumentsHaveTheNamesOfS3(t *testing.T) {
 	for _, op := range documentRows() {
-		for _, form := range answers[op.name].forms {
+		for _, form := range answerSpecs[op.name].forms {
 			for _, name := range form.names {
 				document := strings.ReplaceAll(strings.ReplaceAll(sampleDocument(form, sampleText), "<"+form.names[0]+">", "<"+name+">"), "</"+form.names[0]+">", "</"+name+">")
 				backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A source is what x-amz-copy-source names.
-type source struct {
+// A copyOrigin is what x-amz-copy-source names.
+type copyOrigin struct {
 	target
 	version string // "" is the current one
 }
@@ -30,27 +30,27 @@ type source struct {
 // too. A plus sign in the key is a space, as S3 reads it and as s5cmd writes it
 // (github.com/aws/aws-cli/issues/614); in a version it is a plus sign, of which
 // S3's versions may have some.
-func parseCopySource(header string, nested bool) (source, error) {
+func parseCopySource(header string, nested bool) (copyOrigin, error) {
 	path, version, versioned := strings.Cut(header, "?versionId=")
 	decoded, err := url.QueryUnescape(strings.TrimPrefix(path, "/"))
 	version, err2 := url.PathUnescape(version)
 	switch {
 	case err != nil || err2 != nil:
-		return source{}, errors.New("x-amz-copy-source is not properly percent-encoded")
+		return copyOrigin{}, errors.New("x-amz-copy-source is not properly percent-encoded")
 	case strings.Contains(path, "?") || versioned && (version == "" || strings.Contains(version, "&")):
-		return source{}, errors.New("x-amz-copy-source has a query that is not ?versionId=VERSION")
+		return copyOrigin{}, errors.New("x-amz-copy-source has a query that is not ?versionId=VERSION")
 	}
-	bucket, key, _ := strings.Cut(strings.TrimPrefix(decoded, "/"), "/")
-	if strings.HasPrefix(decoded, "/") && strings.HasPrefix(path, "/") || !validBucket(bucket) {
-		return source{}, errors.New("x-amz-copy-source wants the form /bucket/key, and a bucket of this gateway")
+	bucketName, key, _ := strings.Cut(strings.TrimPrefix(decoded, "/"), "/")
+	if strings.HasPrefix(decoded, "/") && strings.HasPrefix(path, "/") || !validBucket(bucketName) {
+		return copyOrigin{}, errors.New("x-amz-copy-source wants the form /bucket/key, and a bucket of this gateway")
 	}
 	for _, version := range append(strings.Split(key, "?versionId=")[1:], version) {
 		// One in the key is of the key. versitygw decodes before it looks for a version.
 		if err := markerID(version); err != nil {
-			return source{}, fmt.Errorf("the versionId of x-amz-copy-source %v", err)
+			return copyOrigin{}, fmt.Errorf("the versionId of x-amz-copy-source %v", err)
 		}
 	}
-	return source{target{bucket: bucket, key: key}, version}, checkKey(key, nested)
+	return copyOrigin{target{bucket: bucketName, key: key}, version}, checkKey(key, nested)
 }
 
 var copyRange = regexp.MustCompile(`^bytes=([0-9]{1,18})-([0-9]{1,18})$`)
@@ -109,7 +109,7 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 }
 
 // encodeSource writes a source anew, by its bucket's backend name.
-func (g *gateway) encodeSource(src source) string {
+func (g *gateway) encodeSource(src copyOrigin) string {
 	encoded := g.buckets[src.bucket].backendName + "/" + uriEncode(src.key, false)
 	if src.version != "" {
 		encoded += "?versionId=" + uriEncode(src.version, true)
@@ -120,7 +120,7 @@ func (g *gateway) encodeSource(src source) string {
 // copyAcross streams from the account of the source to that of the target. The
 // out is the client's request, for the target. It returns the document of the answer,
 // from its root element on.
-func (g *gateway) copyAcross(x *exchange, src source, span string, out *outgoing, h *heartbeat) ([]byte, *apiError) {
+func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outgoing, h *heartbeat) ([]byte, *apiError) {
 	resp, refusal := g.openSource(x, src, span)
 	if refusal != nil {
 		return nil, refusal
@@ -186,7 +186,7 @@ var sourceHeaders = map[string]string{
 }
 
 // openSource reads the source, under the conditions that the client set for it.
-func (g *gateway) openSource(x *exchange, src source, span string) (*http.Response, *apiError) {
+func (g *gateway) openSource(x *exchange, src copyOrigin, span string) (*http.Response, *apiError) {
 	get := &outgoing{method: http.MethodGet, target: g.buckets[src.bucket].target(src.key), header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
 	if src.version != "" {
 		get.query = []parameter{{"versionId", src.version}}
@@ -269,7 +269,7 @@ func copyMetadata(out, source http.Header) *apiError {
 // tags, has not said that there are none. So the tags are asked for unless the count
 // is 0, and a copy without the tags is made only for a server that has none at all.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-func (g *gateway) copyTags(x *exchange, src source, source, out http.Header) *apiError {
+func (g *gateway) copyTags(x *exchange, src copyOrigin, source, out http.Header) *apiError {
 	delete(out, "X-Amz-Tagging")
 	count := source.Get("X-Amz-Tagging-Count")
 	if count == "0" {
@@ -298,7 +298,7 @@ func hasNoTags(e *apiError) bool {
 }
 
 // readTags asks the backend for the tags of a source.
-func (g *gateway) readTags(x *exchange, src source) ([]parameter, *apiError) {
+func (g *gateway) readTags(x *exchange, src copyOrigin) ([]parameter, *apiError) {
 	query := []parameter{{"tagging", ""}}
 	if src.version != "" {
 		query = append(query, parameter{"versionId", src.version})
@@ -309,7 +309,7 @@ func (g *gateway) readTags(x *exchange, src source) ([]parameter, *apiError) {
 		return nil, refusal
 	}
 	defer resp.Body.Close()
-	doc, _, refusal := x.readAnswer(plainBody(resp), answers["GetObjectTagging"])
+	doc, _, refusal := x.readAnswer(plainBody(resp), answerSpecs["GetObjectTagging"])
 	if refusal != nil {
 		return nil, refusal
 	}

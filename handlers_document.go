@@ -94,7 +94,7 @@ var taggingForm = requestForm{root: "Tagging", depth: 4, members: members("TagSe
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html
 var restoreForm = requestForm{root: "RestoreRequest", depth: 3,
 	members: members("Days", "Description", "Tier", "GlacierJobParameters", "GlacierJobParameters/Tier"),
-	refused: set("OutputLocation", "SelectParameters", "Type"),
+	refused: setOf("OutputLocation", "SelectParameters", "Type"),
 }
 
 // selectForm names no object: S3 has the one in the path for every FROM.
@@ -140,7 +140,7 @@ func (g *gateway) passSmall(x *exchange) *apiError {
 // readDocument returns the document of the request, checked against what the client
 // says of it and against the rule of the operation, and written anew. It must be
 // freed.
-func (x *exchange) readDocument() (*document, *apiError) {
+func (x *exchange) readDocument() (*heldDocument, *apiError) {
 	rule := documents[x.op.name]
 	if rule == nil {
 		return nil, newError("NotImplemented", "a document for "+x.op.name+" is not supported")
@@ -157,7 +157,7 @@ func (x *exchange) readDocument() (*document, *apiError) {
 		return nil, errUnverified()
 	}
 	source := &documentSource{in: in, sums: sums}
-	doc := &document{memory: holding{share: x.documentShare()}}
+	doc := &heldDocument{memory: holding{share: x.documentShare()}}
 	err := rule.rewrite(x, source, doc)
 	if err != nil {
 		doc.free() // before the rest of a slow client's body is waited for
@@ -186,7 +186,7 @@ func (x *exchange) readDocument() (*document, *apiError) {
 }
 
 // rewrite writes what source holds to doc, if the rule allows it.
-func (rule *documentRule) rewrite(x *exchange, source *documentSource, doc *document) error {
+func (rule *documentRule) rewrite(x *exchange, source *documentSource, doc *heldDocument) error {
 	switch {
 	case source.in.size == 0 && rule.optional != nil && rule.optional(x.r.Header):
 		return nil
@@ -277,7 +277,7 @@ func declaredSums(h http.Header, rule *documentRule) (sums []declaredSum, refusa
 // setDocument makes a document, unframed, the body to send. What headers say of
 // the document that the client sent is not true of it; Content-MD5, which every
 // server knows, takes the place of all digests.
-func (x *exchange) setDocument(out *outgoing, doc *document) {
+func (x *exchange) setDocument(out *outgoing, doc *heldDocument) {
 	unframe(out.header)
 	if doc.size == 0 {
 		return
@@ -285,9 +285,9 @@ func (x *exchange) setDocument(out *outgoing, doc *document) {
 	if !documents[x.op.name].ofObject {
 		dropChecksums(out.header)
 	}
-	payload, digest := sha256.New(), md5.New()
-	doc.sum(payload, digest)
-	out.payloadHash = hex.EncodeToString(payload.Sum(nil))
+	hash, digest := sha256.New(), md5.New()
+	doc.sum(hash, digest)
+	out.payloadHash = hex.EncodeToString(hash.Sum(nil))
 	out.header["Content-Md5"] = []string{base64.StdEncoding.EncodeToString(digest.Sum(nil))}
 	out.body, out.length = doc, doc.size
 }

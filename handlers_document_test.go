@@ -20,7 +20,7 @@ import (
 // documentRequest returns a method and a target for an operation of the table, in
 // the bucket photos.
 func documentRequest(op operation) (method, target string, header []string) {
-	target = map[level]string{serviceLevel: "/", pageLevel: "/-/presign", bucketLevel: "/photos", objectLevel: "/photos/k"}[op.level]
+	target = map[pathLevel]string{serviceLevel: "/", pageLevel: "/-/presign", bucketLevel: "/photos", objectLevel: "/photos/k"}[op.level]
 	switch op.selector {
 	case "":
 	case "uploadId":

@@ -49,7 +49,7 @@ func (out *outgoing) asGet() *outgoing {
 		get.query = []parameter{{"list-type", "2"}, {"max-keys", "0"}}
 		return get
 	}
-	if !has(out.query, "partNumber") { // S3 takes one of the two
+	if !hasParameter(out.query, "partNumber") { // S3 takes one of the two
 		get.header["Range"] = []string{"bytes=0-0"}
 	}
 	return get

@@ -23,10 +23,10 @@ const maxListKeys = 1000
 // Nothing is asked of a backend, whose other buckets are none of ours.
 func (g *gateway) listBuckets(x *exchange) *apiError {
 	limit := maxBuckets
-	if n, err := strconv.Atoi(get(x.query, "max-buckets")); err == nil { // it is in range: parameterRules
+	if n, err := strconv.Atoi(parameterValue(x.query, "max-buckets")); err == nil { // it is in range: parameterRules
 		limit = n
 	}
-	prefix, after := get(x.query, "prefix"), get(x.query, "continuation-token")
+	prefix, after := parameterValue(x.query, "prefix"), parameterValue(x.query, "continuation-token")
 	created := g.started.UTC().Format(s3TimeFormat) // S3 clients want a date; we know no better
 	b := append([]byte(nil), xmlHeader+`<ListAllMyBucketsResult xmlns="`+s3Namespace+`">`...)
 	b = append(b, "<Owner>"...)
@@ -34,8 +34,8 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 	b = appendElement(b, "DisplayName", x.user.name)
 	b = append(b, "</Owner><Buckets>"...)
 	last, next := "", ""
-	for _, bucket := range g.names {
-		if !x.user.mayUse(bucket) || !strings.HasPrefix(bucket, prefix) || bucket <= after {
+	for _, name := range g.names {
+		if !x.user.mayUse(name) || !strings.HasPrefix(name, prefix) || name <= after {
 			continue
 		}
 		if limit--; limit < 0 {
@@ -43,10 +43,10 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 			break
 		}
 		b = append(b, "<Bucket>"...)
-		b = appendElement(b, "Name", bucket)
+		b = appendElement(b, "Name", name)
 		b = appendElement(b, "CreationDate", created)
 		b = append(b, "</Bucket>"...)
-		last = bucket
+		last = name
 	}
 	b = append(b, "</Buckets>"...)
 	if next != "" {
@@ -62,9 +62,9 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 // listObjects answers a V1 listing: one page if the client pages, else all.
 func (g *gateway) listObjects(x *exchange) *apiError {
 	switch {
-	case has(x.query, "continuation-token") || has(x.query, "start-after"): // V2 in all but name
+	case hasParameter(x.query, "continuation-token") || hasParameter(x.query, "start-after"): // V2 in all but name
 		return g.listPage(x, withParameter(x.query, "list-type", "2"), "ListObjectsV2")
-	case has(x.query, "marker") || has(x.query, "max-keys"):
+	case hasParameter(x.query, "marker") || hasParameter(x.query, "max-keys"):
 		return g.listPage(x, x.query, "ListObjects")
 	}
 	return g.listAll(x)
@@ -85,19 +85,19 @@ func (g *gateway) listObjectsV2(x *exchange) *apiError {
 }
 
 // listPage passes on one page of the list that an operation makes.
-func (g *gateway) listPage(x *exchange, query []parameter, operation string) *apiError {
-	page, err := g.fetchPage(x, query, operation)
+func (g *gateway) listPage(x *exchange, query []parameter, name string) *apiError {
+	page, err := g.fetchPage(x, query, name)
 	if err != nil {
 		return err
 	}
 	form := page.form
 	w := x.answerWriter()
-	w.encodeURL = has(x.query, "encoding-type")
-	w.owned = operation == "ListObjects"
+	w.encodeURL = hasParameter(x.query, "encoding-type")
+	w.owned = name == "ListObjects"
 	buffer := listBuffers.Get().(*[]byte)
 	b := appendListStart((*buffer)[:0], form.root.name)
 	b = appendEchoes(b, form.list.echoes, query, w.encodeURL)
-	if operation == "ListObjectsV2" {
+	if name == "ListObjectsV2" {
 		b = appendElement(b, "KeyCount", strconv.Itoa(page.count("Contents")+page.count("CommonPrefixes")))
 	}
 	b = w.appendContent(b, &page.element, &form.root)
@@ -120,7 +120,7 @@ func (g *gateway) listPage(x *exchange, query []parameter, operation string) *ap
 // for servers differ in how they write it.
 func appendEchoes(b []byte, echoes []echo, query []parameter, encodeURL bool) []byte {
 	for _, e := range echoes {
-		if value := get(query, e.param); value != "" || e.always {
+		if value := parameterValue(query, e.param); value != "" || e.always {
 			b = append(append(append(b, '<'), e.element...), '>')
 			switch {
 			case encodeURL && e.sparing:
@@ -156,7 +156,7 @@ func (w *answerWriter) appendEntries(b []byte, page *element, root *knownElement
 // that lacks its end must not parse as a shorter one.
 func (g *gateway) listAll(x *exchange) *apiError {
 	w := x.answerWriter()
-	w.encodeURL = has(x.query, "encoding-type")
+	w.encodeURL = hasParameter(x.query, "encoding-type")
 	w.owned = true // as V1 has it
 	query := withParameter(x.query, "list-type", "2")
 	page, err := g.fetchPage(x, query, "ListObjectsV2")
@@ -226,8 +226,8 @@ func (x *exchange) beginList(single bool, length int) {
 	x.WriteHeader(http.StatusOK)
 }
 
-// A page of a list, with its keys decoded, and the memory it is in.
-type page struct {
+// A listedPage of a list, with its keys decoded, and the memory it is in.
+type listedPage struct {
 	element
 	form    *answerForm
 	last    bool     // no page follows
@@ -235,21 +235,21 @@ type page struct {
 	scanner scanner
 }
 
-// pages and listBuffers are memory for pages, as they come and as they go. They
+// pageBuffers and listBuffers are memory for pages, as they come and as they go. They
 // take some 0.8 and 0.3 MiB for 1,000 keys; what takes much more is left to the
 // collector.
 var (
-	pages       = sync.Pool{New: func() any { return new(page) }}
+	pageBuffers = sync.Pool{New: func() any { return new(listedPage) }}
 	listBuffers = sync.Pool{New: func() any { return new([]byte) }}
 )
 
 const maxListBuffer = 2 << 20 // bytes
 
 // free ends the use of the page and of all that is in it.
-func (p *page) free() {
+func (p *listedPage) free() {
 	p.memory, p.scanner.memory = nil, nil
 	if p.scanner.reusable() {
-		pages.Put(p)
+		pageBuffers.Put(p)
 	}
 }
 
@@ -266,7 +266,7 @@ func appendListStart(b []byte, root string) []byte {
 }
 
 // fetchPage asks the backend for a page and returns it checked, to be freed.
-func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*page, *apiError) {
+func (g *gateway) fetchPage(x *exchange, query []parameter, name string) (*listedPage, *apiError) {
 	out, refusal := g.outgoing(x)
 	if refusal != nil {
 		return nil, refusal
@@ -277,9 +277,9 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*
 		return nil, refusal
 	}
 	defer resp.Body.Close()
-	p := pages.Get().(*page)
+	p := pageBuffers.Get().(*listedPage)
 	p.memory = x.countAnswer()
-	if err := p.read(plainBody(resp), plainLength(resp), answers[operation], query); err != nil {
+	if err := p.read(plainBody(resp), plainLength(resp), answerSpecs[name], query); err != nil {
 		switch {
 		case isOutOfMemory(err):
 			refusal = outOfMemory()
@@ -297,7 +297,7 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, operation string) (*
 
 // read reads a page to the end of the answer, which a query has asked for. The size
 // is -1 if it is not known.
-func (p *page) read(body io.Reader, size int64, a answerSpec, query []parameter) (err error) {
+func (p *listedPage) read(body io.Reader, size int64, a answerSpec, query []parameter) (err error) {
 	p.scanner.reset(body, size)
 	p.scanner.memory = p.memory
 	if err := p.memory.reserve(p.scanner.room()); err != nil {

@@ -531,8 +531,8 @@ func BenchmarkListPage(b *testing.B) {
 		b.SetBytes(int64(len(doc)))
 		b.ReportAllocs()
 		for b.Loop() {
-			p := pages.Get().(*page)
-			if err := p.read(strings.NewReader(doc), int64(len(doc)), answers["ListObjectsV2"], nil); err != nil {
+			p := pageBuffers.Get().(*listedPage)
+			if err := p.read(strings.NewReader(doc), int64(len(doc)), answerSpecs["ListObjectsV2"], nil); err != nil {
 				b.Fatal(err)
 			}
 			buffer := listBuffers.Get().(*[]byte)

@@ -18,10 +18,10 @@ const defaultPresignExpiry = 3600 // seconds
 // presign answers with {"url":…,"method":…,"expires":…}. Parameters: bucket,
 // key, method (GET by default; HEAD, PUT or DELETE), expires (seconds).
 func (g *gateway) presign(x *exchange) *apiError {
-	t := target{bucket: get(x.query, "bucket"), key: get(x.query, "key")}
-	method, action := presignMethod(get(x.query, "method"))
+	t := target{bucket: parameterValue(x.query, "bucket"), key: parameterValue(x.query, "key")}
+	method, op := presignMethod(parameterValue(x.query, "method"))
 	seconds := defaultPresignExpiry
-	if n, err := strconv.Atoi(get(x.query, "expires")); err == nil { // it is in range: parameterRules
+	if n, err := strconv.Atoi(parameterValue(x.query, "expires")); err == nil { // it is in range: parameterRules
 		seconds = n
 	}
 	if !validBucket(t.bucket) {
@@ -30,7 +30,7 @@ func (g *gateway) presign(x *exchange) *apiError {
 	if err := checkKey(t.key, g.config.nestedKeys); err != nil {
 		return newError("InvalidArgument", err.Error())
 	}
-	if refusal := g.mayAct(x.user, t.bucket, action, "a presigned "+method); refusal != nil {
+	if refusal := g.mayAct(x.user, t.bucket, op, "a presigned "+method); refusal != nil {
 		return refusal
 	}
 	if len(x.user.secrets) == 0 {

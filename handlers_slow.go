@@ -155,7 +155,7 @@ func (g *gateway) relaySlowly(x *exchange, out *outgoing, h *heartbeat) ([]byte,
 	if err := h.relayProlog(body); err != nil {
 		return nil, x.transportError(err)
 	}
-	doc, form, refusal := x.readAnswer(body, answers[x.op.name])
+	doc, form, refusal := x.readAnswer(body, answerSpecs[x.op.name])
 	if refusal != nil {
 		return nil, refusal
 	}

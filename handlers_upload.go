@@ -78,12 +78,12 @@ func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *ap
 	if int64(size) > maxSize {
 		return nil, tooLarge(int64(size), maxSize)
 	}
-	var signer *chunkSigner
+	var verifier *chunkSigner
 	if x.claim != nil { // through the other door, signatures are dropped unread
-		signer = x.claim.chunks()
+		verifier = x.claim.chunks()
 	}
 	trailer := strings.Join(x.r.Header["X-Amz-Trailer"], ",")
-	chunks, refusal := newChunkedReader(&x.body, int64(size), framing, trailer, signer)
+	chunks, refusal := newChunkedReader(&x.body, int64(size), framing, trailer, verifier)
 	if refusal != nil {
 		return nil, refusal
 	}

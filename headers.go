@@ -125,7 +125,7 @@ func headerTable(groups []struct {
 }
 
 // ending are headers of a request that mean something to the gateway, and end here.
-var ending = set(
+var ending = setOf(
 	// The client's credentials.
 	"X-Api-Key", "Authorization", "Cookie", "Proxy-Authorization", "X-Amz-Security-Token", "X-Amz-S3session-Token",
 	// Made anew for the gateway's own request and signature.
@@ -143,14 +143,14 @@ var ending = set(
 
 // hopByHop are the options of a Connection header that have a meaning of their
 // own: RFC 9110 section 7.6.1, and what older software sends.
-var hopByHop = set("close", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings")
+var hopByHop = setOf("close", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings")
 
-// refused are headers that change what a request is, in the language of another
+// refusedHeaders are headers that change what a request is, in the language of another
 // protocol or of one store: where an object comes from, when it goes, whether it
 // may be overwritten. Without them the request would be another one, and with
 // them it is not the one that was authorized. An entry that ends in "-" is a
 // prefix. Other headers that are not known are dropped.
-var refused = []string{
+var refusedHeaders = []string{
 	"Content-Range", // of an upload, it would be a write in the middle: RFC 9110 section 14.5
 	"X-Amz-Replication-", "X-Minio-", "X-Rgw-", "X-Rustfs-",
 	"X-Container-", "X-Object-Manifest", "X-Delete-At", "X-Delete-After", // Swift
@@ -312,7 +312,7 @@ func checkUnknown(name string) *apiError {
 	switch {
 	case isDropped(name):
 		return nil
-	case matches(refused, name), isTrigger(name), looksReserved(name):
+	case matches(refusedHeaders, name), isTrigger(name), looksReserved(name):
 		return newError("InvalidRequest", fmt.Sprintf("the header %s is not allowed", shortened(strings.ToLower(name), 64)))
 	case strings.HasPrefix(name, "X-Amz-"):
 		return newError("NotImplemented", fmt.Sprintf("the header %s is not supported", shortened(strings.ToLower(name), 64)))
@@ -328,7 +328,7 @@ func looksReserved(name string) bool {
 		return false
 	}
 	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
-	return strings.HasPrefix(name, "X-Amz-") || ending[name] || matches(refused, name)
+	return strings.HasPrefix(name, "X-Amz-") || ending[name] || matches(refusedHeaders, name)
 }
 
 // harmlessACL reports whether a header is a canned ACL that gives nobody new
@@ -427,7 +427,7 @@ const copySource = "X-Amz-Copy-Source"
 // authentication are the parameters of a presigned URL, which are the client's
 // credentials, and x-id, with which SDKs name the operation for logs. In lower case:
 // by another spelling they would be headers that a presigner has moved.
-var authentication = set("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires",
+var authentication = setOf("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires",
 	"x-amz-signedheaders", "x-amz-signature", "x-amz-security-token", "x-id")
 
 // A destination says where a parameter goes.

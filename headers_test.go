@@ -49,7 +49,7 @@ var s3RequestHeaders = map[string]string{
 }
 
 // freeTextHeaders are those of them whose value is free, or read by a parser.
-var freeTextHeaders = set("X-Amz-Tagging", "X-Amz-Website-Redirect-Location", "X-Amz-Copy-Source")
+var freeTextHeaders = setOf("X-Amz-Tagging", "X-Amz-Website-Redirect-Location", "X-Amz-Copy-Source")
 
 func TestWhatS3DocumentsPasses(t *testing.T) {
 	in := http.Header{}

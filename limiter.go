@@ -18,15 +18,15 @@ import (
 	"time"
 )
 
-// A limit admits so many requests in any interval of the given length. With
+// A rateLimit admits so many requests in any interval of the given length. With
 // zero requests nothing is limited.
-type limit struct {
+type rateLimit struct {
 	requests int
 	window   time.Duration
 }
 
 // String says it in words.
-func (l limit) String() string {
+func (l rateLimit) String() string {
 	if l.requests == 0 {
 		return "no limit"
 	}
@@ -47,7 +47,7 @@ type limiter struct {
 // newLimiter returns a limiter for these names. A name that is not among them,
 // or whose limit is zero, is never refused. So memory is bounded by the
 // configuration: strangers have no windows.
-func newLimiter(limits map[string]limit, epoch time.Time) *limiter {
+func newLimiter(limits map[string]rateLimit, epoch time.Time) *limiter {
 	l := &limiter{epoch: epoch, windows: make(map[string]*window, len(limits))}
 	for name, limit := range limits {
 		if limit.requests > 0 {
@@ -59,7 +59,7 @@ func newLimiter(limits map[string]limit, epoch time.Time) *limiter {
 
 // succeed returns a limiter for these names that shares the windows of old. They have
 // the limits of before until apply.
-func (old *limiter) succeed(limits map[string]limit) *limiter {
+func (old *limiter) succeed(limits map[string]rateLimit) *limiter {
 	l := newLimiter(limits, old.epoch)
 	for name := range l.windows {
 		if w := old.windows[name]; w != nil {
@@ -70,7 +70,7 @@ func (old *limiter) succeed(limits map[string]limit) *limiter {
 }
 
 // apply gives the windows these limits.
-func (l *limiter) apply(limits map[string]limit) {
+func (l *limiter) apply(limits map[string]rateLimit) {
 	for name, w := range l.windows {
 		w.change(limits[name])
 	}
@@ -117,7 +117,7 @@ func (l *limiter) allow(name string, now time.Time) decision {
 // them, the oldest at first.
 type window struct {
 	mu     sync.Mutex // guards the rest; one for each window, so that users don't wait for each other
-	limit  limit
+	limit  rateLimit
 	ring   []time.Duration // grows up to limit.requests
 	first  int
 	count  int
@@ -156,7 +156,7 @@ func (w *window) grow() {
 }
 
 // change gives the window another limit. It keeps the latest instants that fit.
-func (w *window) change(limit limit) {
+func (w *window) change(limit rateLimit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.limit == limit {

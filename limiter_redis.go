@@ -332,9 +332,9 @@ func (s *redisStore) dial(call *redisCall, node *redisNode, addr string) (*redis
 	}
 	conn := raw
 	if s.tls != nil {
-		config := s.tls.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(addr)
-		secure := tls.Client(raw, config)
+		tlsConfig := s.tls.Clone()
+		tlsConfig.ServerName, _, _ = net.SplitHostPort(addr)
+		secure := tls.Client(raw, tlsConfig)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			raw.Close()
 			return nil, handshakeError(err)
@@ -441,11 +441,11 @@ func (c *redisConn) eval(asking bool, command, script, key string, args []string
 	if len(reply.list) != len(results) {
 		return errRedisScript
 	}
-	for i, element := range reply.list {
-		if element.kind != ':' {
+	for i, item := range reply.list {
+		if item.kind != ':' {
 			return errRedisScript
 		}
-		results[i] = element.number
+		results[i] = item.number
 	}
 	return nil
 }

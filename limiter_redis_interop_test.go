@@ -112,7 +112,7 @@ func TestInteropRedisScriptModel(t *testing.T) {
 	for seed := range uint64(30) {
 		random := rand.New(rand.NewPCG(seed, 2))
 		// So long that no key expires by the clock of the server meanwhile.
-		rule := limit{1 + random.IntN(40), time.Duration(600+random.IntN(3000)) * time.Second}
+		rule := rateLimit{1 + random.IntN(40), time.Duration(600+random.IntN(3000)) * time.Second}
 		epoch := time.Now().Truncate(time.Microsecond)
 		model := &slidingLog{limit: rule, newest: epoch.Add(-24 * time.Hour)}
 		key := fmt.Sprintf("model:%d", seed)
@@ -236,7 +236,7 @@ func TestInteropRedisKey(t *testing.T) {
 	server := newRedisServer(t)
 	startRedis(t, server)
 	store := newInteropStore(t, server)
-	limits := map[string]limit{"u": {5, 300 * time.Millisecond}}
+	limits := map[string]rateLimit{"u": {5, 300 * time.Millisecond}}
 	s := newSharedLimiter(store, newLimiter(limits, time.Now()), limits, slog.New(slog.DiscardHandler))
 	for range 50 {
 		s.allow("u", time.Now())
@@ -259,7 +259,7 @@ func TestInteropRedisKey(t *testing.T) {
 func TestInteropRedisIdleClosed(t *testing.T) {
 	server := newRedisServer(t)
 	startRedis(t, server)
-	limits := map[string]limit{"u": {10, time.Hour}}
+	limits := map[string]rateLimit{"u": {10, time.Hour}}
 	s := newSharedLimiter(newInteropStore(t, server), newLimiter(limits, time.Now()), limits, slog.New(slog.DiscardHandler))
 	admin := redisLogin(t, server)
 	for i := range 3 {
@@ -292,7 +292,7 @@ func TestInteropRedisExactly(t *testing.T) { undisturbed(t, testRedisExactly) }
 func testRedisExactly(t *testing.T) bool {
 	server := newRedisServer(t)
 	startRedis(t, server)
-	limits := map[string]limit{"u": {500, time.Minute}, "v": {1, time.Minute}}
+	limits := map[string]rateLimit{"u": {500, time.Minute}, "v": {1, time.Minute}}
 	admitted := map[string]*atomic.Int64{"u": {}, "v": {}}
 	var gateways []*sharedLimiter
 	for range 2 {
@@ -331,7 +331,7 @@ func testRedisExactly(t *testing.T) bool {
 func TestInteropRedisFlood(t *testing.T) {
 	server := newRedisServer(t)
 	startRedis(t, server)
-	limits := map[string]limit{"u": {50, time.Hour}}
+	limits := map[string]rateLimit{"u": {50, time.Hour}}
 	var gateways []*sharedLimiter
 	for range 2 {
 		gateways = append(gateways, newSharedLimiter(newInteropStore(t, server), newLimiter(limits, time.Now()), limits, slog.New(slog.DiscardHandler)))
@@ -357,7 +357,7 @@ func TestInteropRedisRestart(t *testing.T) { undisturbed(t, testRedisRestart) }
 func testRedisRestart(t *testing.T) bool {
 	server := newRedisServer(t)
 	redis := startRedis(t, server)
-	limits := map[string]limit{"u": {50, time.Hour}}
+	limits := map[string]rateLimit{"u": {50, time.Hour}}
 	var admitted atomic.Int64
 	var slowest atomic.Int64
 	logs := [2]*syncBuffer{new(syncBuffer), new(syncBuffer)}
@@ -470,9 +470,9 @@ func TestInteropRedisCluster(t *testing.T) {
 		return strings.Contains(do(0, "CLUSTER INFO"), "cluster_state:ok") && strings.Contains(do(1, "CLUSTER INFO"), "cluster_state:ok")
 	})
 
-	limits := map[string]limit{}
+	limits := map[string]rateLimit{}
 	for i := range 40 {
-		limits[fmt.Sprintf("user-%d", i)] = limit{3, time.Hour}
+		limits[fmt.Sprintf("user-%d", i)] = rateLimit{3, time.Hour}
 	}
 	log := new(bytes.Buffer)
 	var gateways [2]*sharedLimiter // each knows one of the nodes
@@ -510,7 +510,7 @@ func TestInteropRedisCluster(t *testing.T) {
 			slot = strconv.FormatInt(reply.number, 10)
 		}
 	}
-	limits[name] = limit{4, time.Hour}
+	limits[name] = rateLimit{4, time.Hour}
 	do(0, "CLUSTER SETSLOT "+slot+" IMPORTING "+ids[1])
 	do(1, "CLUSTER SETSLOT "+slot+" MIGRATING "+ids[0])
 	if got := admitted(name, 2); got != 2 { // ASK: the key is not on the second node any more

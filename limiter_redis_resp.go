@@ -88,11 +88,11 @@ func readArray(r *bufio.Reader, n, depth int) (redisReply, error) {
 	}
 	reply := redisReply{kind: '*'}
 	for range n { // what is announced takes no room before it is there
-		element, err := readReply(r, depth-1)
+		item, err := readReply(r, depth-1)
 		if err != nil {
 			return redisReply{}, err
 		}
-		reply.list = append(reply.list, element)
+		reply.list = append(reply.list, item)
 	}
 	return reply, nil
 }

@@ -629,7 +629,7 @@ func TestRedisTLS(t *testing.T) {
 
 // newSharedTest returns a shared limiter of 3 requests in 60 s for u, and its log.
 func newSharedTest(store *redisStore) (*sharedLimiter, *bytes.Buffer) {
-	limits := map[string]limit{"u": {3, time.Minute}, "free": {0, time.Minute}}
+	limits := map[string]rateLimit{"u": {3, time.Minute}, "free": {0, time.Minute}}
 	log := new(bytes.Buffer)
 	return newSharedLimiter(store, newLimiter(limits, time.Now()), limits, slog.New(slog.NewTextHandler(log, nil))), log
 }
@@ -768,7 +768,7 @@ func TestSharedLimiterReload(t *testing.T) {
 		fake, store := newFakeRedis(t, always(hangUp))
 		s, log := newSharedTest(store)
 		s.allow("u", time.Now())
-		limits := map[string]limit{"u": {1, time.Minute}}
+		limits := map[string]rateLimit{"u": {1, time.Minute}}
 		again := s.with(newLimiter(limits, time.Now()), limits)
 		if got := again.allow("u", time.Now()); again.healthy() || again.failures.Load() != 1 || got.limit != 1 {
 			t.Errorf("after a reload: healthy = %t, failures = %d, %+v", again.healthy(), again.failures.Load(), got)

@@ -94,18 +94,18 @@ func windowKey(name string) string { return "s3proxy:limit:{" + name + "}" }
 type sharedLimiter struct {
 	*sharedWindows
 	local  *limiter
-	limits map[string]limit
+	limits map[string]rateLimit
 }
 
 // newSharedLimiter returns a limiter over a store. The local one, for the same
 // limits, decides when the store does not.
-func newSharedLimiter(store *redisStore, local *limiter, limits map[string]limit, log *slog.Logger) *sharedLimiter {
+func newSharedLimiter(store *redisStore, local *limiter, limits map[string]rateLimit, log *slog.Logger) *sharedLimiter {
 	return &sharedLimiter{&sharedWindows{store: store, log: log}, local, limits}
 }
 
 // with returns a limiter with other limits over the same store: what is known of
 // the store survives.
-func (s *sharedLimiter) with(local *limiter, limits map[string]limit) *sharedLimiter {
+func (s *sharedLimiter) with(local *limiter, limits map[string]rateLimit) *sharedLimiter {
 	return &sharedLimiter{s.sharedWindows, local, limits}
 }
 
@@ -161,15 +161,15 @@ func (w *sharedWindows) healthy() bool { return !w.down.Load() }
 
 // admit asks the store. Its reply is in time from now on, so the two clocks need
 // not agree.
-func (w *sharedWindows) admit(key string, limit limit, now time.Time) (decision, error) {
-	window := limit.window.Microseconds()
+func (w *sharedWindows) admit(key string, limit rateLimit, now time.Time) (decision, error) {
+	span := limit.window.Microseconds()
 	var r [4]int64
-	args := []string{strconv.Itoa(limit.requests), strconv.FormatInt(window, 10)}
+	args := []string{strconv.Itoa(limit.requests), strconv.FormatInt(span, 10)}
 	if err := w.store.eval(windowScript, key, args, r[:]); err != nil {
 		return decision{}, err
 	}
 	admitted, remaining, reset, retry := r[0], r[1], r[2], r[3]
-	if admitted>>1 != 0 || remaining < 0 || remaining >= int64(limit.requests) || reset <= 0 || reset > window || retry < 0 || retry > window {
+	if admitted>>1 != 0 || remaining < 0 || remaining >= int64(limit.requests) || reset <= 0 || reset > span || retry < 0 || retry > span {
 		return decision{}, fmt.Errorf("%w: %v", errRedisScript, r)
 	}
 	return decision{
@@ -207,7 +207,7 @@ func (w *sharedWindows) probe(name string, wait time.Duration) {
 			return
 		case <-time.After(wait):
 		}
-		if _, err := w.admit(windowKey(name)+":probe", limit{1, time.Millisecond}, time.Now()); err == nil {
+		if _, err := w.admit(windowKey(name)+":probe", rateLimit{1, time.Millisecond}, time.Now()); err == nil {
 			break
 		}
 	}

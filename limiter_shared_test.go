@@ -104,9 +104,9 @@ func flood(n int, name string, limiters ...*sharedLimiter) (admitted, busy int64
 // newFloodLimiters returns limiters before the same store, of 50 requests in 60 s for
 // each name.
 func newFloodLimiters(t *testing.T, n int, w *windowServer, names ...string) []*sharedLimiter {
-	limits := map[string]limit{}
+	limits := map[string]rateLimit{}
 	for _, name := range names {
-		limits[name] = limit{50, time.Minute}
+		limits[name] = rateLimit{50, time.Minute}
 	}
 	var limiters []*sharedLimiter
 	for range n {

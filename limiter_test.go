@@ -96,7 +96,7 @@ func TestLimiterAllow(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			epoch := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-			l := newLimiter(map[string]limit{"u": {3, 60 * time.Second}}, epoch)
+			l := newLimiter(map[string]rateLimit{"u": {3, 60 * time.Second}}, epoch)
 			for i, s := range test.steps {
 				got := l.allow("u", secondsAfter(epoch, s.second))
 				want := decision{s.admitted, 3, s.remaining, secondsAfter(epoch, s.reset), secondsAfter(epoch, s.retry).Sub(epoch), false}
@@ -111,7 +111,7 @@ func TestLimiterAllow(t *testing.T) {
 // Users have windows of their own, of their own length.
 func TestLimiterNames(t *testing.T) {
 	epoch := time.Now()
-	l := newLimiter(map[string]limit{"a": {1, time.Second}, "b": {2, time.Minute}, "free": {0, time.Minute}}, epoch)
+	l := newLimiter(map[string]rateLimit{"a": {1, time.Second}, "b": {2, time.Minute}, "free": {0, time.Minute}}, epoch)
 	for i, test := range []struct {
 		name     string
 		second   float64
@@ -141,7 +141,7 @@ func TestLimiterNames(t *testing.T) {
 // A slidingLog is the definition, in O(n): every admitted instant is kept, and
 // the window is counted anew for each request.
 type slidingLog struct {
-	limit    limit
+	limit    rateLimit
 	admitted []time.Time
 	newest   time.Time
 }
@@ -175,9 +175,9 @@ func (s *slidingLog) allow(now time.Time) decision {
 func TestLimiterModel(t *testing.T) {
 	for seed := range uint64(60) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		rule := limit{1 + random.IntN(9)*(1+random.IntN(8)), time.Duration(1+random.IntN(50)) * time.Millisecond}
+		rule := rateLimit{1 + random.IntN(9)*(1+random.IntN(8)), time.Duration(1+random.IntN(50)) * time.Millisecond}
 		epoch := time.Unix(1e9, 0)
-		l := newLimiter(map[string]limit{"u": rule}, epoch)
+		l := newLimiter(map[string]rateLimit{"u": rule}, epoch)
 		model := &slidingLog{limit: rule, newest: epoch.Add(-time.Hour)}
 		now := epoch
 		for i := range 400 {
@@ -206,11 +206,11 @@ func TestLimiterModel(t *testing.T) {
 // The seed of the benchmark's users spreads the goroutines over them.
 func BenchmarkLimiter(b *testing.B) {
 	for _, users := range []int{1, 10_000} {
-		limits := map[string]limit{}
+		limits := map[string]rateLimit{}
 		names := make([]string, users)
 		for i := range names {
 			names[i] = fmt.Sprintf("user-%05d", i)
-			limits[names[i]] = limit{100, time.Minute}
+			limits[names[i]] = rateLimit{100, time.Minute}
 		}
 		warm := func() *limiter { // every user has been here once, and has a ring
 			l := newLimiter(limits, time.Now())
@@ -247,22 +247,22 @@ func TestLimiterSucceed(t *testing.T) {
 	at := func(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
 	for _, test := range []struct {
 		name  string
-		limit limit
+		limit rateLimit
 		now   int
 		admit int // how many more at once, now
 	}{
-		{"same", limit{3, time.Minute}, 50, 1},
-		{"same, later", limit{3, time.Minute}, 61, 2}, // of 0 s counts no more
-		{"higher", limit{5, time.Minute}, 50, 3},
-		{"lower", limit{1, time.Minute}, 50, 0},
-		{"lower, later", limit{1, time.Minute}, 71, 1}, // the latest was at 10 s
-		{"shorter", limit{3, 5 * time.Second}, 12, 2},
-		{"longer", limit{3, time.Hour}, 100, 1},
-		{"none", limit{}, 50, 1000},
+		{"same", rateLimit{3, time.Minute}, 50, 1},
+		{"same, later", rateLimit{3, time.Minute}, 61, 2}, // of 0 s counts no more
+		{"higher", rateLimit{5, time.Minute}, 50, 3},
+		{"lower", rateLimit{1, time.Minute}, 50, 0},
+		{"lower, later", rateLimit{1, time.Minute}, 71, 1}, // the latest was at 10 s
+		{"shorter", rateLimit{3, 5 * time.Second}, 12, 2},
+		{"longer", rateLimit{3, time.Hour}, 100, 1},
+		{"none", rateLimit{}, 50, 1000},
 	} {
-		old := newLimiter(map[string]limit{"stays": {3, time.Minute}, "goes": {3, time.Minute}}, epoch)
+		old := newLimiter(map[string]rateLimit{"stays": {3, time.Minute}, "goes": {3, time.Minute}}, epoch)
 		old.allow("stays", at(0))
-		limits := map[string]limit{"stays": test.limit, "comes": {1, time.Minute}}
+		limits := map[string]rateLimit{"stays": test.limit, "comes": {1, time.Minute}}
 		l := old.succeed(limits)
 		old.allow("stays", at(10)) // the old one still decides
 		l.apply(limits)

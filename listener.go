@@ -335,8 +335,8 @@ func (c *tlsClientConn) handshake() error {
 		return conn.SetReadDeadline(time.Now().Add(c.listener.timeout))
 	}
 	reason := handshakeError(err).Error()
-	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
-		io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	if recordError, ok := errors.AsType[tls.RecordHeaderError](err); ok && recordError.Conn != nil && looksLikeHTTP(recordError.RecordHeader) {
+		io.WriteString(recordError.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 		reason = "client sent an HTTP request to an HTTPS server"
 	}
 	c.listener.log.Printf("http: TLS handshake error from %s: %s", c.RemoteAddr(), reason)

@@ -102,10 +102,10 @@ func isOutOfMemory(err error) bool {
 	return errors.As(err, &e) && e.Code == "SlowDown"
 }
 
-// A document is written, and then read once; each part of its memory is given back
+// A heldDocument is written, and then read once; each part of its memory is given back
 // when it was read. So nothing is left of it when the backend that has it is waited
 // for.
-type document struct {
+type heldDocument struct {
 	memory holding
 	blocks [][]byte // of buffers.go; the first one is small, as most documents are
 	size   int64    // bytes not yet read
@@ -113,7 +113,7 @@ type document struct {
 }
 
 // Write implements io.Writer. An error is a SlowDown for the client.
-func (d *document) Write(p []byte) (int, error) {
+func (d *heldDocument) Write(p []byte) (int, error) {
 	written := 0
 	for written < len(p) {
 		last := len(d.blocks) - 1
@@ -132,7 +132,7 @@ func (d *document) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-func (d *document) grow() error {
+func (d *heldDocument) grow() error {
 	size := largeBuffer
 	if len(d.blocks) == 0 {
 		size = smallBuffer
@@ -145,7 +145,7 @@ func (d *document) grow() error {
 }
 
 // Read implements io.Reader.
-func (d *document) Read(p []byte) (int, error) {
+func (d *heldDocument) Read(p []byte) (int, error) {
 	if len(d.blocks) == 0 {
 		return 0, io.EOF
 	}
@@ -159,14 +159,14 @@ func (d *document) Read(p []byte) (int, error) {
 }
 
 // drop gives back the first block.
-func (d *document) drop() {
+func (d *heldDocument) drop() {
 	d.memory.release(cap(d.blocks[0]))
 	giveBack(d.blocks[0])
 	d.blocks, d.read = d.blocks[1:], 0
 }
 
 // free gives back what was not read.
-func (d *document) free() {
+func (d *heldDocument) free() {
 	for len(d.blocks) > 0 {
 		d.drop()
 	}
@@ -175,7 +175,7 @@ func (d *document) free() {
 }
 
 // sum writes the document, of which nothing was read yet, to hashes.
-func (d *document) sum(hashes ...hash.Hash) {
+func (d *heldDocument) sum(hashes ...hash.Hash) {
 	for _, block := range d.blocks {
 		for _, h := range hashes {
 			h.Write(block)

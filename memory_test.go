@@ -47,7 +47,7 @@ func TestMemoryLeavesSomeForEveryUser(t *testing.T) {
 func TestDocumentIsChargedForWhatItHolds(t *testing.T) {
 	m := &memory{limit: 4 << 20}
 	share := memoryShare{of: m}
-	d := &document{memory: holding{share: &share}}
+	d := &heldDocument{memory: holding{share: &share}}
 	if m.used != 0 {
 		t.Errorf("an empty document takes %d bytes", m.used)
 	}
@@ -316,9 +316,9 @@ func TestUsualListsTakeNothingOfTheBudget(t *testing.T) {
 	list := aPage()
 	m := &memory{limit: 0}
 	share := memoryShare{of: m}
-	p := pages.Get().(*page)
+	p := pageBuffers.Get().(*listedPage)
 	p.memory = &holding{share: &share, allowance: readAllowance}
-	if err := p.read(strings.NewReader(list), int64(len(list)), answers["ListObjectsV2"], nil); err != nil {
+	if err := p.read(strings.NewReader(list), int64(len(list)), answerSpecs["ListObjectsV2"], nil); err != nil {
 		t.Errorf("a page of 1,000 keys without a budget: %v", err)
 	}
 	if len(list) > sentAllowance {

@@ -35,7 +35,7 @@ const (
 	// maxScrapes bounds the scrapes at one time: each sorts what it writes.
 	maxScrapes    = 4
 	scrapeTimeout = 30 * time.Second // for the scraper to take the answer
-	other         = "other"          // the label of what is not known by name
+	otherLabel    = "other"          // the label of what is not known by name
 )
 
 // metrics are what one process has counted since it started. They live on when
@@ -113,12 +113,12 @@ func newMetrics() *metrics {
 
 // observe counts a request that has ended.
 func (m *metrics) observe(s sample) {
-	user, bucket, operation := cmp.Or(s.user, other), cmp.Or(s.bucket, other), cmp.Or(s.operation, other)
-	m.requests.at(labels{user, bucket, operation, codes[max(0, min(s.code, len(codes)-1))]}).Add(1)
-	t := m.traffic.at(labels{user, bucket})
+	userName, bucketName, operationName := cmp.Or(s.user, otherLabel), cmp.Or(s.bucket, otherLabel), cmp.Or(s.operation, otherLabel)
+	m.requests.at(labels{userName, bucketName, operationName, statusTexts[max(0, min(s.code, len(statusTexts)-1))]}).Add(1)
+	t := m.traffic.at(labels{userName, bucketName})
 	t.received.Add(s.received)
 	t.sent.Add(s.sent)
-	l := m.latencies.at(labels{cmp.Or(s.account, other), operation})
+	l := m.latencies.at(labels{cmp.Or(s.account, otherLabel), operationName})
 	l.duration.observe(s.duration)
 	if s.firstByte > 0 {
 		l.firstByte.observe(s.firstByte)
@@ -126,11 +126,13 @@ func (m *metrics) observe(s sample) {
 }
 
 // refused counts a request over its user's limit.
-func (m *metrics) refused(user string) { m.refusals.at(labels{cmp.Or(user, other)}).Add(1) }
+func (m *metrics) refused(userName string) {
+	m.refusals.at(labels{cmp.Or(userName, otherLabel)}).Add(1)
+}
 
 // account returns the counters of an account, for its upstream to keep.
 func (m *metrics) account(name string) *accountMetrics {
-	return m.accounts.at(labels{cmp.Or(name, other)})
+	return m.accounts.at(labels{cmp.Or(name, otherLabel)})
 }
 
 func (a *accountMetrics) retried(why retryReason) { a.retries[why].Add(1) }
@@ -151,15 +153,15 @@ func (m *metrics) reloaded(ok bool, at time.Time) {
 // not in the table, or has a value already, and must be called before the first
 // scrape.
 func (m *metrics) setFunc(name string, value func() float64) {
-	m.setCollect(name, one(value))
+	m.setCollect(name, gaugeOf(value))
 }
 
 // setAccountFunc is setFunc for values by the account's name.
 func (m *metrics) setAccountFunc(name string, values func() map[string]float64) {
 	m.setCollect(name, func(e *exposition) {
 		now := values()
-		for _, account := range slices.Sorted(maps.Keys(now)) {
-			e.sample(now[account], account)
+		for _, accountName := range slices.Sorted(maps.Keys(now)) {
+			e.sample(now[accountName], accountName)
 		}
 	})
 }
@@ -172,11 +174,11 @@ func (m *metrics) setCollect(name string, collect func(*exposition)) {
 	m.families[i].collect = collect
 }
 
-// codes are the labels of status codes, made once. The first and the last are for
+// statusTexts are the labels of status codes, made once. The first and the last are for
 // what is none.
-var codes = func() (codes [601]string) {
+var statusTexts = func() (codes [601]string) {
 	for i := range codes {
-		codes[i] = other
+		codes[i] = otherLabel
 		if i >= 100 && i <= 599 {
 			codes[i] = strconv.Itoa(i)
 		}
@@ -205,7 +207,7 @@ func (v *vec[V]) at(l labels) *V {
 		// any number; the others are from short lists.
 		for i := range 2 {
 			if l[i] != "" {
-				l[i] = other
+				l[i] = otherLabel
 			}
 		}
 	}
@@ -366,30 +368,30 @@ const (
 	gauge   = "gauge"
 )
 
-// one collects a family of a single sample, without labels.
-func one(value func() float64) func(*exposition) {
+// gaugeOf collects a family of a single sample, without labels.
+func gaugeOf(value func() float64) func(*exposition) {
 	return func(e *exposition) { e.sample(value()) }
 }
 
 // ownFamilies is the table of what the gateway says of itself. A family without
 // collect is counted elsewhere: see setFunc.
 func (m *metrics) ownFamilies() []family {
-	account, owner, route := []string{"account"}, []string{"user", "bucket"}, []string{"account", "operation"}
-	load := func(n *atomic.Int64) func(*exposition) { return one(func() float64 { return float64(n.Load()) }) }
+	accountLabel, ownerLabels, route := []string{"account"}, []string{"user", "bucket"}, []string{"account", "operation"}
+	load := func(n *atomic.Int64) func(*exposition) { return gaugeOf(func() float64 { return float64(n.Load()) }) }
 	return []family{
 		{"s3proxy_build_info", gauge, "1, with what the gateway was built from.", []string{"version", "revision", "goversion"}, buildInfo},
 		{"s3proxy_client_connections", gauge, "Connections from clients that are open.", nil, nil},
 		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When the configuration was last read and taken.", nil, load(&m.reloadedAt)},
 		{"s3proxy_config_last_reload_successful", gauge, "1 if the configuration was taken when last read, 0 if it was refused.", nil, load(&m.reloadOK)},
-		{"s3proxy_credentials_expiry_timestamp_seconds", gauge, "When the credentials in use for the account expire.", account, nil},
-		{"s3proxy_credentials_refresh_failures_total", counter, "Attempts to fetch credentials for the account that failed.", account, nil},
+		{"s3proxy_credentials_expiry_timestamp_seconds", gauge, "When the credentials in use for the account expire.", accountLabel, nil},
+		{"s3proxy_credentials_refresh_failures_total", counter, "Attempts to fetch credentials for the account that failed.", accountLabel, nil},
 		{"s3proxy_log_dropped_lines_total", counter, "Log lines dropped because the log was too slow or gone.", nil, nil},
 		{"s3proxy_ratelimit_refused_total", counter, "Requests refused because the user was over the limit.", []string{"user"}, func(e *exposition) {
 			m.refusals.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
 		{"s3proxy_ratelimit_store_busy_total", counter, "Requests refused because the shared limiter store had no time to decide on them.", nil, nil},
 		{"s3proxy_ratelimit_store_up", gauge, "1 if the shared limiter store is in use, 0 if this process limits by itself.", nil, nil},
-		{"s3proxy_received_bytes_total", counter, "Bytes of request bodies received from clients.", owner, func(e *exposition) {
+		{"s3proxy_received_bytes_total", counter, "Bytes of request bodies received from clients.", ownerLabels, func(e *exposition) {
 			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.received.Load()), l[:]...) })
 		}},
 		{"s3proxy_request_duration_seconds", "histogram", "Time from the head of a request to the end of its answer.", route, func(e *exposition) {
@@ -399,13 +401,13 @@ func (m *metrics) ownFamilies() []family {
 		{"s3proxy_requests_total", counter, "Requests answered, by status code; 499 is a client that left before.", []string{"user", "bucket", "operation", "code"}, func(e *exposition) {
 			m.requests.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
-		{"s3proxy_sent_bytes_total", counter, "Bytes of response bodies sent to clients.", owner, func(e *exposition) {
+		{"s3proxy_sent_bytes_total", counter, "Bytes of response bodies sent to clients.", ownerLabels, func(e *exposition) {
 			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.sent.Load()), l[:]...) })
 		}},
-		{"s3proxy_upstream_connections_opened_total", counter, "Connections to the backend that were opened.", account, func(e *exposition) {
+		{"s3proxy_upstream_connections_opened_total", counter, "Connections to the backend that were opened.", accountLabel, func(e *exposition) {
 			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.opened.Load()), l[:]...) })
 		}},
-		{"s3proxy_upstream_connections_reused_total", counter, "Requests sent on a connection to the backend that was kept.", account, func(e *exposition) {
+		{"s3proxy_upstream_connections_reused_total", counter, "Requests sent on a connection to the backend that was kept.", accountLabel, func(e *exposition) {
 			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.reused.Load()), l[:]...) })
 		}},
 		{"s3proxy_upstream_first_byte_seconds", "histogram", "Time from asking the backend to the first byte of its answer.", route, func(e *exposition) {

@@ -40,7 +40,7 @@ func runtimeFamilies() []family {
 		{"go_threads", gauge, "Threads of the system that the runtime has.", "/sched/threads/total:threads"},
 	} {
 		sources := strings.Fields(r.sources)
-		families = append(families, family{r.name, r.kind, r.help, nil, one(func() float64 { return runtimeSum(sources) })})
+		families = append(families, family{r.name, r.kind, r.help, nil, gaugeOf(func() float64 { return runtimeSum(sources) })})
 	}
 	return families
 }
@@ -76,12 +76,12 @@ func processFamilies() []family {
 	const ticks = 100 // per second, of all clocks in /proc
 	start := procNumber("/proc/stat", "btime") + procStat(22)/ticks
 	return []family{
-		{"process_cpu_seconds_total", counter, "CPU time that the process has used.", nil, one(func() float64 { return (procStat(14) + procStat(15)) / ticks })},
-		{"process_max_fds", gauge, "File descriptors that the process may have open.", nil, one(func() float64 { return procNumber("/proc/self/limits", "Max open files") })},
-		{"process_open_fds", gauge, "File descriptors that are open.", nil, one(openFiles)},
-		{"process_resident_memory_bytes", gauge, "Memory of the process that is in RAM.", nil, one(func() float64 { return procStat(24) * float64(os.Getpagesize()) })},
-		{"process_start_time_seconds", gauge, "When the process was started.", nil, one(func() float64 { return start })},
-		{"process_virtual_memory_bytes", gauge, "Address space of the process.", nil, one(func() float64 { return procStat(23) })},
+		{"process_cpu_seconds_total", counter, "CPU time that the process has used.", nil, gaugeOf(func() float64 { return (procStat(14) + procStat(15)) / ticks })},
+		{"process_max_fds", gauge, "File descriptors that the process may have open.", nil, gaugeOf(func() float64 { return procNumber("/proc/self/limits", "Max open files") })},
+		{"process_open_fds", gauge, "File descriptors that are open.", nil, gaugeOf(openFiles)},
+		{"process_resident_memory_bytes", gauge, "Memory of the process that is in RAM.", nil, gaugeOf(func() float64 { return procStat(24) * float64(os.Getpagesize()) })},
+		{"process_start_time_seconds", gauge, "When the process was started.", nil, gaugeOf(func() float64 { return start })},
+		{"process_virtual_memory_bytes", gauge, "Address space of the process.", nil, gaugeOf(func() float64 { return procStat(23) })},
 	}
 }
 
@@ -93,7 +93,7 @@ func procStat(field int) float64 {
 	if len(fields) < field-2 {
 		return math.NaN()
 	}
-	return number(fields[field-3])
+	return parseNumber(fields[field-3])
 }
 
 // procNumber returns the first number of the line of a file that begins with name,
@@ -102,13 +102,13 @@ func procNumber(file, name string) float64 {
 	text, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			return number(strings.Fields(rest + " -")[0])
+			return parseNumber(strings.Fields(rest + " -")[0])
 		}
 	}
 	return math.NaN()
 }
 
-func number(s string) float64 {
+func parseNumber(s string) float64 {
 	n, err := strconv.ParseFloat(s, 64)
 	if err != nil {
 		return math.NaN()

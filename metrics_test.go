@@ -313,7 +313,7 @@ func TestMetricsSeriesBound(t *testing.T) {
 		m.refused("user" + strconv.Itoa(i))
 	}
 	m.refused("user0")
-	for user, want := range map[string]int64{"user0": 2, "user4": 1, other: 10} {
+	for user, want := range map[string]int64{"user0": 2, "user4": 1, otherLabel: 10} {
 		if got := m.refusals.at(labels{user}).Load(); got != want {
 			t.Errorf("%s was refused %d times, want %d", user, got, want)
 		}

@@ -70,7 +70,7 @@ var operations = append([]operation{
 // that is what admins are for. All others (analytics, inventory, logging,
 // notification, replication, website; a policy, whose resources are ARNs that only
 // the backend checks) name places, and are for those who may everything.
-var withinBucket = set("accelerate", "acl", "cors", "encryption", "intelligent-tiering", "lifecycle", "location", "metrics",
+var withinBucket = setOf("accelerate", "acl", "cors", "encryption", "intelligent-tiering", "lifecycle", "location", "metrics",
 	"object-lock", "ownershipControls", "policyStatus", "publicAccessBlock", "requestPayment", "tagging", "versioning")
 
 // bucketConfigurations are the rows of a bucket's configuration. To delete one is
@@ -122,7 +122,7 @@ func bucketConfigurations() []operation {
 
 // patterns of the levels for ServeMux, to which the gateway hands a path of the
 // same shape.
-var patterns = map[level]string{
+var patterns = map[pathLevel]string{
 	serviceLevel: "/{$}",
 	pageLevel:    "/-/-/{page}", // three segments: two would be a bucket and a key
 	bucketLevel:  "/{bucket}",
@@ -152,7 +152,7 @@ func newMux() *http.ServeMux {
 }
 
 // rowsOf returns the rows of a level and method, the most particular first.
-func rowsOf(level level, method string) []*operation {
+func rowsOf(level pathLevel, method string) []*operation {
 	var rows []*operation
 	for i := range operations {
 		if op := &operations[i]; op.level == level && op.method == method {
@@ -165,7 +165,7 @@ func rowsOf(level level, method string) []*operation {
 }
 
 // methodsOf returns the methods that a level's Allow header names, sorted.
-func methodsOf(level level) []string {
+func methodsOf(level pathLevel) []string {
 	var methods []string
 	for _, op := range operations {
 		if op.level == level && !slices.Contains(methods, op.method) {

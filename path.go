@@ -21,16 +21,16 @@ const maxKey = 1024
 // bucket can be.
 type target struct{ bucket, key, page string }
 
-type level string
+type pathLevel string
 
 const (
-	serviceLevel level = "service"
-	bucketLevel  level = "bucket"
-	objectLevel  level = "object"
-	pageLevel    level = "page"
+	serviceLevel pathLevel = "service"
+	bucketLevel  pathLevel = "bucket"
+	objectLevel  pathLevel = "object"
+	pageLevel    pathLevel = "page"
 )
 
-func (t target) level() level {
+func (t target) level() pathLevel {
 	switch {
 	case t.page != "":
 		return pageLevel
@@ -78,21 +78,21 @@ func parsePath(escaped string, nested bool) (target, error) {
 	if rest == "" {
 		return target{}, nil
 	}
-	bucket, escapedKey, slash := strings.Cut(rest, "/")
-	if !validBucket(bucket) {
+	bucketName, escapedKey, slash := strings.Cut(rest, "/")
+	if !validBucket(bucketName) {
 		return target{}, &pathError{"InvalidBucketName", "the path does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)"}
 	}
 	if escapedKey == "" {
 		if slash && !nested {
 			return target{}, invalidPath("the path ends in a slash; leave it out")
 		}
-		return target{bucket: bucket}, nil
+		return target{bucket: bucketName}, nil
 	}
 	key, err := url.PathUnescape(escapedKey)
 	if err != nil {
 		return target{}, invalidURI("the key is not properly percent-encoded")
 	}
-	return target{bucket: bucket, key: key}, checkKey(key, nested)
+	return target{bucket: bucketName, key: key}, checkKey(key, nested)
 }
 
 // checkKey is parsePath's rule for a key, for keys that come by other ways.
@@ -195,9 +195,9 @@ func hostedBucket(host, domain string) string {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
 		host = host[:i]
 	}
-	bucket, ok := strings.CutSuffix(strings.ToLower(host), "."+domain)
+	bucketName, ok := strings.CutSuffix(strings.ToLower(host), "."+domain)
 	if domain == "" || !ok {
 		return ""
 	}
-	return bucket
+	return bucketName
 }

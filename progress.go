@@ -34,7 +34,7 @@ type stall struct {
 func (s *stall) Error() string { return s.text }
 
 // Is implements the interface of errors.Is: a backend's stall is errNoProgress.
-func (s *stall) Is(target error) bool { return s.backend && target == errNoProgress }
+func (s *stall) Is(other error) bool { return s.backend && other == errNoProgress }
 
 // newStall returns a stall such as "the client took nothing for 60s".
 func newStall(backend bool, what string, d time.Duration) *stall {

@@ -70,7 +70,7 @@ func repeated(params []parameter) (name string, twice bool) {
 	const few = 8
 	if len(params) <= few {
 		for i, p := range params {
-			if has(params[:i], p.name) {
+			if hasParameter(params[:i], p.name) {
 				return p.name, true
 			}
 		}
@@ -115,12 +115,12 @@ func canonicalQuery(params []parameter) string {
 	return b.String()
 }
 
-func has(query []parameter, name string) bool {
+func hasParameter(query []parameter, name string) bool {
 	return slices.ContainsFunc(query, func(p parameter) bool { return p.name == name })
 }
 
-// get returns the value of a parameter, or "".
-func get(query []parameter, name string) string {
+// parameterValue returns the value of a parameter, or "".
+func parameterValue(query []parameter, name string) string {
 	for _, p := range query {
 		if p.name == name {
 			return p.value
@@ -155,8 +155,8 @@ var parameterRules = map[string]valueRule{
 	"replication": noValue, "requestPayment": noValue, "versioning": noValue, "website": noValue,
 
 	// Words.
-	"list-type": word("2"), "encoding-type": word("url"), "fetch-owner": word("true", "false"), "select-type": word("2"),
-	"metadata": word("true", "false"), "withUpdatedAt": word("true", "false"),
+	"list-type": oneOf("2"), "encoding-type": oneOf("url"), "fetch-owner": oneOf("true", "false"), "select-type": oneOf("2"),
+	"metadata": oneOf("true", "false"), "withUpdatedAt": oneOf("true", "false"),
 
 	// Numbers. A backend has lower limits of its own for a page.
 	"max-keys": listNumber, "max-uploads": listNumber, "max-parts": listNumber, "part-number-marker": listNumber,
@@ -174,7 +174,7 @@ var parameterRules = map[string]valueRule{
 	"response-content-language": headerText, "response-content-type": headerText, "response-expires": headerText,
 
 	// Of /-/presign, which checks the first two as it checks a path.
-	"bucket": keyPrefix, "key": keyPrefix, "method": word("", "GET", "HEAD", "PUT", "DELETE"), "expires": decimal(1, maxPresignExpiry),
+	"bucket": keyPrefix, "key": keyPrefix, "method": oneOf("", "GET", "HEAD", "PUT", "DELETE"), "expires": decimal(1, maxPresignExpiry),
 }
 
 // checkParameter applies the rule for a parameter.

@@ -272,8 +272,8 @@ func plainSpace(value string) string {
 func foldSpace(value string) string { return strings.Join(strings.Fields(value), " ") }
 
 // credentialScope is what a signing key is good for. The date is yyyymmdd.
-func credentialScope(date, region, service string) string {
-	return date + "/" + region + "/" + service + "/" + scopeTerminator
+func credentialScope(date, region, serviceName string) string {
+	return date + "/" + region + "/" + serviceName + "/" + scopeTerminator
 }
 
 // stringToSign is step 2. The instant has amzDateFormat.
@@ -292,17 +292,17 @@ func appendStringToSign(b []byte, amzDate, scope string, canonicalRequest []byte
 }
 
 // signingKey is step 3. The date is yyyymmdd.
-func signingKey(secret, date, region, service string) []byte {
+func signingKey(secret, date, region, serviceName string) []byte {
 	key := []byte("AWS4" + secret)
-	for _, part := range []string{date, region, service, scopeTerminator} {
+	for _, part := range []string{date, region, serviceName, scopeTerminator} {
 		key = hmacSHA256(key, []byte(part))
 	}
 	return key
 }
 
 // signature is step 4, in hex.
-func signature(key, stringToSign []byte) []byte {
-	return hex.AppendEncode(make([]byte, 0, 2*sha256.Size), hmacSHA256(key, stringToSign))
+func signature(key, text []byte) []byte {
+	return hex.AppendEncode(make([]byte, 0, 2*sha256.Size), hmacSHA256(key, text))
 }
 
 func hmacSHA256(key, data []byte) []byte {

@@ -143,9 +143,9 @@ func decimal(smallest, largest uint64) valueRule {
 	}
 }
 
-// word is the rule for one of a few words. An empty one may be left out of the
+// oneOf is the rule for one of a few words. An empty one may be left out of the
 // request as well.
-func word(words ...string) valueRule {
+func oneOf(words ...string) valueRule {
 	wrong := fmt.Errorf("must be %s", strings.TrimPrefix(strings.Join(words, " or "), " or "))
 	return func(value string) error {
 		if !slices.Contains(words, value) {
@@ -209,7 +209,7 @@ func shortened(s string, n int) string {
 	return s[:n] + "…"
 }
 
-func set(names ...string) map[string]bool {
+func setOf(names ...string) map[string]bool {
 	m := make(map[string]bool, len(names))
 	for _, name := range names {
 		m[name] = true

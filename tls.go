@@ -128,11 +128,11 @@ func (t *serverTLS) reload() error {
 	if t.current.Load() != nil && seen == t.seen {
 		return nil
 	}
-	config, err := t.build(data[0], data[1], data[2])
+	tlsConfig, err := t.build(data[0], data[1], data[2])
 	if err != nil {
 		return err
 	}
-	t.current.Store(config)
+	t.current.Store(tlsConfig)
 	t.seen = seen
 	return nil
 }
@@ -143,19 +143,19 @@ func (t *serverTLS) build(certPEM, keyPEM, clientCAPEM []byte) (*tls.Config, err
 	if err != nil {
 		return nil, fmt.Errorf("server.tls_cert_file %q and server.tls_key_file %q: %w; want a certificate, followed by its chain, and the key that belongs to it, without a passphrase, both in PEM", t.certFile, t.keyFile, err)
 	}
-	config := &tls.Config{
+	tlsConfig := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"h2", "http/1.1"},
 		Certificates: []tls.Certificate{pair},
 	}
 	if t.clientCAFile != "" {
-		if config.ClientCAs, err = parsePool(clientCAPEM); err != nil {
+		if tlsConfig.ClientCAs, err = parsePool(clientCAPEM); err != nil {
 			return nil, fmt.Errorf("server.tls_client_ca_file %q: %w", t.clientCAFile, err)
 		}
-		config.ClientAuth = tls.RequireAndVerifyClientCert
+		tlsConfig.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	t.announce(pair.Leaf)
-	return config, nil
+	return tlsConfig, nil
 }
 
 // announce logs which certificate is used from now on.
@@ -178,17 +178,17 @@ func caPool(path string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := parsePool(data)
+	roots, err := parsePool(data)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
-	return pool, nil
+	return roots, nil
 }
 
 func parsePool(data []byte) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
 		return nil, errors.New("no certificate in it; want PEM, one block for each authority")
 	}
-	return pool, nil
+	return roots, nil
 }

@@ -88,11 +88,11 @@ type chunkedReader struct {
 // newChunkedReader reads size bytes of payload, framed as the value of
 // x-amz-content-sha256 says. The trailer is the value of x-amz-trailer. An
 // error is for the client.
-func newChunkedReader(source io.Reader, size int64, framing, trailer string, signer *chunkSigner) (*chunkedReader, *apiError) {
+func newChunkedReader(source io.Reader, size int64, framing, trailer string, verifier *chunkSigner) (*chunkedReader, *apiError) {
 	c := &chunkedReader{source: bufio.NewReaderSize(source, 32<<10), left: size, trailer: strings.ToLower(strings.TrimSpace(trailer))}
 	switch framing {
 	case streamingSigned, streamingSignedTrailer:
-		c.signed, c.signer = true, signer
+		c.signed, c.signer = true, verifier
 	case streamingTrailer:
 	default:
 		return nil, newError("NotImplemented", fmt.Sprintf("the payload form %q is not supported", shortened(framing, 64)))
@@ -149,11 +149,11 @@ func (c *chunkedReader) nextChunk() error {
 	if err != nil {
 		return err
 	}
-	signature, ok := strings.CutPrefix(extension, "chunk-signature=")
-	if hasExtension != c.signed || c.signed && (!ok || len(signature) != 2*sha256.Size) {
+	signed, ok := strings.CutPrefix(extension, "chunk-signature=")
+	if hasExtension != c.signed || c.signed && (!ok || len(signed) != 2*sha256.Size) {
 		return malformedChunk("a chunk's extension is not what x-amz-content-sha256 says")
 	}
-	c.chunk, c.signature = size, signature
+	c.chunk, c.signature = size, signed
 	switch {
 	case size > c.left:
 		return malformedChunk("the chunks hold more than x-amz-decoded-content-length says")

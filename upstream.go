@@ -277,7 +277,7 @@ func (out *outgoing) succeeds(status int) bool {
 	read := out.method == http.MethodGet || out.method == http.MethodHead
 	switch status {
 	case http.StatusPartialContent:
-		return read && (len(out.header["Range"]) > 0 || has(out.query, "partNumber"))
+		return read && (len(out.header["Range"]) > 0 || hasParameter(out.query, "partNumber"))
 	case http.StatusNotModified:
 		return read
 	}
@@ -300,7 +300,7 @@ func hidesBody(resp *http.Response) bool {
 func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, sent bool, err error) {
 	c.interim, c.input.left = 0, maxResponseHeaders
 	c.SetWriteDeadline(time.Time{}) // of the request before, see listen
-	var l *listener
+	var l *earlyAnswer
 	if out.length > smallUpload {
 		c.watch(ctx)
 		l = c.listen(out.interrupt)
@@ -364,7 +364,7 @@ func isBodyError(err error) bool {
 
 // write sends the head and the body, the start of which goes with the head. The last
 // bytes are not written before the body has ended well.
-func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *listener) error {
+func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *earlyAnswer) error {
 	buffer := borrow(roomForHead + out.length)
 	defer giveBack(buffer)
 	pending, err := appendHead(buffer[:0], req, out.length, out.body != nil)

@@ -220,9 +220,9 @@ func (c *backendConn) skipInterim() error {
 	return errors.New("the backend sends nothing but interim answers")
 }
 
-// A listener hears a final answer begin while an upload goes on. A nil listener
+// A earlyAnswer hears a final answer begin while an upload goes on. A nil listener
 // hears nothing.
-type listener struct {
+type earlyAnswer struct {
 	done chan struct{} // closed when the answer has begun, or none will
 	err  error         // why none will; valid once done is closed
 
@@ -234,8 +234,8 @@ type listener struct {
 // listen starts listening. If a backend answers before it has everything, it has
 // made up its mind, and neither it nor the client is waited for any more. Interim
 // answers decide nothing.
-func (c *backendConn) listen(interrupt func()) *listener {
-	l := &listener{done: make(chan struct{})}
+func (c *backendConn) listen(interrupt func()) *earlyAnswer {
+	l := &earlyAnswer{done: make(chan struct{})}
 	c.SetReadDeadline(time.Time{}) // of the answer before
 	go func() {
 		defer close(l.done)
@@ -252,7 +252,7 @@ func (c *backendConn) listen(interrupt func()) *listener {
 
 // end notes that all of the upload was read, and only its last bytes are still to
 // be written: an answer is no surprise from here on.
-func (l *listener) end() {
+func (l *earlyAnswer) end() {
 	if l != nil {
 		l.mu.Lock()
 		l.ended = true

@@ -139,10 +139,10 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 		writes: writePulse(raw, "the backend took nothing for", true),
 		reads:  readPulse(raw, "the backend sent nothing for", true)}
 	if p.scheme == "https" {
-		config := p.tls.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(addr)
+		tlsConfig := p.tls.Clone()
+		tlsConfig.ServerName, _, _ = net.SplitHostPort(addr)
 		c.records = &recordConn{Conn: raw}
-		secure := tls.Client(c.records, config)
+		secure := tls.Client(c.records, tlsConfig)
 		handshake, cancel := context.WithTimeout(ctx, p.connectTimeout)
 		defer cancel()
 		if err := secure.HandshakeContext(handshake); err != nil {

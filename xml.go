@@ -24,7 +24,7 @@ const (
 )
 
 // appendErrorXML appends S3's error document.
-func appendErrorXML(b []byte, e *apiError, resource, requestID string) []byte {
+func appendErrorXML(b []byte, e *apiError, resource, id string) []byte {
 	b = append(b, xmlHeader+"<Error>"...)
 	b = appendElement(b, "Code", e.Code)
 	b = appendElement(b, "Message", e.Message)
@@ -32,7 +32,7 @@ func appendErrorXML(b []byte, e *apiError, resource, requestID string) []byte {
 		b = appendElement(b, "Condition", e.condition)
 	}
 	b = appendElement(b, "Resource", resource)
-	b = appendElement(b, "RequestId", requestID)
+	b = appendElement(b, "RequestId", id)
 	return append(b, "</Error>"...)
 }
 

@@ -84,7 +84,7 @@ const (
 	aMetricsConfiguration = "MetricsConfiguration(Id Filter(AccessPointArn:place Prefix Tag(Key Value) And(AccessPointArn:place Prefix Tag(Key Value))))"
 )
 
-// answers by the name of the operation. A form is written
+// answerSpecs by the name of the operation. A form is written
 //
 //	form     = names [ "(" { element } ")" ]
 //	names    = name { "|" name }
@@ -93,7 +93,7 @@ const (
 // in which "!" marks what is needed. The elements are those of S3's pages, and of
 // some that MinIO adds.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
-var answers = map[string]answerSpec{
+var answerSpecs = map[string]answerSpec{
 	"HeadObject":          {kind: objectBytes},
 	"GetObject":           {kind: objectBytes},
 	"SelectObjectContent": {kind: objectBytes}, // a stream of events, which S3 gives an end of its own
@@ -355,7 +355,7 @@ const otherAccount = "another-account"
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html
 const groupsOfS3 = "http://acs.amazonaws.com/groups/"
 
-var s3Groups = set(groupsOfS3+"global/AllUsers", groupsOfS3+"global/AuthenticatedUsers", groupsOfS3+"s3/LogDelivery")
+var s3Groups = setOf(groupsOfS3+"global/AllUsers", groupsOfS3+"global/AuthenticatedUsers", groupsOfS3+"s3/LogDelivery")
 
 // appendGrantee writes who has a right. Some servers name neither the owner nor the
 // grantee, who is the owner then.

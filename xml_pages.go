@@ -15,9 +15,9 @@ import (
 
 // A listForm says how the pages of one kind of list follow each other.
 type listForm struct {
-	echoes []echo // what the root repeats of the request
-	next   []next // what a client sends back for the next page
-	within string // the element that the page is in; "" is the root
+	echoes []echo       // what the root repeats of the request
+	next   []nextMarker // what a client sends back for the next page
+	within string       // the element that the page is in; "" is the root
 
 	// canGoOn reports whether a page that is not the last says where the next begins;
 	// nil: it has the first of next.
@@ -31,44 +31,44 @@ type echo struct {
 	sparing        bool // encoded no more than decoding takes: see appendSparingly
 }
 
-// A next is an element that says where the next page begins, and the parameter that
+// A nextMarker is an element that says where the next page begins, and the parameter that
 // takes it.
-type next struct{ element, param string }
+type nextMarker struct{ element, param string }
 
 var (
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 	objectsV2 = listForm{
 		echoes: []echo{{"Prefix", "prefix", true, false}, {"StartAfter", "start-after", false, false}, {"ContinuationToken", "continuation-token", false, false}, {"Delimiter", "delimiter", false, false}},
-		next:   []next{{"NextContinuationToken", "continuation-token"}},
+		next:   []nextMarker{{"NextContinuationToken", "continuation-token"}},
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjects.html
 	objectsV1 = listForm{
 		echoes:  []echo{{"Prefix", "prefix", true, true}, {"Marker", "marker", true, false}, {"Delimiter", "delimiter", false, false}},
-		next:    []next{{"NextMarker", "marker"}},
+		next:    []nextMarker{{"NextMarker", "marker"}},
 		canGoOn: hasMarker,
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
 	// The key is enough: MinIO sends no version for a bucket that has none.
 	objectVersions = listForm{
 		echoes: []echo{{"Prefix", "prefix", true, false}, {"KeyMarker", "key-marker", true, false}, {"VersionIdMarker", "version-id-marker", true, false}, {"Delimiter", "delimiter", false, false}},
-		next:   []next{{"NextKeyMarker", "key-marker"}, {"NextVersionIdMarker", "version-id-marker"}},
+		next:   []nextMarker{{"NextKeyMarker", "key-marker"}, {"NextVersionIdMarker", "version-id-marker"}},
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
 	multipartUploads = listForm{
 		echoes:  []echo{{"KeyMarker", "key-marker", true, false}, {"UploadIdMarker", "upload-id-marker", true, false}, {"Prefix", "prefix", true, false}, {"Delimiter", "delimiter", false, false}},
-		next:    []next{{"NextKeyMarker", "key-marker"}, {"NextUploadIdMarker", "upload-id-marker"}},
+		next:    []nextMarker{{"NextKeyMarker", "key-marker"}, {"NextUploadIdMarker", "upload-id-marker"}},
 		canGoOn: hasUploadMarker,
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html
 	uploadedParts = listForm{
-		next:    []next{{"NextPartNumberMarker", "part-number-marker"}},
+		next:    []nextMarker{{"NextPartNumberMarker", "part-number-marker"}},
 		canGoOn: hasPartMarker,
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectAttributes.html
 	// Its marker is a header of the request, and not compared.
 	objectParts = listForm{within: "ObjectParts", canGoOn: hasPartMarker}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListBucketMetricsConfigurations.html
-	configurations = listForm{next: []next{{"NextContinuationToken", "continuation-token"}}}
+	configurations = listForm{next: []nextMarker{{"NextContinuationToken", "continuation-token"}}}
 )
 
 // appendSparingly writes a text that, decoded as encoding-type=url has it, is the
@@ -93,7 +93,7 @@ func appendSparingly(b []byte, text string) []byte {
 // last key. With one it can't: the page may end with a common prefix, and servers
 // differ in whether a marker skips all that begins with it.
 func hasMarker(page *element, query []parameter) bool {
-	return page.child("NextMarker") != "" || get(query, "delimiter") == "" && page.first("Contents") != nil
+	return page.child("NextMarker") != "" || parameterValue(query, "delimiter") == "" && page.first("Contents") != nil
 }
 
 // hasUploadMarker: without the id of an upload, a client goes on after all uploads
@@ -148,11 +148,11 @@ func (l *listForm) last(page *element, query []parameter) (bool, error) {
 
 // repeats reports whether the next page begins where this one does.
 func (l *listForm) repeats(page *element, query []parameter) bool {
-	if len(l.next) == 0 || !has(query, l.next[0].param) {
+	if len(l.next) == 0 || !hasParameter(query, l.next[0].param) {
 		return false
 	}
 	for _, n := range l.next {
-		if page.child(n.element) != get(query, n.param) {
+		if page.child(n.element) != parameterValue(query, n.param) {
 			return false
 		}
 	}

@@ -54,7 +54,7 @@ func TestPagesThatDoNotSayWhetherTheyAreTheLast(t *testing.T) {
 		document := ""
 		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, document)
-			if a := answers[operationAt(r)]; len(a.forms) > 0 {
+			if a := answerSpecs[operationAt(r)]; len(a.forms) > 0 {
 				tested[a.forms[len(a.forms)-1].list] = true
 			}
 		})
@@ -81,7 +81,7 @@ func TestPagesThatDoNotSayWhetherTheyAreTheLast(t *testing.T) {
 			}
 		}
 	}
-	for name, a := range answers {
+	for name, a := range answerSpecs {
 		for _, form := range a.forms {
 			if form.list != nil && !tested[form.list] {
 				t.Errorf("the list of %s is not in this test", name)

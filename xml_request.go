@@ -84,7 +84,7 @@ type openElement struct {
 type rewriter struct {
 	*scanner
 	form    *requestForm
-	out     *document
+	out     *heldDocument
 	open    []openElement
 	content []byte // text of the innermost open element
 	piece   []byte // memory for text that is written
@@ -96,11 +96,11 @@ type rewriter struct {
 // source and of visit as they are, *apiError for what is not implemented or not to be
 // had, and all others for a document that is not of the form, with a text for the
 // client.
-func rewrite(f *requestForm, source io.Reader, out *document) error {
-	window := holding{share: out.memory.share}
-	defer window.free()
+func rewrite(f *requestForm, source io.Reader, out *heldDocument) error {
+	held := holding{share: out.memory.share}
+	defer held.free()
 	s := newScanner(source)
-	s.namespaces, s.maxDepth, s.transient, s.memory = requestNamespaces, f.depth, true, &window
+	s.namespaces, s.maxDepth, s.transient, s.memory = requestNamespaces, f.depth, true, &held
 	r := &rewriter{scanner: s, form: f, out: out}
 	if _, err := io.WriteString(out, xmlHeader); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 
 // rewritten is a document of a form written anew.
 func rewrittenAs(f requestForm, in io.Reader) (string, error) {
-	var out document
+	var out heldDocument
 	err := rewrite(&f, in, &out)
 	text, _ := io.ReadAll(&out)
 	return strings.TrimPrefix(string(text), xmlHeader), err
@@ -47,7 +47,7 @@ func TestRewrite(t *testing.T) {
 }
 
 func TestRewriteRefuses(t *testing.T) {
-	known := requestForm{root: "a", depth: 4, members: members("b", "c+", "c/d", "c/Checksum*"), refused: set("z")}
+	known := requestForm{root: "a", depth: 4, members: members("b", "c+", "c/d", "c/Checksum*"), refused: setOf("z")}
 	for _, in := range []string{
 		"", " ", "x", "<a>", "<a></b>", "<b/>", "</a>", "<a/><a/>", "<a/>x", "<a/>\x00", "<a/><?p?>", "x<a/>", "<a b=1/>", "\ufeff\ufeff<a/>", " \ufeff<a/>",
 		`<!DOCTYPE a><a/>`, `<a>&x;</a>`, "<a>\x01</a>", "<a>\xff</a>", `<?xml version="1.0" encoding="UTF-16"?><a/>`, `<?xml version="1.1"?><a/>`,
@@ -79,7 +79,7 @@ func TestRewriteRefuses(t *testing.T) {
 func TestRewriteHoldsAToken(t *testing.T) {
 	m := &memory{limit: 1 << 30}
 	share := memoryShare{of: m}
-	out := &document{memory: holding{share: &share}}
+	out := &heldDocument{memory: holding{share: &share}}
 	rows := 0
 	f := requestForm{root: "a", depth: 3, visit: func(path string, _ []byte) (bool, error) {
 		if rows++; m.used > out.size+largeBuffer+4*minBlock {

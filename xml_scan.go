@@ -591,9 +591,9 @@ func skipInstruction(d []byte) (int, error) {
 // declaration reads what begins with "<!": a comment, or a section of characters.
 func (s *scanner) declaration(d []byte) (tokenKind, int, error) {
 	const comment, section = "<!--", "<![CDATA["
-	begins := func(with string) bool { n := min(len(with), len(d)); return string(d[:n]) == with[:n] }
+	hasPrefix := func(with string) bool { n := min(len(with), len(d)); return string(d[:n]) == with[:n] }
 	switch {
-	case begins(comment):
+	case hasPrefix(comment):
 		n := bytes.Index(d[min(len(comment), len(d)):], []byte("--")) + len(comment)
 		if n < len(comment) || n+2 == len(d) {
 			return 0, 0, nil
@@ -602,7 +602,7 @@ func (s *scanner) declaration(d []byte) (tokenKind, int, error) {
 			return 0, 0, errors.New(`a comment with "--"`)
 		}
 		return commentToken, n + len("-->"), nil
-	case begins(section):
+	case hasPrefix(section):
 		n := bytes.Index(d[min(len(section), len(d)):], []byte("]]>")) + len(section)
 		if n < len(section) {
 			return 0, 0, nil
@@ -702,12 +702,12 @@ func decode(t []byte, references bool) []byte {
 				i++
 			}
 		default:
-			run := 1
-			for i+run < len(t) && t[i+run] != '&' && t[i+run] != '\r' {
-				run++
+			clean := 1
+			for i+clean < len(t) && t[i+clean] != '&' && t[i+clean] != '\r' {
+				clean++
 			}
-			n += copy(t[n:], t[i:i+run])
-			i += run - 1
+			n += copy(t[n:], t[i:i+clean])
+			i += clean - 1
 		}
 	}
 	return t[:n:n]

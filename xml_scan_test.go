@@ -337,10 +337,10 @@ func TestScanReset(t *testing.T) {
 func TestScanAllocations(t *testing.T) {
 	doc := aPage()
 	reader := strings.NewReader(doc)
-	p := new(page)
+	p := new(listedPage)
 	got := testing.AllocsPerRun(10, func() {
 		reader.Reset(doc)
-		if err := p.read(reader, int64(len(doc)), answers["ListObjectsV2"], nil); err != nil {
+		if err := p.read(reader, int64(len(doc)), answerSpecs["ListObjectsV2"], nil); err != nil {
 			t.Fatal(err)
 		}
 	})
