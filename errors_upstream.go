@@ -4,7 +4,6 @@ package main
 // where the backend accuses the gateway itself.
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,6 +26,11 @@ var ownFault = map[string]bool{
 // or the string to sign.
 func upstreamError(status int, header http.Header, body io.Reader) *apiError {
 	code, condition := parseError(body)
+	return errorOfBackend(status, header, code, condition)
+}
+
+// errorOfBackend is upstreamError for a document that was read.
+func errorOfBackend(status int, header http.Header, code, condition string) *apiError {
 	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || ownFault[code] {
 		e := newError("BadGateway", "")
 		e.upstreamCode = code
@@ -78,6 +82,11 @@ func parseError(body io.Reader) (code, condition string) {
 	if err != nil {
 		return "", ""
 	}
+	return errorCode(&doc)
+}
+
+// errorCode returns the code and the condition of an error document.
+func errorCode(doc *element) (code, condition string) {
 	for _, name := range conditionHeaders {
 		if strings.EqualFold(name, doc.child("Condition")) {
 			condition = name
@@ -111,5 +120,6 @@ func errorInDocument(e *element) *apiError {
 	if status < 400 {
 		status = 500
 	}
-	return upstreamError(status, nil, bytes.NewReader(appendTree(nil, e, false)))
+	code, condition := errorCode(e)
+	return errorOfBackend(status, nil, code, condition)
 }

@@ -133,7 +133,7 @@ func (x *exchange) fail(e *apiError) {
 	var body []byte
 	if x.wantsXML() {
 		h["Content-Type"] = []string{"application/xml"}
-		body = appendErrorXML(nil, e, x.resource(), x.id)
+		body = append([]byte(xmlHeader), errorXML(e, x.resource(), x.id)...)
 	} else {
 		h["Content-Type"] = []string{"application/json"}
 		body = appendErrorJSON(e, x.id)
@@ -179,7 +179,16 @@ func (x *exchange) record(aborted bool) {
 	if x.status >= 500 || aborted && x.status != statusClientGone {
 		level = slog.LevelWarn
 	}
-	attrs := make([]slog.Attr, 0, 20)
+	// As LogAttrs does it, but without the search for the caller.
+	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {
+		r := slog.NewRecord(time.Now(), level, "request", 0)
+		r.AddAttrs(x.appendAttrs(make([]slog.Attr, 0, 20), aborted)...)
+		h.Handle(x.r.Context(), r)
+	}
+}
+
+// appendAttrs appends the fields of the access log line.
+func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool) []slog.Attr {
 	attrs = append(attrs,
 		slog.String("request_id", x.id),
 		slog.String("user", x.userName()),
@@ -208,12 +217,7 @@ func (x *exchange) record(aborted bool) {
 	if cause := x.whatWentWrong(); cause != nil {
 		attrs = append(attrs, causeAttr(cause))
 	}
-	// As LogAttrs does it, but for the search of the caller.
-	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {
-		r := slog.NewRecord(time.Now(), level, "request", 0)
-		r.AddAttrs(attrs...)
-		h.Handle(x.r.Context(), r)
-	}
+	return attrs
 }
 
 // whatWentWrong is the cause of an error, or of an answer that was not sent whole, or of

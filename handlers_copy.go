@@ -129,23 +129,12 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 	if refusal := checkSource(resp, span); refusal != nil {
 		return nil, refusal
 	}
-	if encodings, _ := withoutChunked(resp.Header); encodings != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
-		// Bytes that are stored with an encoding are copied with it. These were encoded
-		// on the way: what changes a body has to weaken its ETag, RFC 9110 section 8.8.1.
-		return nil, badGateway(errors.New("the source was compressed on the way"))
-	}
 	if resp.ContentLength > g.config.maxFileSize {
 		return nil, newError("EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
 	}
 	part := x.op.selector != ""
-	replace := strings.EqualFold(out.header.Get("X-Amz-Metadata-Directive"), "REPLACE")
-	if !part && !replace {
-		if refusal := copyMetadata(out.header, resp.Header); refusal != nil {
-			return nil, refusal
-		}
-	}
-	if !part && !strings.EqualFold(out.header.Get("X-Amz-Tagging-Directive"), "REPLACE") {
-		if refusal := g.copyTags(x, src, resp.Header, out.header); refusal != nil {
+	if !part {
+		if refusal := g.copyAttributes(x, src, resp.Header, out.header); refusal != nil {
 			return nil, refusal
 		}
 	}
@@ -232,7 +221,26 @@ func checkSource(resp *http.Response, span string) *apiError {
 	case resp.ContentLength != length:
 		return badGateway(fmt.Errorf("the source sent %d bytes for a range of %d", resp.ContentLength, length))
 	}
+	if encodings, _ := withoutChunked(resp.Header); encodings != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
+		// Bytes that are stored with an encoding are copied with it. These were encoded
+		// on the way: what changes a body has to weaken its ETag, RFC 9110 section 8.8.1.
+		return badGateway(errors.New("the source was compressed on the way"))
+	}
 	return nil
+}
+
+// copyAttributes gives out the metadata and the tags of the source, unless the client
+// replaces them.
+func (g *gateway) copyAttributes(x *exchange, src copyOrigin, source, out http.Header) *apiError {
+	if !strings.EqualFold(out.Get("X-Amz-Metadata-Directive"), "REPLACE") {
+		if refusal := copyMetadata(out, source); refusal != nil {
+			return refusal
+		}
+	}
+	if strings.EqualFold(out.Get("X-Amz-Tagging-Directive"), "REPLACE") {
+		return nil
+	}
+	return g.copyTags(x, src, source, out)
 }
 
 // copyMetadata takes over what belongs to the object and not to its bucket or to
@@ -325,12 +333,9 @@ func (g *gateway) readTags(x *exchange, src copyOrigin) ([]parameter, *apiError)
 // copyResult is the document that the backend would have answered with, had it made
 // the copy.
 func copyResult(part bool, stored http.Header) []byte {
-	name := "CopyObjectResult"
+	result := copyObjectResult{LastModified: time.Now().UTC().Format(s3TimeFormat), ETag: stored.Get("Etag")}
 	if part {
-		name = "CopyPartResult"
+		return marshalDocument(copyPartResult(result))
 	}
-	b := append([]byte(nil), "<"+name+` xmlns="`+s3Namespace+`">`...)
-	b = appendElement(b, "LastModified", time.Now().UTC().Format(s3TimeFormat))
-	b = appendElement(b, "ETag", stored.Get("Etag"))
-	return append(b, "</"+name+">"...)
+	return marshalDocument(result)
 }

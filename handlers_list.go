@@ -7,6 +7,7 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -20,42 +21,26 @@ import (
 const maxListKeys = 1000
 
 // listBuckets answers from the configuration: the buckets this user may see.
-// Nothing is asked of a backend, whose other buckets are none of ours.
+// No backend is asked, whose other buckets are not the gateway's.
 func (g *gateway) listBuckets(x *exchange) *apiError {
-	limit := maxBuckets
+	most := maxBuckets
 	if n, err := strconv.Atoi(parameterValue(x.query, "max-buckets")); err == nil { // it is in range: parameterRules
-		limit = n
+		most = n
 	}
 	prefix, after := parameterValue(x.query, "prefix"), parameterValue(x.query, "continuation-token")
-	created := g.started.UTC().Format(s3TimeFormat) // S3 clients want a date; we know no better
-	b := append([]byte(nil), xmlHeader+`<ListAllMyBucketsResult xmlns="`+s3Namespace+`">`...)
-	b = append(b, "<Owner>"...)
-	b = appendElement(b, "ID", x.user.name)
-	b = appendElement(b, "DisplayName", x.user.name)
-	b = append(b, "</Owner><Buckets>"...)
-	last, next := "", ""
+	created := g.started.UTC().Format(s3TimeFormat) // S3 clients expect a date; we know no better
+	result := listAllMyBucketsResult{Owner: ownerEntry{x.user.name, x.user.name}, Prefix: optional(textOf(prefix))}
 	for _, name := range g.names {
 		if !x.user.mayUse(name) || !strings.HasPrefix(name, prefix) || name <= after {
 			continue
 		}
-		if limit--; limit < 0 {
-			next = last
+		if len(result.Buckets.Bucket) == most {
+			result.ContinuationToken = result.Buckets.Bucket[most-1].Name
 			break
 		}
-		b = append(b, "<Bucket>"...)
-		b = appendElement(b, "Name", name)
-		b = appendElement(b, "CreationDate", created)
-		b = append(b, "</Bucket>"...)
-		last = name
+		result.Buckets.Bucket = append(result.Buckets.Bucket, bucketEntry{name, created})
 	}
-	b = append(b, "</Buckets>"...)
-	if next != "" {
-		b = appendElement(b, "ContinuationToken", next)
-	}
-	if prefix != "" {
-		b = appendElement(b, "Prefix", prefix)
-	}
-	x.writeDocument("application/xml", append(b, "</ListAllMyBucketsResult>"...))
+	x.writeDocument("application/xml", append([]byte(xmlHeader), marshalDocument(result)...))
 	return nil
 }
 
@@ -90,22 +75,15 @@ func (g *gateway) listPage(x *exchange, query []parameter, name string) *apiErro
 	if err != nil {
 		return err
 	}
-	form := page.form
 	w := x.answerWriter()
 	w.encodeURL = hasParameter(x.query, "encoding-type")
 	w.owned = name == "ListObjects"
+	start, end := openDocument(w.listHead(name, page, query))
 	buffer := listBuffers.Get().(*[]byte)
-	b := appendListStart((*buffer)[:0], form.root.name)
-	b = appendEchoes(b, form.list.echoes, query, w.encodeURL)
-	if name == "ListObjectsV2" {
-		b = appendElement(b, "KeyCount", strconv.Itoa(page.count("Contents")+page.count("CommonPrefixes")))
-	}
-	b = w.appendContent(b, &page.element, &form.root)
+	b := append(append((*buffer)[:0], xmlHeader...), start...)
+	b = w.appendEntries(b, page)
 	page.free() // before a slow client is waited for
-	if w.encodeURL {
-		b = appendElement(b, "EncodingType", "url")
-	}
-	*buffer = append(append(append(b, "</"...), form.root.name...), '>')
+	*buffer = append(b, end...)
 	if err := x.keepAnswer(cap(*buffer)); err != nil {
 		freeListBuffer(buffer)
 		return err
@@ -116,104 +94,188 @@ func (g *gateway) listPage(x *exchange, query []parameter, name string) *apiErro
 	return nil
 }
 
-// appendEchoes writes what a list repeats of the request: as the client has sent it,
-// for servers differ in how they write it.
-func appendEchoes(b []byte, echoes []echo, query []parameter, encodeURL bool) []byte {
-	for _, e := range echoes {
-		if value := parameterValue(query, e.param); value != "" || e.always {
-			b = append(append(append(b, '<'), e.element...), '>')
-			switch {
-			case encodeURL && e.sparing:
-				b = appendSparingly(b, value)
-			case encodeURL && urlEncoded(e.element):
-				b = appendURIEncoded(b, value, false)
-			default:
-				b = appendText(b, value)
-			}
-			b = append(append(append(b, "</"...), e.element...), '>')
+// listHead returns the document of a page, without its entries. It repeats what the
+// client sent, not what the backend repeats: servers differ in how they write it.
+func (w *answerWriter) listHead(name string, page *listedPage, query []parameter) any {
+	asked := func(param string) string { return parameterValue(query, param) }
+	said := func(element string) *xmlText { return optional(w.listText(element, page.child(element))) }
+	prefix, delimiter := w.listText("Prefix", asked("prefix")), optional(w.listText("Delimiter", asked("delimiter")))
+	truncated := textOf(page.child("IsTruncated"))
+	switch name {
+	case "ListObjects":
+		return listBucketResult{
+			Name: w.bucket, Prefix: w.sparing(asked("prefix")), Delimiter: delimiter, EncodingType: w.encodingType(),
+			Marker: w.listText("Marker", asked("marker")), NextMarker: said("NextMarker"),
+			MaxKeys: said("MaxKeys"), IsTruncated: truncated,
+		}
+	case "ListObjectVersions":
+		return listVersionsResult{
+			Name: w.bucket, Prefix: prefix, Delimiter: delimiter, EncodingType: w.encodingType(),
+			KeyMarker: w.listText("KeyMarker", asked("key-marker")), NextKeyMarker: said("NextKeyMarker"),
+			VersionIDMarker: textOf(asked("version-id-marker")), NextVersionIDMarker: said("NextVersionIdMarker"),
+			MaxKeys: said("MaxKeys"), IsTruncated: truncated,
+		}
+	case "ListMultipartUploads":
+		return listMultipartUploadsResult{
+			Bucket: w.bucket, Prefix: prefix, Delimiter: delimiter, EncodingType: w.encodingType(),
+			KeyMarker: w.listText("KeyMarker", asked("key-marker")), NextKeyMarker: said("NextKeyMarker"),
+			UploadIDMarker: textOf(asked("upload-id-marker")), NextUploadIDMarker: said("NextUploadIdMarker"),
+			MaxUploads: said("MaxUploads"), IsTruncated: truncated,
 		}
 	}
-	return b
+	return listBucketV2Result{
+		Name: w.bucket, Prefix: prefix, Delimiter: delimiter, EncodingType: w.encodingType(),
+		StartAfter:        optional(w.listText("StartAfter", asked("start-after"))),
+		ContinuationToken: optional(textOf(asked("continuation-token"))), NextContinuationToken: said("NextContinuationToken"),
+		KeyCount: page.count("Contents") + page.count("CommonPrefixes"), MaxKeys: said("MaxKeys"), IsTruncated: truncated,
+	}
 }
 
-// appendEntries writes the keys and common prefixes of a page.
-func (w *answerWriter) appendEntries(b []byte, page *element, root *knownElement) []byte {
+// listText returns the text of an element of a list, encoded if the client asked for
+// that and encoding-type=url encodes the element.
+func (w *answerWriter) listText(name, value string) xmlText {
+	if w.encodeURL && urlEncoded(name) {
+		return xmlText{appendURIEncoded(nil, value, false)}
+	}
+	return textOf(value)
+}
+
+// sparing returns the Prefix of a V1 list: see appendSparingly.
+func (w *answerWriter) sparing(prefix string) xmlText {
+	if w.encodeURL {
+		return xmlText{appendSparingly(nil, prefix)}
+	}
+	return textOf(prefix)
+}
+
+func (w *answerWriter) encodingType() string {
+	if w.encodeURL {
+		return "url"
+	}
+	return ""
+}
+
+// optional returns nil for an empty text: an element that is not written.
+func optional(t xmlText) *xmlText {
+	if len(t.Raw) == 0 {
+		return nil
+	}
+	return &t
+}
+
+// appendEntries writes the entries of a page, all of which have children.
+func (w *answerWriter) appendEntries(b []byte, page *listedPage) []byte {
 	hint := 0
 	for i := range page.children {
 		e := &page.children[i]
-		if e.name != "Contents" && e.name != "CommonPrefixes" {
-			continue
-		}
-		if known := root.child(e.name, &hint); known != nil {
+		if known := page.form.root.child(e.name, &hint); known != nil && len(known.children) > 0 {
 			b = w.append(b, e, known)
 		}
 	}
 	return b
 }
 
-// listAll passes on every page, as one V1 document that is not truncated. If a
-// page is missing the document breaks off, and so does the connection: a list
-// that lacks its end must not parse as a shorter one.
+// listAll passes on every page, as one V1 document that is not truncated.
 func (g *gateway) listAll(x *exchange) *apiError {
-	w := x.answerWriter()
-	w.encodeURL = hasParameter(x.query, "encoding-type")
-	w.owned = true // as V1 has it
 	query := withParameter(x.query, "list-type", "2")
-	page, err := g.fetchPage(x, query, "ListObjectsV2")
-	if err != nil {
-		return err
+	page, refusal := g.fetchPage(x, query, "ListObjectsV2")
+	if refusal != nil {
+		return refusal
 	}
-	single := page.last
-	if !single && x.isHTTP10() {
+	if !page.last && x.isHTTP10() {
 		page.free()
 		return errUnsized()
 	}
-	buffer := listBuffers.Get().(*[]byte)
-	b := appendListStart((*buffer)[:0], "ListBucketResult")
-	b = appendElement(b, "Name", x.target.bucket)
-	b = appendEchoes(b, objectsV1.echoes, x.query, w.encodeURL)
-	b = appendElement(b, "MaxKeys", strconv.Itoa(maxListKeys)) // S3's, which is no bound here
-	if w.encodeURL {
-		b = appendElement(b, "EncodingType", "url")
-	}
-	b = appendElement(b, "IsTruncated", "false")
-	for number, seen := 1, ""; ; number++ {
-		b = w.appendEntries(b, &page.element, &page.form.root)
-		last, token := page.last, page.child("NextContinuationToken")
-		page.free() // before a slow client is waited for
-		if last {
-			b = append(b, "</ListBucketResult>"...)
+	l := newWholeList(x)
+	for {
+		token, last := l.append(page)
+		if refusal := l.send(last); refusal != nil || last {
+			return refusal
 		}
-		switch err := x.keepAnswer(cap(b)); {
-		case err != nil && number == 1:
-			return err
-		case err != nil:
-			x.abort(err)
-		case number == 1:
-			x.beginList(single, len(b))
-		}
-		if _, err := x.Write(b); err != nil {
-			x.abort(err)
-		}
-		if last {
-			*buffer = b
-			freeListBuffer(buffer)
-			return nil
-		}
-		if err := x.flush(); err != nil {
-			x.abort(err)
-		}
-		if token == seen {
+		if l.circles(token) {
 			x.abort(errors.New("the pages go round in a circle"))
 		}
-		if number&(number-1) == 0 { // a power of two: then a circle of any length is found
-			seen = token
+		if page, refusal = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListObjectsV2"); refusal != nil {
+			x.abort(refusal)
 		}
-		if page, err = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListObjectsV2"); err != nil {
-			x.abort(err)
-		}
-		b = b[:0]
 	}
+}
+
+// A wholeList is a list of every page, written as the pages arrive. If one is missing
+// the document breaks off, and so does the connection: a list that lacks its end must
+// not parse as a shorter one.
+type wholeList struct {
+	x      *exchange
+	w      *answerWriter
+	buffer *[]byte // to be sent
+	end    []byte  // of the document
+	pages  int     // in the document so far
+	seen   string  // the token of an earlier page
+}
+
+func newWholeList(x *exchange) *wholeList {
+	w := x.answerWriter()
+	w.encodeURL = hasParameter(x.query, "encoding-type")
+	w.owned = true                               // as V1 has it
+	maxKeys := textOf(strconv.Itoa(maxListKeys)) // S3's, which is no bound here
+	start, end := openDocument(listBucketResult{
+		Name: w.bucket, Prefix: w.sparing(parameterValue(x.query, "prefix")),
+		Delimiter: optional(w.listText("Delimiter", parameterValue(x.query, "delimiter"))),
+		MaxKeys:   &maxKeys, IsTruncated: textOf("false"), EncodingType: w.encodingType(),
+	})
+	buffer := listBuffers.Get().(*[]byte)
+	*buffer = append(append((*buffer)[:0], xmlHeader...), start...)
+	return &wholeList{x: x, w: w, buffer: buffer, end: end}
+}
+
+// append writes a page into the buffer and frees it. It returns the token of the next
+// page, and whether this is the last.
+func (l *wholeList) append(page *listedPage) (token string, last bool) {
+	defer page.free() // before a slow client is waited for
+	l.pages++
+	*l.buffer = l.w.appendEntries(*l.buffer, page)
+	if page.last {
+		*l.buffer = append(*l.buffer, l.end...)
+	}
+	return page.child("NextContinuationToken"), page.last
+}
+
+// send sends the buffer. What fails once the answer has begun breaks it off.
+func (l *wholeList) send(last bool) *apiError {
+	x, b := l.x, *l.buffer
+	switch refusal := x.keepAnswer(cap(b)); {
+	case refusal != nil && l.pages == 1:
+		return refusal
+	case refusal != nil:
+		x.abort(refusal)
+	case l.pages == 1:
+		x.beginList(last, len(b))
+	}
+	if _, err := x.Write(b); err != nil {
+		x.abort(err)
+	}
+	if last {
+		freeListBuffer(l.buffer)
+		return nil
+	}
+	if err := x.flush(); err != nil {
+		x.abort(err)
+	}
+	*l.buffer = b[:0]
+	return nil
+}
+
+// circles reports whether a token was that of an earlier page. The one it compares with
+// is that of the page whose number is the last power of two: so a circle of any length is
+// found.
+func (l *wholeList) circles(token string) bool {
+	if token == l.seen {
+		return true
+	}
+	if l.pages&(l.pages-1) == 0 {
+		l.seen = token
+	}
+	return false
 }
 
 // beginList writes the head of a whole list. One of a single page has a length.
@@ -259,10 +321,6 @@ func freeListBuffer(b *[]byte) {
 	if cap(*b) <= maxListBuffer {
 		listBuffers.Put(b)
 	}
-}
-
-func appendListStart(b []byte, root string) []byte {
-	return append(b, xmlHeader+"<"+root+` xmlns="`+s3Namespace+`">`...)
 }
 
 // fetchPage asks the backend for a page and returns it checked, to be freed.

@@ -10,7 +10,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -129,11 +128,11 @@ func (h *heartbeat) fail(e *apiError) {
 		x.abort(e)
 	}
 	x.complete(e)
-	doc := appendErrorXML(nil, e, x.resource(), x.id)
+	doc := errorXML(e, x.resource(), x.id)
 	if h.begun {
-		x.Write(bytes.TrimPrefix(doc, []byte(xmlHeader)))
+		x.Write(doc)
 	} else {
-		x.writeDocument("application/xml", doc)
+		x.writeDocument("application/xml", append([]byte(xmlHeader), doc...))
 	}
 	x.status, x.cause, x.backend.code = e.Status, e.cause, e.upstreamCode
 }

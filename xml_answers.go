@@ -9,7 +9,9 @@ package main
 // form with what takes their place.
 
 import (
+	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -31,7 +33,9 @@ type answerSpec struct {
 	forms []*answerForm // of an xmlDocument; more than one if the query decides
 }
 
-// An answerForm is one kind of document.
+// An answerForm is one kind of document: one of the structs of xml.go, or for the
+// configuration of buckets and objects, of which the gateway knows nothing but the names
+// of elements, a line of the table below.
 type answerForm struct {
 	names []string // of the root: S3's, then those of other servers
 	root  knownElement
@@ -69,13 +73,10 @@ var elementKinds = map[string]elementKind{
 
 const (
 	aFilter  = "Filter(Prefix Tag(Key Value) And(Prefix Tag(Key Value)))"
-	aVersion = "Key VersionId IsLatest LastModified ETag Size StorageClass Checksum* Owner:owner RestoreStatus(IsRestoreInProgress RestoreExpiryDate)"
 	anACL    = "AccessControlPolicy(Owner:owner AccessControlList(Grant(Grantee:grantee Permission)))"
 	aTagging = "Tagging(TagSet(Tag(Key Value)))"
 	anEvent  = ":place(Id Topic Queue CloudFunction Event Filter(S3Key(FilterRule(Name Value))))"
 
-	anObjectList = "ListBucketResult(Name:bucket NextMarker NextContinuationToken MaxKeys IsTruncated! " +
-		"Contents(Key LastModified ETag Size StorageClass Checksum* Owner:owner RestoreStatus(IsRestoreInProgress RestoreExpiryDate)) CommonPrefixes(Prefix))"
 	anAnalyticsConfiguration = "AnalyticsConfiguration(Id " + aFilter + " StorageClassAnalysis(DataExport:place(OutputSchemaVersion " +
 		"Destination(S3BucketDestination(Format BucketAccountId Bucket Prefix)))))"
 	aTieringConfiguration    = "IntelligentTieringConfiguration(Id Status " + aFilter + " Tiering(AccessTier Days))"
@@ -98,17 +99,17 @@ var answerSpecs = map[string]answerSpec{
 	"GetObject":           {kind: objectBytes},
 	"SelectObjectContent": {kind: objectBytes}, // a stream of events, which S3 gives an end of its own
 
-	"ListObjects":          xmlAnswer(anObjectList).pagedBy(&objectsV1),
-	"ListObjectsV2":        xmlAnswer(anObjectList).pagedBy(&objectsV2),
-	"ListObjectVersions":   xmlAnswer("ListVersionsResult|ListBucketVersionsResult(Name:bucket NextKeyMarker NextVersionIdMarker MaxKeys IsTruncated! Version(" + aVersion + ") DeleteMarker(" + aVersion + ") CommonPrefixes(Prefix))").pagedBy(&objectVersions),
-	"ListMultipartUploads": xmlAnswer("ListMultipartUploadsResult(Bucket:bucket NextKeyMarker NextUploadIdMarker MaxUploads IsTruncated! Upload(Key UploadId Initiator:owner Owner:owner StorageClass Initiated Checksum*) CommonPrefixes(Prefix))").pagedBy(&multipartUploads),
-	"ListParts":            xmlAnswer("ListPartsResult(Bucket:bucket Key:key UploadId PartNumberMarker NextPartNumberMarker MaxParts IsTruncated! Part(PartNumber LastModified ETag Size Checksum*) Initiator:owner Owner:owner StorageClass Checksum*)").pagedBy(&uploadedParts),
+	"ListObjects":          structAnswer[listBucketResult]().pagedBy(&objectsV1),
+	"ListObjectsV2":        structAnswer[listBucketV2Result]().pagedBy(&objectsV2),
+	"ListObjectVersions":   structAnswer[listVersionsResult]("ListBucketVersionsResult").pagedBy(&objectVersions),
+	"ListMultipartUploads": structAnswer[listMultipartUploadsResult]().pagedBy(&multipartUploads),
+	"ListParts":            structAnswer[listPartsResult]().pagedBy(&uploadedParts),
 
-	"DeleteObjects":           xmlAnswer("DeleteResult(Deleted(Key VersionId DeleteMarker DeleteMarkerVersionId) Error:failure)"),
-	"CreateMultipartUpload":   xmlAnswer("InitiateMultipartUploadResult|InitiateMultipartUpload(Bucket:bucket Key:key UploadId!)"),
-	"CompleteMultipartUpload": xmlAnswer("CompleteMultipartUploadResult(Location:url Bucket:bucket Key:key ETag! Checksum*)"),
-	"CopyObject":              xmlAnswer("CopyObjectResult(ETag! LastModified Checksum*)"),
-	"UploadPartCopy":          xmlAnswer("CopyPartResult|CopyObjectResult(ETag! LastModified Checksum*)"),
+	"DeleteObjects":           structAnswer[deleteResult](),
+	"CreateMultipartUpload":   structAnswer[initiateMultipartUploadResult]("InitiateMultipartUpload"),
+	"CompleteMultipartUpload": structAnswer[completeMultipartUploadResult](),
+	"CopyObject":              structAnswer[copyObjectResult](),
+	"UploadPartCopy":          structAnswer[copyPartResult]("CopyObjectResult"),
 
 	"GetObjectAcl": xmlAnswer(anACL),
 	"GetObjectAttributes": xmlAnswer("GetObjectAttributesResponse|GetObjectAttributesOutput|getObjectAttributesResponse(ETag Checksum(Checksum*) " +
@@ -164,6 +165,44 @@ func xmlAnswer(text string) answerSpec {
 	return answerSpec{xmlDocument, []*answerForm{form}}
 }
 
+// structAnswer is the answer whose form is a struct of xml.go. Other servers have other
+// names for its root.
+func structAnswer[T any](otherNames ...string) answerSpec {
+	root := knownElement{children: knownFields(reflect.TypeFor[T]())}
+	field, _ := reflect.TypeFor[T]().FieldByName("XMLName")
+	_, root.name, _ = strings.Cut(field.Tag.Get("xml"), " ")
+	return answerSpec{xmlDocument, []*answerForm{{names: append([]string{root.name}, otherNames...), root: root}}}
+}
+
+// knownFields returns the elements that a struct has fields for.
+func knownFields(t reflect.Type) (known []knownElement) {
+	for field := range t.Fields() {
+		kind, needed := strings.CutSuffix(field.Tag.Get("is"), "!")
+		if field.Name == "XMLName" || kind == "request" {
+			continue
+		}
+		name, _, _ := strings.Cut(field.Tag.Get("xml"), ",")
+		k := newKnownElement(cmp.Or(name, field.Name), kind, needed)
+		of := field.Type
+		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+			of = of.Elem()
+		}
+		if of.Kind() == reflect.Struct && of != reflect.TypeFor[xmlText]() {
+			k.children = knownFields(of)
+		}
+		known = append(known, k)
+	}
+	return known
+}
+
+func newKnownElement(name, kind string, needed bool) knownElement {
+	is, known := elementKinds[kind]
+	if name == "" || kind != "" && !known {
+		panic("a form with an element " + name + ":" + kind)
+	}
+	return knownElement{name: name, is: is, needed: needed, encoded: urlEncoded(name), instant: name == "LastModified" || name == "Initiated"}
+}
+
 // pagedBy has the answer of the only form checked as a page of a list.
 func (a answerSpec) pagedBy(l *listForm) answerSpec {
 	a.forms[0].list = l
@@ -211,11 +250,8 @@ func (p *formParser) children() (children []knownElement) {
 			return children
 		}
 		word, needed := strings.CutSuffix(p.word(" ()"), "!")
-		name, kind, special := strings.Cut(word, ":")
-		k := knownElement{name: name, needed: needed, is: elementKinds[kind], encoded: urlEncoded(name), instant: name == "LastModified" || name == "Initiated"}
-		if name == "" || special && k.is == copied {
-			panic("a form with an element " + word)
-		}
+		name, kind, _ := strings.Cut(word, ":")
+		k := newKnownElement(name, kind, needed)
 		k.children = p.children()
 		children = append(children, k)
 	}

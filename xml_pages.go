@@ -15,20 +15,12 @@ import (
 
 // A listForm says how the pages of one kind of list follow each other.
 type listForm struct {
-	echoes []echo       // what the root repeats of the request
 	next   []nextMarker // what a client sends back for the next page
 	within string       // the element that the page is in; "" is the root
 
 	// canGoOn reports whether a page that is not the last says where the next begins;
 	// nil: it has the first of next.
 	canGoOn func(page *element, query []parameter) bool
-}
-
-// An echo is an element that repeats a parameter of the request.
-type echo struct {
-	element, param string
-	always         bool // also where the request has no such parameter
-	sparing        bool // encoded no more than decoding takes: see appendSparingly
 }
 
 // A nextMarker is an element that says where the next page begins, and the parameter that
@@ -38,24 +30,20 @@ type nextMarker struct{ element, param string }
 var (
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 	objectsV2 = listForm{
-		echoes: []echo{{"Prefix", "prefix", true, false}, {"StartAfter", "start-after", false, false}, {"ContinuationToken", "continuation-token", false, false}, {"Delimiter", "delimiter", false, false}},
-		next:   []nextMarker{{"NextContinuationToken", "continuation-token"}},
+		next: []nextMarker{{"NextContinuationToken", "continuation-token"}},
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjects.html
 	objectsV1 = listForm{
-		echoes:  []echo{{"Prefix", "prefix", true, true}, {"Marker", "marker", true, false}, {"Delimiter", "delimiter", false, false}},
 		next:    []nextMarker{{"NextMarker", "marker"}},
 		canGoOn: hasMarker,
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
 	// The key is enough: MinIO sends no version for a bucket that has none.
 	objectVersions = listForm{
-		echoes: []echo{{"Prefix", "prefix", true, false}, {"KeyMarker", "key-marker", true, false}, {"VersionIdMarker", "version-id-marker", true, false}, {"Delimiter", "delimiter", false, false}},
-		next:   []nextMarker{{"NextKeyMarker", "key-marker"}, {"NextVersionIdMarker", "version-id-marker"}},
+		next: []nextMarker{{"NextKeyMarker", "key-marker"}, {"NextVersionIdMarker", "version-id-marker"}},
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
 	multipartUploads = listForm{
-		echoes:  []echo{{"KeyMarker", "key-marker", true, false}, {"UploadIdMarker", "upload-id-marker", true, false}, {"Prefix", "prefix", true, false}, {"Delimiter", "delimiter", false, false}},
 		next:    []nextMarker{{"NextKeyMarker", "key-marker"}, {"NextUploadIdMarker", "upload-id-marker"}},
 		canGoOn: hasUploadMarker,
 	}

@@ -729,13 +729,18 @@ func dereference(reference []byte) (rune, bool) {
 		return '\'', true
 	}
 	digits, ok := bytes.CutPrefix(reference, []byte("#"))
-	base := rune(10)
-	if hex, ok := bytes.CutPrefix(digits, []byte("x")); ok {
-		digits, base = hex, 16
-	}
-	if !ok || len(digits) == 0 {
+	if !ok {
 		return 0, false
 	}
+	if hex, ok := bytes.CutPrefix(digits, []byte("x")); ok {
+		return numbered(hex, 16)
+	}
+	return numbered(digits, 10)
+}
+
+// numbered returns the character that has a number, written in a base; false if there
+// is none.
+func numbered(digits []byte, base rune) (rune, bool) {
 	r := rune(0)
 	for _, c := range digits {
 		digit := base
@@ -749,7 +754,7 @@ func dereference(reference []byte) (rune, bool) {
 			return 0, false
 		}
 	}
-	return r, isCharacter(r)
+	return r, len(digits) > 0 && isCharacter(r)
 }
 
 // isCharacter reports whether XML has the character: section 2.2.

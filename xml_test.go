@@ -400,13 +400,12 @@ func measure(e element) (elements, size, depth int) {
 }
 
 // An error document is what an XML parser reads, whatever is in it.
-func TestAppendErrorXML(t *testing.T) {
+func TestErrorIsXMLWhateverIsInIt(t *testing.T) {
 	e := &apiError{Status: 403, Code: "AccessDenied", Message: `a & b <c> "d"`}
-	got := string(appendErrorXML(nil, e, "/photos/é ]]>", "ID"))
-	want := `<?xml version="1.0" encoding="UTF-8"?>` + "\n" +
-		`<Error><Code>AccessDenied</Code><Message>a &amp; b &lt;c&gt; &#34;d&#34;</Message><Resource>/photos/é ]]&gt;</Resource><RequestId>ID</RequestId></Error>`
+	got := string(errorXML(e, "/photos/é ]]>", "ID"))
+	want := `<Error><Code>AccessDenied</Code><Message>a &amp; b &lt;c&gt; &#34;d&#34;</Message><Resource>/photos/é ]]&gt;</Resource><RequestId>ID</RequestId></Error>`
 	if got != want {
-		t.Errorf("appendErrorXML = %s, want %s", got, want)
+		t.Errorf("errorXML = %s, want %s", got, want)
 	}
 	var parsed struct{ Code, Message, Resource, RequestId string }
 	if err := xml.Unmarshal([]byte(got), &parsed); err != nil || parsed.Resource != "/photos/é ]]>" || parsed.Message != e.Message {
@@ -494,4 +493,25 @@ func TestPathErrorCodes(t *testing.T) {
 		wantError(t, resp, body, 400, want)
 	}
 	backend.wantNone(t)
+}
+
+// appendTree appends an element with all below it. With encodeURL, keys are
+// written as encoding-type=url asks.
+func appendTree(b []byte, e *element, encodeURL bool) []byte {
+	b = append(append(append(b, '<'), e.name...), '>')
+	switch {
+	case len(e.children) > 0:
+		for i := range e.children {
+			b = appendTree(b, &e.children[i], encodeURL)
+		}
+	case encodeURL && urlEncoded(e.name):
+		b = appendURIEncoded(b, e.text, false)
+	case e.name == "LastModified" && !hasMilliseconds(e.text):
+		b = appendText(b, s3Time(string(e.text)))
+	case e.plain:
+		b = append(b, e.text...)
+	default:
+		b = appendText(b, e.text)
+	}
+	return append(append(append(b, "</"...), e.name...), '>')
 }
