@@ -36,18 +36,7 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 		}
 		answerReady(w, draining)
 	})
-	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) {
-		// A page in somebody's browser may send a POST anywhere; a browser says so.
-		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" || r.Header.Get("Origin") != "" {
-			answerText(w, http.StatusForbidden, "not for pages of other sites")
-			return
-		}
-		if err := reload(); err != nil {
-			answerText(w, http.StatusInternalServerError, "not everything was taken; what was refused is as before:\n"+err.Error())
-			return
-		}
-		answerText(w, http.StatusOK, "taken")
-	})
+	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) { answerReload(w, r, reload) })
 	mux.Handle("GET /metrics", s.metrics)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -64,6 +53,20 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// answerReload reloads and says what came of it. It refuses pages of other sites: a
+// browser lets them send a POST anywhere, and says in these headers that it did.
+func answerReload(w http.ResponseWriter, r *http.Request, reload func() error) {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" || r.Header.Get("Origin") != "" {
+		answerText(w, http.StatusForbidden, "not for pages of other sites")
+		return
+	}
+	if err := reload(); err != nil {
+		answerText(w, http.StatusInternalServerError, "reload failed; keeping the previous settings:\n"+err.Error())
+		return
+	}
+	answerText(w, http.StatusOK, "applied")
 }
 
 // mayNameAdmin reports whether the admin pages answer to a Host header. A page in

@@ -50,10 +50,10 @@ func TestAdminPages(t *testing.T) {
 		{"HEAD", "/-/reload", nil, 405, ""},
 		{"PUT", "/-/reload", nil, 405, ""},
 		{"OPTIONS", "/-/reload", nil, 405, ""}, // so no page may ask for more
-		{"POST", "/-/reload", nil, 200, "taken"},
+		{"POST", "/-/reload", nil, 200, "applied"},
 		{"POST", "/-/reload/", nil, 404, ""},
 		// As the browsers say it: https://www.w3.org/TR/fetch-metadata/
-		{"POST", "/-/reload", []string{"Sec-Fetch-Site: none"}, 200, "taken"},
+		{"POST", "/-/reload", []string{"Sec-Fetch-Site: none"}, 200, "applied"},
 		{"POST", "/-/reload", []string{"Sec-Fetch-Site: cross-site"}, 403, ""},
 		{"POST", "/-/reload", []string{"Sec-Fetch-Site: same-site"}, 403, ""},
 		{"POST", "/-/reload", []string{"Sec-Fetch-Site: same-origin"}, 403, ""},

@@ -313,6 +313,12 @@ func (c *checker) adminHosts(f *adminFile) map[string]bool {
 	return names
 }
 
+// isOrigin reports whether s is a scheme and a host, as browsers write an origin.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme != "" && u.Host != "" && u.Path == "" && u.RawQuery == "" && u.Fragment == ""
+}
+
 // cors checks the rule for browsers. Its lists are what headers will say.
 func (c *checker) cors(path string, f *corsFile) *cors {
 	if f == nil {
@@ -322,8 +328,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 		c.fault(path+".allowed_origins", `want origins like "https://app.example", or "*"`)
 	}
 	for i, origin := range f.AllowedOrigins {
-		u, err := url.Parse(origin)
-		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "") {
+		if origin != "*" && !isOrigin(origin) {
 			c.fault(fmt.Sprintf("%s.allowed_origins[%d]", path, i), `%q is not an origin like "https://app.example"`, origin)
 		}
 	}
@@ -347,7 +352,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 // hold a password.
 func (c *checker) endpoint(path, raw string, a *account) {
 	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Opaque != "" {
+	if err != nil || !isServerURL(u, "http", "https") {
 		c.fault(path, "want an address like http://localhost:9000 or https://s3.eu-west-1.amazonaws.com")
 		return
 	}
@@ -357,10 +362,8 @@ func (c *checker) endpoint(path, raw string, a *account) {
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		c.fault(path, "has a query or a fragment, which no request could carry")
 	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			c.fault(path, "port %s is not between 1 and 65535", port)
-		}
+	if port := u.Port(); port != "" && !validPort(port) {
+		c.fault(path, "port %s is not between 1 and 65535", port)
 	}
 	a.scheme = u.Scheme
 	// The scheme's own port is left out, as every client leaves it out of the

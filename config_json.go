@@ -81,42 +81,53 @@ func (d *strictDecoder) value(path string, v reflect.Value) {
 	token, _ := d.json.Token()
 	switch t := token.(type) {
 	case json.Delim:
-		switch {
-		case t == '{' && v.Kind() == reflect.Struct:
-			d.object(path, func(key string) (reflect.Value, bool) { return fieldByTag(v, key) }, nil, v.Type())
-		case t == '{' && v.Kind() == reflect.Map:
-			v.Set(reflect.MakeMap(v.Type()))
-			d.object(path,
-				func(string) (reflect.Value, bool) { return reflect.New(v.Type().Elem()).Elem(), true },
-				func(key string, elem reflect.Value) { v.SetMapIndex(reflect.ValueOf(key), elem) }, v.Type())
-		case t == '[' && v.Kind() == reflect.Slice:
-			d.array(path, v)
-		default:
-			d.fault(path, "want %s", jsonTypeName(v.Type()))
-			d.skip()
-		}
+		d.composite(path, t, v)
 	case string:
 		d.str(path, t, v)
 	case json.Number:
-		if !isInt(v.Type()) { // a secret, perhaps, without its quotes
-			d.fault(path, "want %s, have a number", jsonTypeName(v.Type()))
-			return
-		}
-		n, err := strconv.ParseInt(t.String(), 10, 64)
-		if err != nil || v.OverflowInt(n) {
-			d.fault(path, "want %s, have %s", jsonTypeName(v.Type()), t)
-			return
-		}
-		v.SetInt(n)
+		d.number(path, t, v)
 	case bool:
 		if v.Kind() != reflect.Bool {
-			d.fault(path, "want %s, have %t", jsonTypeName(v.Type()), t)
+			d.fault(path, "must be %s, not %t", jsonTypeName(v.Type()), t)
 			return
 		}
 		v.SetBool(t)
 	case nil:
 		d.fault(path, "null is not a value; leave the field out")
 	}
+}
+
+// composite reads an object or an array, of which the opening token was read, into v.
+func (d *strictDecoder) composite(path string, opening json.Delim, v reflect.Value) {
+	switch {
+	case opening == '{' && v.Kind() == reflect.Struct:
+		d.object(path, func(key string) (reflect.Value, bool) { return fieldByTag(v, key) }, nil, v.Type())
+	case opening == '{' && v.Kind() == reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		d.object(path,
+			func(string) (reflect.Value, bool) { return reflect.New(v.Type().Elem()).Elem(), true },
+			func(key string, elem reflect.Value) { v.SetMapIndex(reflect.ValueOf(key), elem) }, v.Type())
+	case opening == '[' && v.Kind() == reflect.Slice:
+		d.array(path, v)
+	default:
+		d.fault(path, "must be %s", jsonTypeName(v.Type()))
+		d.skip()
+	}
+}
+
+// number stores a number in v. The error does not quote a number where another type
+// belongs: it may be a secret without its quotes.
+func (d *strictDecoder) number(path string, t json.Number, v reflect.Value) {
+	if !isInt(v.Type()) {
+		d.fault(path, "must be %s, not a number", jsonTypeName(v.Type()))
+		return
+	}
+	n, err := strconv.ParseInt(t.String(), 10, 64)
+	if err != nil || v.OverflowInt(n) {
+		d.fault(path, "must be %s, not %s", jsonTypeName(v.Type()), t)
+		return
+	}
+	v.SetInt(n)
 }
 
 // object reads the members of an object whose brace was read. member returns

@@ -175,30 +175,30 @@ func changes(before, now *config) []string {
 	note("max_file_size", before.maxFileSize == now.maxFileSize)
 	note("nested_keys", before.nestedKeys == now.nestedKeys)
 	note("rate_limit.redis_url", reflect.DeepEqual(before.redis, now.redis))
-	accounts := func(c *config) map[string]account {
-		m := map[string]account{}
-		for _, a := range c.accounts {
-			m[a.name] = *a
-		}
-		return m
+	paths = appendChanges(paths, "accounts.", accountsByName(before), accountsByName(now), (*account).sameAs)
+	paths = appendChanges(paths, "bucket ", before.buckets, now.buckets, (*bucket).sameAs)
+	return appendChanges(paths, "users.", usersByName(before), usersByName(now), func(a, b *user) bool { return reflect.DeepEqual(a, b) })
+}
+
+func accountsByName(c *config) map[string]*account {
+	m := make(map[string]*account, len(c.accounts))
+	for _, a := range c.accounts {
+		m[a.name] = a
 	}
-	users := func(c *config) map[string]any {
-		m := map[string]any{}
-		for _, u := range c.users {
-			m[u.name] = *u
-		}
-		return m
+	return m
+}
+
+func usersByName(c *config) map[string]*user {
+	m := make(map[string]*user, len(c.users))
+	for _, u := range c.users {
+		m[u.name] = u
 	}
-	places := func(c *config) map[string][2]string {
-		m := map[string][2]string{}
-		for name, b := range c.buckets {
-			m[name] = [2]string{b.account.name, b.backendName}
-		}
-		return m
-	}
-	paths = appendChanges(paths, "accounts.", accounts(before), accounts(now), func(a, b account) bool { return a.sameAs(&b) })
-	paths = appendChanges(paths, "bucket ", places(before), places(now), func(a, b [2]string) bool { return a == b })
-	return appendChanges(paths, "users.", users(before), users(now), func(a, b any) bool { return reflect.DeepEqual(a, b) })
+	return m
+}
+
+// sameAs reports whether two buckets are the same bucket of the same account.
+func (b *bucket) sameAs(other *bucket) bool {
+	return b.account.name == other.account.name && b.backendName == other.backendName
 }
 
 func appendChanges[V any](paths []string, prefix string, before, now map[string]V, same func(a, b V) bool) []string {

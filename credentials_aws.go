@@ -208,38 +208,16 @@ func stsErrorCode(document []byte) string {
 // counts.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 func (s *credentialSource) useContainer(_ string, env func(string) string) error {
-	endpoint := env("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-	if relative := env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); relative != "" {
-		if relative[0] != '/' { // it would change the host
-			return errors.New("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI does not begin with a slash")
-		}
-		endpoint = "http://169.254.170.2" + relative
-	}
-	if endpoint == "" {
-		return notSet("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI (or AWS_CONTAINER_CREDENTIALS_FULL_URI)")
-	}
-	u, err := parseEndpoint("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint)
+	endpoint, err := containerEndpoint(env)
 	if err != nil {
 		return err
-	}
-	// The addresses of ECS and of the EKS agent, which nobody routes further.
-	local := slices.Contains([]string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}, u.Hostname())
-	if u.Scheme == "http" && !local && !isLoopback(u.Host) {
-		return errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI: plain http to another machine; want https, or the address of the ECS or EKS agent")
 	}
 	s.client = newCredentialClient(nil)
 	s.fetch = func(ctx context.Context) (c expiringCredentials, err error) {
 		header := http.Header{"Accept": {"application/json"}}
-		authorization := env("AWS_CONTAINER_AUTHORIZATION_TOKEN")
-		if path := env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); path != "" {
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return c, err
-			}
-			authorization = string(data)
-		}
-		if strings.ContainsAny(authorization, "\r\n") {
-			return c, errors.New("the container's authorization token has a line break in it")
+		authorization, err := containerAuthorization(env)
+		if err != nil {
+			return c, err
 		}
 		if authorization != "" {
 			header.Set("Authorization", authorization)
@@ -251,6 +229,48 @@ func (s *credentialSource) useContainer(_ string, env func(string) string) error
 		return readJSON(body, "", "Success")
 	}
 	return nil
+}
+
+// containerEndpoint returns the address that the environment names, if credentials may
+// be asked for there.
+func containerEndpoint(env func(string) string) (string, error) {
+	endpoint := env("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+	if relative := env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); relative != "" {
+		if relative[0] != '/' { // it would change the host
+			return "", errors.New("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI does not begin with a slash")
+		}
+		endpoint = "http://169.254.170.2" + relative
+	}
+	if endpoint == "" {
+		return "", notSet("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI (or AWS_CONTAINER_CREDENTIALS_FULL_URI)")
+	}
+	u, err := parseEndpoint("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint)
+	if err != nil {
+		return "", err
+	}
+	// The addresses of ECS and of the EKS agent, which nobody routes further.
+	local := slices.Contains([]string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}, u.Hostname())
+	if u.Scheme == "http" && !local && !isLoopback(u.Host) {
+		return "", errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI: plain http to another machine; use https, or the address of the ECS or EKS agent")
+	}
+	return endpoint, nil
+}
+
+// containerAuthorization returns the Authorization header that the environment names, or
+// "". The file is read each time, for its token is replaced.
+func containerAuthorization(env func(string) string) (string, error) {
+	authorization := env("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+	if path := env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); path != "" {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		authorization = string(data)
+	}
+	if strings.ContainsAny(authorization, "\r\n") {
+		return "", errors.New("the container's authorization token has a line break in it")
+	}
+	return authorization, nil
 }
 
 // useInstance asks the instance metadata service, in version 2: a token by PUT,

@@ -86,18 +86,7 @@ func (g *gateway) succeed(c *config) *gateway {
 	default:
 		next.shared = newSharedLimiter(newRedisStore(*c.redis), next.limiter, limits, g.log)
 	}
-	for _, u := range c.users {
-		if next.loads[u.name] = g.loads[u.name]; next.loads[u.name] == nil {
-			next.loads[u.name] = &userLoad{documents: memoryShare{of: g.memory}}
-		}
-	}
-	for _, a := range c.accounts {
-		if u := g.accounts[a.name]; u != nil && u.account.sameAs(a) {
-			next.accounts[a.name] = u.succeed(a, c.idleTimeout)
-		} else {
-			next.accounts[a.name] = newUpstream(a, c.idleTimeout, g.metrics.account(a.name), g.log)
-		}
-	}
+	next.inherit(g)
 	for name, b := range c.buckets {
 		served := *b
 		served.upstream = next.accounts[b.account.name]
@@ -106,6 +95,23 @@ func (g *gateway) succeed(c *config) *gateway {
 	}
 	slices.Sort(next.names)
 	return next
+}
+
+// inherit gives g what the gateway before it knows of the users and accounts that stay.
+// An account stays if its requests would be the same.
+func (g *gateway) inherit(before *gateway) {
+	for _, u := range g.config.users {
+		if g.loads[u.name] = before.loads[u.name]; g.loads[u.name] == nil {
+			g.loads[u.name] = &userLoad{documents: memoryShare{of: g.memory}}
+		}
+	}
+	for _, a := range g.config.accounts {
+		if u := before.accounts[a.name]; u != nil && u.account.sameAs(a) {
+			g.accounts[a.name] = u.succeed(a, g.config.idleTimeout)
+		} else {
+			g.accounts[a.name] = newUpstream(a, g.config.idleTimeout, g.metrics.account(a.name), g.log)
+		}
+	}
 }
 
 // limitsOf returns the limits of users by their names.

@@ -15,51 +15,77 @@ const maxDeleteKeys = 1000
 var deleteForm = requestForm{root: "Delete", depth: 3, members: members(
 	"Quiet", "Object+", "Object/Key", "Object/VersionId", "Object/ETag", "Object/LastModifiedTime", "Object/Size")}
 
-// readDelete checks the keys and versions of a batch. What is wrong with one of them
-// is said at the end, after what is wrong with the document.
+// A deleteReader checks the keys and versions of a batch as they are read. What is wrong
+// with one of them is said at the end, after what is wrong with the document.
+type deleteReader struct {
+	x       *exchange
+	batch   *batch
+	objects int // so far
+	refusal error
+
+	named        bool // the Object being read has a Key
+	key, version string
+}
+
+// readDelete is the visit of a batch.
 func readDelete(x *exchange) visit {
-	objects, named := 0, false
-	var key, version string
 	b := &batch{objects: map[uint64]bool{}}
 	x.check = b.check
-	var refusal error
-	return func(path string, text []byte) (keep bool, err error) {
-		switch path {
-		case "Object/Key":
-			named, key = true, string(text)
-			if err := checkKey(string(text), x.g.config.nestedKeys); err != nil && refusal == nil {
-				refusal = refuseKey(fmt.Errorf("%w (%q)", err, shortened(string(text), 64)))
-			}
-		case "Object/VersionId", "Object/ETag", "Object/LastModifiedTime", "Object/Size":
-			if len(text) == 0 { // which is none
-				return false, nil
-			}
-			if path == "Object/VersionId" && !x.user.role.may(actionAdmin) && refusal == nil {
-				refusal = newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(x.user.role))
-			}
-			if path == "Object/VersionId" {
-				version = string(text)
-			}
-			return true, checkToken(path, text)
-		case "Object":
-			if objects++; objects > maxDeleteKeys {
-				return false, errObjectCount
-			}
-			if !named {
-				return false, errors.New("an Object without a Key")
-			}
-			b.objects[objectHash(key, version)] = true
-			named, key, version = false, "", ""
-		case "Quiet":
-			b.quiet = string(text) == "true"
-		case "":
-			if objects == 0 {
-				return false, errObjectCount
-			}
-			return true, refusal
+	return (&deleteReader{x: x, batch: b}).visit
+}
+
+func (d *deleteReader) visit(path string, text []byte) (keep bool, err error) {
+	switch path {
+	case "Object/Key":
+		d.named, d.key = true, string(text)
+		if err := checkKey(d.key, d.x.g.config.nestedKeys); err != nil {
+			d.refuse(refuseKey(fmt.Errorf("%w (%q)", err, shortened(d.key, 64))))
 		}
-		return true, nil
+	case "Object/VersionId":
+		if len(text) == 0 { // which is none
+			return false, nil
+		}
+		if role := d.x.user.role; !role.may(actionAdmin) {
+			d.refuse(newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(role)))
+		}
+		d.version = string(text)
+		return true, checkToken(path, text)
+	case "Object/ETag", "Object/LastModifiedTime", "Object/Size":
+		if len(text) == 0 {
+			return false, nil
+		}
+		return true, checkToken(path, text)
+	case "Object":
+		return true, d.endObject()
+	case "Quiet":
+		d.batch.quiet = string(text) == "true"
+	case "":
+		if d.objects == 0 {
+			return false, errObjectCount
+		}
+		return true, d.refusal
 	}
+	return true, nil
+}
+
+// refuse notes the first refusal.
+func (d *deleteReader) refuse(err error) {
+	if d.refusal == nil {
+		d.refusal = err
+	}
+}
+
+// endObject counts an object that was read.
+func (d *deleteReader) endObject() error {
+	if d.objects++; d.objects > maxDeleteKeys {
+		return errObjectCount
+	}
+	if !d.named {
+		return errors.New("an Object without a Key")
+	}
+	d.batch.objects[objectHash(d.key, d.version)] = true
+	d.named, d.key, d.version = false, "", ""
+	return nil
 }
 
 var errObjectCount = fmt.Errorf("the number of objects must be from 1 to %d", maxDeleteKeys)

@@ -137,14 +137,9 @@ func (g *gateway) passSmall(x *exchange) *apiError {
 	return g.stream(x, out)
 }
 
-// readDocument returns the document of the request, checked against what the client
-// says of it and against the rule of the operation, and written anew. It must be
-// freed.
-func (x *exchange) readDocument() (*heldDocument, *apiError) {
-	rule := documents[x.op.name]
-	if rule == nil {
-		return nil, newError("NotImplemented", "a document for "+x.op.name+" is not supported")
-	}
+// documentSource returns the body of a request that brings a document, if what the client
+// says of it can be checked.
+func (x *exchange) documentSource(rule *documentRule) (*documentSource, *apiError) {
 	in, refusal := x.incoming(rule.size)
 	if refusal != nil {
 		return nil, refusal
@@ -156,7 +151,21 @@ func (x *exchange) readDocument() (*heldDocument, *apiError) {
 	if in.chunks != nil && !in.chunks.verifies() {
 		return nil, errUnverified()
 	}
-	source := &documentSource{in: in, sums: sums}
+	return &documentSource{in: in, sums: sums}, nil
+}
+
+// readDocument returns the document of the request, checked against what the client
+// says of it and against the rule of the operation, and written anew. It must be
+// freed.
+func (x *exchange) readDocument() (*heldDocument, *apiError) {
+	rule := documents[x.op.name]
+	if rule == nil {
+		return nil, newError("NotImplemented", "a document for "+x.op.name+" is not supported")
+	}
+	source, refusal := x.documentSource(rule)
+	if refusal != nil {
+		return nil, refusal
+	}
 	doc := &heldDocument{memory: holding{share: x.documentShare()}}
 	err := rule.rewrite(x, source, doc)
 	if err != nil {
@@ -173,9 +182,9 @@ func (x *exchange) readDocument() (*heldDocument, *apiError) {
 		return doc, nil
 	}
 	doc.free()
-	var known *apiError
+	known, isKnown := errors.AsType[*apiError](err)
 	switch {
-	case errors.As(err, &known):
+	case isKnown:
 		return nil, known
 	case source.err != nil:
 		return nil, x.transportError(err)

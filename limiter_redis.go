@@ -73,8 +73,8 @@ func (r redisServer) String() string { return r.addr }
 // for TLS. The port is 6379 unless given, the db 0. No error quotes the URL.
 func parseRedisURL(s string) (redisServer, error) {
 	u, err := url.Parse(s)
-	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Hostname() == "" || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return redisServer{}, errors.New("want an address like redis://:password@host:6379/0, or rediss:// for TLS; percent-encode what is not a letter or digit in a password")
+	if err != nil || !isServerURL(u, "redis", "rediss") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return redisServer{}, errors.New("must be an address like redis://:password@host:6379/0, or rediss:// for TLS; percent-encode what is not a letter or digit in a password")
 	}
 	server := redisServer{tls: u.Scheme == "rediss", user: u.User.Username()}
 	server.password, _ = u.User.Password()
@@ -85,7 +85,7 @@ func parseRedisURL(s string) (redisServer, error) {
 	if port == "" {
 		port = "6379"
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+	if !validPort(port) {
 		return redisServer{}, errors.New("the port is not between 1 and 65535")
 	}
 	server.addr = net.JoinHostPort(u.Hostname(), port)

@@ -147,6 +147,33 @@ func (f *follower) followLine(b []byte) []byte {
 	return b[end+1:]
 }
 
+// readHeader notes what a header line says of the body.
+func (f *follower) readHeader(line []byte) {
+	if value, ok := valueOf(line, "Content-Length:"); ok {
+		size, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 63)
+		f.head.length, f.size, f.lost = true, int64(size), f.lost || err != nil
+	} else if _, ok := valueOf(line, "Transfer-Encoding:"); ok {
+		f.head.encoding = true
+	} else if value, ok := valueOf(line, "Expect:"); ok {
+		f.expects = true
+		f.continues = f.continues || len(line) < maxFollowedLine && hasContinue(string(value)) // a longer line may be cut
+	}
+}
+
+// readChunkSize reads the line before a chunk: RFC 9112 section 7.1.
+func (f *follower) readChunkSize(line []byte) {
+	digits, _, _ := bytes.Cut(line, []byte(";"))
+	size, err := strconv.ParseUint(string(bytes.TrimSpace(digits)), 16, 63)
+	switch f.left = int64(size); {
+	case err != nil:
+		f.lost = true
+	case size == 0:
+		f.at = inTrailers
+	default:
+		f.at = inChunk
+	}
+}
+
 // endLine takes a line, of which at least maxFollowedLine bytes are there.
 func (f *follower) endLine(line []byte) {
 	switch f.at {
@@ -163,26 +190,9 @@ func (f *follower) endLine(line []byte) {
 			f.endHead()
 			return
 		}
-		if value, ok := valueOf(line, "Content-Length:"); ok {
-			size, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 63)
-			f.head.length, f.size, f.lost = true, int64(size), f.lost || err != nil
-		} else if _, ok := valueOf(line, "Transfer-Encoding:"); ok {
-			f.head.encoding = true
-		} else if value, ok := valueOf(line, "Expect:"); ok {
-			f.expects = true
-			f.continues = f.continues || len(line) < maxFollowedLine && hasContinue(string(value)) // a longer line may be cut
-		}
+		f.readHeader(line)
 	case inChunkSize:
-		digits, _, _ := bytes.Cut(line, []byte(";"))
-		size, err := strconv.ParseUint(string(bytes.TrimSpace(digits)), 16, 63)
-		switch f.left = int64(size); {
-		case err != nil:
-			f.lost = true
-		case size == 0:
-			f.at = inTrailers
-		default:
-			f.at = inChunk
-		}
+		f.readChunkSize(line)
 	case afterChunk:
 		f.at, f.lost = inChunkSize, len(line) > 0
 	case inTrailers:

@@ -34,14 +34,24 @@
 //	$ export AWS_ACCESS_KEY_ID=alice AWS_SECRET_ACCESS_KEY=Zm9sbG93IHRoZSB3aGl0ZSByYWJiaXQ
 //	$ aws --endpoint-url http://localhost:8080 s3 cp cat.jpg s3://photos/
 //
-// Every setting, every answer and the limits of what is promised are in
-// README.md. To read the code, follow a request: main.go, serve.go, config.go,
-// config_check.go, gateway.go, handlers.go, exchange.go, path.go, auth.go, auth_signature.go,
-// limiter.go, operations.go, headers.go, exchange_body.go, upload.go, upload_chunked.go,
-// upstream.go, upstream_conn.go, sigv4.go, handlers_list.go, xml_scan.go and xml.go, in this order.
-// What an operator switches on has files of its own: tls.go, credentials.go and
-// providers.go, reload.go, admin.go, metrics.go and process.go, throttle.go,
-// sharedlimit.go, redis.go and resp.go, logfile.go.
+// README.md is the first page of the documentation, docs/ has the rest. To read the
+// code, open docs/code.md: it follows one GET from the client's socket to the backend
+// and back. The names of the files group them, with the entrance first:
+//
+//	main serve listener tls logfile                       start
+//	config                                                configuration
+//	gateway exchange answer path query headers cors       one request
+//	errors text progress memory buffers                   what requests share
+//	auth limiter                                          who, and how much
+//	operations handlers                                   the S3 operations
+//	upload                                                checks of uploads, aws-chunked
+//	upstream sigv4 credentials                            the backend
+//	xml                                                   documents
+//	admin metrics                                         the operator's pages
+//	demo                                                  the embedded S3 server
+//
+// A file uses what stands below it, and files that know each other are few and named:
+// see arrows_test.go.
 package main
 
 import (
@@ -66,7 +76,7 @@ const usage = `usage:
 flags:
 `
 
-// logPatience is for the last lines of the log, at the end.
+// logPatience is how long the program waits, at its end, for the last lines of the log.
 const logPatience = time.Second
 
 func main() {
@@ -82,79 +92,122 @@ func main() {
 	}
 }
 
-// run is the program: it returns when ctx is done and the requests under way
-// are answered, or with the error that kept it from starting.
+// run is the program. It returns when ctx is done and the requests in flight are
+// answered, or with the error that kept it from starting.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("s3-proxy", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
-	configPath := flags.String("config", "config.json", "the configuration `file`")
-	check := flags.Bool("check", false, "check the configuration, print what is wrong with it, and stop")
-	demo := flags.Bool("demo", false, "serve an embedded S3 server, with the users of config.example.json")
-	demoDir := flags.String("demo-dir", "", "where -demo keeps its objects (default: a temporary `folder`, removed at the end)")
-	logFile := flags.String("log-file", "", "append the log to this `file`, opened anew on SIGHUP (default: standard error)")
-	watch := flags.Duration("watch", 0, "look at the configuration this often, such as 5s, and take it when it has changed")
-	logFormat := flags.String("log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
-	logLevel := flags.String("log-level", "info", "debug, info, warn or error")
-	version := flags.Bool("version", false, "print the version and stop")
-	if err := flags.Parse(args); err != nil {
+	o, err := parseFlags(args, stderr)
+	if err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q; see s3-proxy -help", flags.Arg(0))
-	}
-	if *version {
+	if o.version {
 		fmt.Fprintln(stdout, "s3-proxy", buildVersion())
 		return nil
 	}
-	out := newLogWriter(stderr)
-	if *logFile != "" {
-		var err error
-		if out, err = openLogFile(*logFile); err != nil {
-			return fmt.Errorf("-log-file: %w", err)
-		}
-	}
-	defer out.close(logPatience)
-	if *logFormat == "auto" {
-		*logFormat = "json"
-		if *logFile == "" && isTerminal(stderr) {
-			*logFormat = "text"
-		}
-	}
-	log, err := newLogger(out, *logFormat, *logLevel)
+	out, log, err := o.openLog(stderr)
 	if err != nil {
 		return err
 	}
-	out.report = func(lines int64) { log.Error("log lines were dropped", "lines", lines) }
-	slog.SetDefault(log) // for the words that net/http has for itself
-	if *demo {
-		return runDemo(ctx, *demoDir, stdout, log)
+	defer out.close(logPatience)
+	if o.demo {
+		return runDemo(ctx, o.demoDir, stdout, log)
 	}
-	seen := fingerprint(*configPath)
-	conf, err := loadConfig(*configPath, (*configFile).checkTLS, func(f *configFile) error {
-		if *check {
-			return f.checkProfiles(ctx)
-		}
-		return nil
-	})
+	source := configSource{o.config, fingerprint(o.config)}
+	conf, err := o.load(ctx)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%w; config.example.json shows how one looks, and -demo needs none", err)
-		}
-		return fmt.Errorf("%s has faults:\n%w", *configPath, err)
+		return err
 	}
-	if *check {
+	if o.check {
 		conf.describe(stdout)
 		return nil
 	}
-	return serve(ctx, conf, launch{configSource: configSource{*configPath, seen}, log: log, out: out, watch: *watch})
+	return serve(ctx, conf, launch{configSource: source, log: log, out: out, watch: o.watch})
+}
+
+// options are what the command line asks for.
+type options struct {
+	config    string // path of the configuration
+	check     bool
+	demo      bool
+	demoDir   string // "": a temporary folder
+	logFile   string // "": standard error
+	logFormat string
+	logLevel  string
+	version   bool
+	watch     time.Duration // 0: the file is not watched
+}
+
+// parseFlags reads the command line. It returns flag.ErrHelp for -help.
+func parseFlags(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("s3-proxy", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	flags.StringVar(&o.config, "config", "config.json", "the configuration `file`")
+	flags.BoolVar(&o.check, "check", false, "check the configuration, print every error in it, and stop")
+	flags.BoolVar(&o.demo, "demo", false, "serve an embedded S3 server, with the users of config.example.json")
+	flags.StringVar(&o.demoDir, "demo-dir", "", "the `folder` in which -demo keeps its objects (default: a temporary one, removed at the end)")
+	flags.StringVar(&o.logFile, "log-file", "", "append the log to this `file` and reopen it on SIGHUP (default: standard error)")
+	flags.DurationVar(&o.watch, "watch", 0, "look at the configuration at this interval, such as 5s, and reload it when it has changed")
+	flags.StringVar(&o.logFormat, "log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
+	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.BoolVar(&o.version, "version", false, "print the version and stop")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q; see s3-proxy -help", flags.Arg(0))
+	}
+	return o, nil
+}
+
+// load reads the configuration. With -check it also reads the credentials that the
+// accounts' profiles name.
+func (o options) load(ctx context.Context) (*config, error) {
+	checks := []func(*configFile) error{(*configFile).checkTLS}
+	if o.check {
+		checks = append(checks, func(f *configFile) error { return f.checkProfiles(ctx) })
+	}
+	conf, err := loadConfig(o.config, checks...)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("%w; config.example.json shows what one looks like, and -demo needs none", err)
+	case err != nil:
+		return nil, fmt.Errorf("%s has errors:\n%w", o.config, err)
+	}
+	return conf, nil
+}
+
+// openLog opens the log and makes it slog's default, which net/http writes to.
+func (o options) openLog(stderr io.Writer) (*logWriter, *slog.Logger, error) {
+	out := newLogWriter(stderr)
+	if o.logFile != "" {
+		var err error
+		if out, err = openLogFile(o.logFile); err != nil {
+			return nil, nil, fmt.Errorf("-log-file: %w", err)
+		}
+	}
+	format := o.logFormat
+	if format == "auto" {
+		format = "json"
+		if o.logFile == "" && isTerminal(stderr) {
+			format = "text"
+		}
+	}
+	log, err := newLogger(out, format, o.logLevel)
+	if err != nil {
+		out.close(0)
+		return nil, nil, err
+	}
+	out.report = func(lines int64) { log.Error("log lines were dropped", "lines", lines) }
+	slog.SetDefault(log)
+	return out, log, nil
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var options slog.HandlerOptions
 	var min slog.Level
 	if err := min.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("-log-level: want debug, info, warn or error, have %q", level)
+		return nil, fmt.Errorf("-log-level must be debug, info, warn or error, not %q", level)
 	}
 	options.Level = min
 	switch format {
@@ -163,7 +216,7 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, &options)), nil
 	}
-	return nil, fmt.Errorf("-log-format: want text, json or auto, have %q", format)
+	return nil, fmt.Errorf("-log-format must be text, json or auto, not %q", format)
 }
 
 func isTerminal(w io.Writer) bool {

@@ -373,28 +373,28 @@ func gaugeOf(value func() float64) func(*exposition) {
 	return func(e *exposition) { e.sample(value()) }
 }
 
-// ownFamilies is the table of what the gateway says of itself. A family without
-// collect is counted elsewhere: see setFunc.
+// ownFamilies are what the gateway says of itself. A family without collect is counted
+// elsewhere: see setFunc.
 func (m *metrics) ownFamilies() []family {
-	accountLabel, ownerLabels, route := []string{"account"}, []string{"user", "bucket"}, []string{"account", "operation"}
-	load := func(n *atomic.Int64) func(*exposition) { return gaugeOf(func() float64 { return float64(n.Load()) }) }
+	return slices.Concat(m.requestFamilies(), m.upstreamFamilies(), m.stateFamilies())
+}
+
+// load collects a number.
+func load(n *atomic.Int64) func(*exposition) {
+	return gaugeOf(func() float64 { return float64(n.Load()) })
+}
+
+// requestFamilies are what clients asked for and got.
+func (m *metrics) requestFamilies() []family {
+	ownerLabels := []string{"user", "bucket"}
 	return []family{
-		{"s3proxy_build_info", gauge, "1, with what the gateway was built from.", []string{"version", "revision", "goversion"}, buildInfo},
-		{"s3proxy_client_connections", gauge, "Connections from clients that are open.", nil, nil},
-		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When the configuration was last read and taken.", nil, load(&m.reloadedAt)},
-		{"s3proxy_config_last_reload_successful", gauge, "1 if the configuration was taken when last read, 0 if it was refused.", nil, load(&m.reloadOK)},
-		{"s3proxy_credentials_expiry_timestamp_seconds", gauge, "When the credentials in use for the account expire.", accountLabel, nil},
-		{"s3proxy_credentials_refresh_failures_total", counter, "Attempts to fetch credentials for the account that failed.", accountLabel, nil},
-		{"s3proxy_log_dropped_lines_total", counter, "Log lines dropped because the log was too slow or gone.", nil, nil},
 		{"s3proxy_ratelimit_refused_total", counter, "Requests refused because the user was over the limit.", []string{"user"}, func(e *exposition) {
 			m.refusals.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
-		{"s3proxy_ratelimit_store_busy_total", counter, "Requests refused because the shared limiter store had no time to decide on them.", nil, nil},
-		{"s3proxy_ratelimit_store_up", gauge, "1 if the shared limiter store is in use, 0 if this process limits by itself.", nil, nil},
 		{"s3proxy_received_bytes_total", counter, "Bytes of request bodies received from clients.", ownerLabels, func(e *exposition) {
 			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.received.Load()), l[:]...) })
 		}},
-		{"s3proxy_request_duration_seconds", "histogram", "Time from the head of a request to the end of its answer.", route, func(e *exposition) {
+		{"s3proxy_request_duration_seconds", "histogram", "Time from the head of a request to the end of its answer.", []string{"account", "operation"}, func(e *exposition) {
 			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.duration, l[:]...) })
 		}},
 		{"s3proxy_requests_in_flight", gauge, "Requests that are being answered.", nil, load(&m.inFlight)},
@@ -404,13 +404,22 @@ func (m *metrics) ownFamilies() []family {
 		{"s3proxy_sent_bytes_total", counter, "Bytes of response bodies sent to clients.", ownerLabels, func(e *exposition) {
 			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.sent.Load()), l[:]...) })
 		}},
+	}
+}
+
+// upstreamFamilies are what backends were asked for, by account.
+func (m *metrics) upstreamFamilies() []family {
+	accountLabel := []string{"account"}
+	return []family{
+		{"s3proxy_credentials_expiry_timestamp_seconds", gauge, "When the credentials in use for the account expire.", accountLabel, nil},
+		{"s3proxy_credentials_refresh_failures_total", counter, "Attempts to fetch credentials for the account that failed.", accountLabel, nil},
 		{"s3proxy_upstream_connections_opened_total", counter, "Connections to the backend that were opened.", accountLabel, func(e *exposition) {
 			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.opened.Load()), l[:]...) })
 		}},
 		{"s3proxy_upstream_connections_reused_total", counter, "Requests sent on a connection to the backend that was kept.", accountLabel, func(e *exposition) {
 			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.reused.Load()), l[:]...) })
 		}},
-		{"s3proxy_upstream_first_byte_seconds", "histogram", "Time from asking the backend to the first byte of its answer.", route, func(e *exposition) {
+		{"s3proxy_upstream_first_byte_seconds", "histogram", "Time from asking the backend to the first byte of its answer.", []string{"account", "operation"}, func(e *exposition) {
 			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.firstByte, l[:]...) })
 		}},
 		{"s3proxy_upstream_retries_total", counter, "Requests sent to the backend again, by what went wrong.", []string{"account", "reason"}, func(e *exposition) {
@@ -420,6 +429,19 @@ func (m *metrics) ownFamilies() []family {
 				}
 			})
 		}},
+	}
+}
+
+// stateFamilies are the state of the process and of what it was configured with.
+func (m *metrics) stateFamilies() []family {
+	return []family{
+		{"s3proxy_build_info", gauge, "1, with what the gateway was built from.", []string{"version", "revision", "goversion"}, buildInfo},
+		{"s3proxy_client_connections", gauge, "Connections from clients that are open.", nil, nil},
+		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When the configuration was last read and taken.", nil, load(&m.reloadedAt)},
+		{"s3proxy_config_last_reload_successful", gauge, "1 if the configuration was taken when last read, 0 if it was refused.", nil, load(&m.reloadOK)},
+		{"s3proxy_log_dropped_lines_total", counter, "Log lines dropped because the log was too slow or gone.", nil, nil},
+		{"s3proxy_ratelimit_store_busy_total", counter, "Requests refused because the shared limiter store had no time to decide on them.", nil, nil},
+		{"s3proxy_ratelimit_store_up", gauge, "1 if the shared limiter store is in use, 0 if this process limits by itself.", nil, nil},
 	}
 }
 

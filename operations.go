@@ -73,34 +73,39 @@ var operations = append([]operation{
 var withinBucket = setOf("accelerate", "acl", "cors", "encryption", "intelligent-tiering", "lifecycle", "location", "metrics",
 	"object-lock", "ownershipControls", "policyStatus", "publicAccessBlock", "requestPayment", "tagging", "versioning")
 
+// bucketSettings are the parts of a bucket's configuration: the name behind Get, Put or
+// Delete in the operation's, the query parameter that selects it, the methods that S3
+// has for it, and the other parameters it takes.
+var bucketSettings = []struct{ name, selector, methods, params string }{
+	{"BucketAccelerateConfiguration", "accelerate", "GET PUT", ""},
+	{"BucketAcl", "acl", "GET PUT", ""},
+	{"BucketAnalyticsConfiguration", "analytics", "GET PUT DELETE", "id continuation-token"},
+	{"BucketCors", "cors", "GET PUT DELETE", ""},
+	{"BucketEncryption", "encryption", "GET PUT DELETE", ""},
+	{"BucketIntelligentTieringConfiguration", "intelligent-tiering", "GET PUT DELETE", "id continuation-token"},
+	{"BucketInventoryConfiguration", "inventory", "GET PUT DELETE", "id continuation-token"},
+	{"BucketLifecycleConfiguration", "lifecycle", "GET PUT DELETE", "(withUpdatedAt)"}, // MinIO: a date in a header
+	{"BucketLocation", "location", "GET", ""},
+	{"BucketLogging", "logging", "GET PUT", ""},
+	{"BucketMetricsConfiguration", "metrics", "GET PUT DELETE", "id continuation-token"},
+	{"BucketNotificationConfiguration", "notification", "GET PUT", ""},
+	{"ObjectLockConfiguration", "object-lock", "GET PUT", ""},
+	{"BucketOwnershipControls", "ownershipControls", "GET PUT DELETE", ""},
+	{"BucketPolicy", "policy", "GET PUT DELETE", ""},
+	{"BucketPolicyStatus", "policyStatus", "GET", ""},
+	{"PublicAccessBlock", "publicAccessBlock", "GET PUT DELETE", ""},
+	{"BucketReplication", "replication", "GET PUT DELETE", ""},
+	{"BucketRequestPayment", "requestPayment", "GET PUT", ""},
+	{"BucketTagging", "tagging", "GET PUT DELETE", ""},
+	{"BucketVersioning", "versioning", "GET PUT", ""},
+	{"BucketWebsite", "website", "GET PUT DELETE", ""},
+}
+
 // bucketConfigurations are the rows of a bucket's configuration. To delete one is
 // always an admin's: it names nothing.
 func bucketConfigurations() []operation {
 	var rows []operation
-	for _, c := range []struct{ name, selector, methods, params string }{
-		{"BucketAccelerateConfiguration", "accelerate", "GET PUT", ""},
-		{"BucketAcl", "acl", "GET PUT", ""},
-		{"BucketAnalyticsConfiguration", "analytics", "GET PUT DELETE", "id continuation-token"},
-		{"BucketCors", "cors", "GET PUT DELETE", ""},
-		{"BucketEncryption", "encryption", "GET PUT DELETE", ""},
-		{"BucketIntelligentTieringConfiguration", "intelligent-tiering", "GET PUT DELETE", "id continuation-token"},
-		{"BucketInventoryConfiguration", "inventory", "GET PUT DELETE", "id continuation-token"},
-		{"BucketLifecycleConfiguration", "lifecycle", "GET PUT DELETE", "(withUpdatedAt)"}, // MinIO: a date in a header
-		{"BucketLocation", "location", "GET", ""},
-		{"BucketLogging", "logging", "GET PUT", ""},
-		{"BucketMetricsConfiguration", "metrics", "GET PUT DELETE", "id continuation-token"},
-		{"BucketNotificationConfiguration", "notification", "GET PUT", ""},
-		{"ObjectLockConfiguration", "object-lock", "GET PUT", ""},
-		{"BucketOwnershipControls", "ownershipControls", "GET PUT DELETE", ""},
-		{"BucketPolicy", "policy", "GET PUT DELETE", ""},
-		{"BucketPolicyStatus", "policyStatus", "GET", ""},
-		{"PublicAccessBlock", "publicAccessBlock", "GET PUT DELETE", ""},
-		{"BucketReplication", "replication", "GET PUT DELETE", ""},
-		{"BucketRequestPayment", "requestPayment", "GET PUT", ""},
-		{"BucketTagging", "tagging", "GET PUT DELETE", ""},
-		{"BucketVersioning", "versioning", "GET PUT", ""},
-		{"BucketWebsite", "website", "GET PUT DELETE", ""},
-	} {
+	for _, c := range bucketSettings {
 		for method := range strings.FieldsSeq(c.methods) {
 			row := operation{"", method, bucketLevel, c.selector, "", actionAdmin, c.params, (*gateway).pass}
 			switch method {

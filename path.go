@@ -151,20 +151,15 @@ func validBucket(s string) bool {
 	}
 	onlyDigits := true
 	for i := range len(s) {
-		c := s[i]
-		switch {
+		switch c := s[i]; {
 		case 'a' <= c && c <= 'z':
 			onlyDigits = false
 		case '0' <= c && c <= '9':
+		case i == 0 || i == len(s)-1:
+			return false
 		case c == '-':
 			onlyDigits = false
-			if i == 0 || i == len(s)-1 {
-				return false
-			}
-		case c == '.':
-			if i == 0 || i == len(s)-1 || s[i-1] == '.' {
-				return false
-			}
+		case c == '.' && s[i-1] != '.':
 		default:
 			return false
 		}

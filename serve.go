@@ -1,7 +1,7 @@
 package main
 
-// The running program: its listeners, its signals, and its end. Everything that a
-// configuration can switch on is wired here.
+// The running program: its listeners, its signals and its end. Everything that a
+// configuration can switch on is wired here. It knows nothing of requests.
 
 import (
 	"context"
@@ -21,22 +21,22 @@ import (
 )
 
 const (
-	readHeaderTimeout = 10 * time.Second  // for the whole head of a request, and for a TLS handshake
+	readHeaderTimeout = 10 * time.Second  // for the head of a request, and for a TLS handshake
 	keepAliveTimeout  = 120 * time.Second // between requests; load balancers use 60 s and must be the first to close
-	maxHeaderBytes    = 32 << 10          // S3 takes 2 KiB of metadata and keys of 1 KiB
-	watchCertificates = 10 * time.Second  // between two looks at their files
+	maxHeaderBytes    = 32 << 10          // S3 allows 2 KiB of metadata and keys of 1 KiB
+	watchCertificates = 10 * time.Second  // interval at which their files are looked at
 )
 
 // A launch is what serve needs besides a configuration.
 type launch struct {
 	configSource
 	log   *slog.Logger
-	out   *logWriter     // where the log goes; nil: not to one that is opened again
-	watch time.Duration  // how often it is looked at for changes; 0: never
-	ready func(net.Addr) // if not nil, told the address
+	out   *logWriter     // reopened on SIGHUP; nil: the log is not a file
+	watch time.Duration  // interval at which the configuration is watched; 0: never
+	ready func(net.Addr) // called with the address once the program listens; may be nil
 }
 
-// A program is what runs between start and end.
+// A program is one run of the gateway, from its listeners to the end of its drain.
 type program struct {
 	launch
 	service      *service
@@ -46,8 +46,7 @@ type program struct {
 	failed       chan error // of a listener
 }
 
-// serve listens and answers until ctx is done and the requests under way are
-// answered.
+// serve listens and answers until ctx is done and the requests in flight are answered.
 func serve(ctx context.Context, conf *config, l launch) error {
 	p := &program{launch: l, failed: make(chan error, 2)}
 	hangup := make(chan os.Signal, 1) // from here on SIGHUP ends nothing
@@ -58,45 +57,28 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var err error
-	if conf.certFile != "" {
-		if p.certificates, err = newServerTLS(conf.certFile, conf.keyFile, conf.clientCA, l.log); err != nil {
-			return err
-		}
-	}
-	m := newMetrics()
-	if p.service, err = newService(ctx, conf, l.configSource, l.log, m); err != nil {
+	if err := p.prepare(ctx, conf); err != nil {
 		return err
 	}
 	defer func() { p.service.current.Load().retire(nil) }()
-	p.register(m)
 	if conf.admin != "" {
-		pages, err := p.serveAdmin(conf.admin)
+		adminPages, err := p.serveAdmin(conf.admin)
 		if err != nil {
 			return err
 		}
-		defer pages.Close()
+		defer adminPages.Close()
 	}
-	listener, err := net.Listen("tcp", conf.listen)
+	ln, err := net.Listen("tcp", conf.listen)
 	if err != nil {
 		return listenError("server", conf.listen, err)
 	}
-	defer listener.Close()
-	listener = limitConnections(listener, conf.maxConnections)
+	defer ln.Close()
+	server := p.serveFront(limitConnections(ln, conf.maxConnections))
 	go p.follow(ctx, hangup)
-	server := newServer(healthFront{p.service, &p.draining}, l.log)
-	server.ConnState = p.countConnections
-	go func() {
-		if p.certificates != nil {
-			p.failed <- p.certificates.serve(server, listener)
-		} else {
-			p.failed <- server.Serve(corkListener{listener})
-		}
-	}()
-	l.log.Info("listening", "addr", listener.Addr().String(), "version", buildVersion(),
+	l.log.Info("listening", "addr", ln.Addr().String(), "version", buildVersion(),
 		"accounts", len(conf.accounts), "buckets", len(conf.buckets), "users", len(conf.users))
 	if l.ready != nil {
-		l.ready(listener.Addr())
+		l.ready(ln.Addr())
 	}
 	select {
 	case err := <-p.failed:
@@ -106,15 +88,45 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	return p.drain(server)
 }
 
-// drain ends the program: it is not ready from now on, accepts nothing after
-// server.shutdown_delay, and ends when the requests in flight are answered, at the
-// latest after server.shutdown_timeout more.
+// prepare makes what the listeners serve: the certificates, and the service with the
+// first credentials of every account.
+func (p *program) prepare(ctx context.Context, conf *config) (err error) {
+	if conf.certFile != "" {
+		if p.certificates, err = newServerTLS(conf.certFile, conf.keyFile, conf.clientCA, p.log); err != nil {
+			return err
+		}
+	}
+	m := newMetrics()
+	if p.service, err = newService(ctx, conf, p.configSource, p.log, m); err != nil {
+		return err
+	}
+	p.register(m)
+	return nil
+}
+
+// serveFront serves S3 clients, over TLS if there is a certificate.
+func (p *program) serveFront(ln net.Listener) *http.Server {
+	server := newServer(healthFront{p.service, &p.draining}, p.log)
+	server.ConnState = p.countConnections
+	go func() {
+		if p.certificates != nil {
+			p.failed <- p.certificates.serve(server, ln)
+		} else {
+			p.failed <- server.Serve(corkListener{ln})
+		}
+	}()
+	return server
+}
+
+// drain ends the program. From now on it reports that it is not ready. After
+// server.shutdown_delay it accepts no connections, and it ends when the requests in
+// flight are answered, or after server.shutdown_timeout more.
 func (p *program) drain(server *http.Server) error {
 	p.draining.Store(true)
 	conf := p.service.current.Load().config
 	timeout := conf.shutdownTimeout
 	p.log.Info("draining", "shutdown_delay", conf.shutdownDelay.String(), "shutdown_timeout", timeout.String())
-	select { // load balancers see that the gateway is not ready, and send no more
+	select { // time for load balancers to see that the gateway is not ready
 	case err := <-p.failed:
 		return err
 	case <-time.After(conf.shutdownDelay):
@@ -122,14 +134,14 @@ func (p *program) drain(server *http.Server) error {
 	patience, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := server.Shutdown(patience); err != nil {
-		server.Close() // whoever is still at it sees a broken connection, not an end
-		return fmt.Errorf("requests were still under way after %s and were broken off", timeout)
+		server.Close() // their clients see a broken connection, not the end of an answer
+		return fmt.Errorf("requests were still in flight after %s and were broken off", timeout)
 	}
 	p.log.Info("stopped")
 	return nil
 }
 
-// follow does what signals and files ask for, until ctx is done.
+// follow reloads on SIGHUP and when a watched file changes, until ctx is done.
 func (p *program) follow(ctx context.Context, hangup <-chan os.Signal) {
 	if p.certificates != nil {
 		go p.certificates.watch(ctx, watchCertificates)
@@ -145,26 +157,26 @@ func (p *program) follow(ctx context.Context, hangup <-chan os.Signal) {
 		}
 		if p.out != nil {
 			if err := p.out.reopen(); err != nil {
-				p.log.Error("the log file was not opened again; the log goes where it went before", localCauseAttr(err))
+				p.log.Error("could not reopen the log file; still writing to the previous one", localCauseAttr(err))
 			}
 		}
 		p.reload()
 	}
 }
 
-// reload reads anew what was read at the start. What is refused is as before; the
-// error says why, and has been logged.
+// reload reads the certificates and the configuration again. What can't be applied
+// stays as it was. The error has been logged.
 func (p *program) reload() error {
-	var refused error
+	var failure error
 	if p.certificates != nil {
-		if refused = p.certificates.reload(); refused != nil {
-			p.log.Error("the TLS files are not taken over; the certificate of before stays in use", localCauseAttr(refused))
+		if failure = p.certificates.reload(); failure != nil {
+			p.log.Error("could not reload the TLS files; keeping the previous certificate", localCauseAttr(failure))
 		}
 	}
-	return errors.Join(refused, p.service.reload())
+	return errors.Join(failure, p.service.reload())
 }
 
-// serveAdmin opens the operator's listener.
+// serveAdmin serves the operator's pages.
 func (p *program) serveAdmin(addr string) (*http.Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -176,7 +188,7 @@ func (p *program) serveAdmin(addr string) (*http.Server, error) {
 	return pages, nil
 }
 
-// register gives the metrics what is counted here.
+// register adds the metrics that are counted here.
 func (p *program) register(m *metrics) {
 	p.service.register(m)
 	m.setFunc("s3proxy_client_connections", func() float64 { return float64(p.connections.Load()) })
@@ -196,8 +208,8 @@ func (p *program) countConnections(_ net.Conn, state http.ConnState) {
 }
 
 // newServer sets the limits that come before a handler. There is no ReadTimeout
-// and no WriteTimeout: they would cut large transfers, however well they go. The
-// exchange moves deadlines on as long as there is progress.
+// and no WriteTimeout: they would cut large transfers that make progress. The
+// exchange moves its deadlines on as long as bytes flow.
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:                      h,

@@ -103,19 +103,7 @@ func (s *signer) sign(req *http.Request, creds *credentials, payloadHash string,
 	}
 
 	var fieldArray [24]headerField
-	fields := append(fieldArray[:0], headerField{"host", requestHost(req)})
-	for name, values := range req.Header {
-		if lower, ok := signedName(name); ok {
-			value := strings.Join(values, ",")
-			if hasOddSpace(value) {
-				value = plainSpace(value)
-				req.Header[name] = []string{value}
-			}
-			fields = append(fields, headerField{lower, value})
-		}
-	}
-	slices.SortFunc(fields, func(a, b headerField) int { return strings.Compare(a.name, b.name) })
-
+	fields := appendSignedFields(fieldArray[:0], req)
 	var buf [2048]byte
 	canonical := appendCanonicalRequest(buf[:0], req.Method, req.URL.EscapedPath(), req.URL.RawQuery, fields, payloadHash)
 
@@ -134,6 +122,23 @@ func (s *signer) sign(req *http.Request, creds *credentials, payloadHash string,
 	key.macs.Put(m)
 	values[3] = string(auth)
 	req.Header["Authorization"] = values[3:4:4]
+}
+
+// appendSignedFields appends the headers to be signed, sorted by name.
+func appendSignedFields(fields []headerField, req *http.Request) []headerField {
+	fields = append(fields, headerField{"host", requestHost(req)})
+	for name, values := range req.Header {
+		if lower, ok := signedName(name); ok {
+			value := strings.Join(values, ",")
+			if hasOddSpace(value) {
+				value = plainSpace(value)
+				req.Header[name] = []string{value}
+			}
+			fields = append(fields, headerField{lower, value})
+		}
+	}
+	slices.SortFunc(fields, func(a, b headerField) int { return strings.Compare(a.name, b.name) })
+	return fields
 }
 
 // dayKey returns the key for a day (yyyymmdd), the last one if it is that.

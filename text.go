@@ -245,3 +245,14 @@ func isLoopback(hostPort string) bool {
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
+
+// isServerURL reports whether a URL names a server, and has one of the schemes.
+func isServerURL(u *url.URL, schemes ...string) bool {
+	return slices.Contains(schemes, u.Scheme) && u.Hostname() != "" && u.Opaque == ""
+}
+
+// validPort reports whether s is the number of a TCP port.
+func validPort(s string) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= 1 && n <= 65535
+}

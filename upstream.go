@@ -306,27 +306,12 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 		l = c.listen(out.interrupt)
 	}
 	written := u.write(c, req, out, l)
-	patience := u.patience(out)
-	switch {
-	case isBodyError(written):
-		patience = 0 // nobody will answer what was not sent
-	case written != nil:
-		patience = lastWord
-	}
-	here := l == nil && patience > soon && c.hears(1, soon) && c.hasHead()
-	if l == nil && patience > soon && !here {
-		c.watch(ctx)
-	}
-	if written != nil {
-		c.SetReadDeadline(time.Now().Add(patience))
-	} else if !here {
-		defer c.writes.answerWithin(c, u.idle, patience)()
-	}
+	defer u.limitAnswer(ctx, c, out, l, written)()
+	early := false
 	if l != nil {
 		<-l.done
-		err = l.err
+		err, early = l.err, l.early
 	}
-	early := l != nil && l.early
 	if isBodyError(written) && !early { // then it is the client that ended it
 		return nil, false, written
 	}
@@ -344,6 +329,35 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 		return nil, false, errEarlySuccess
 	}
 	return resp, sent, err
+}
+
+// limitAnswer bounds how long the head of the answer may take after a request that was
+// written, or failed to be. The function that it returns ends the bound.
+//
+// Watching for the client's leaving costs a goroutine and two wake-ups. Most answers to
+// small requests come within soon, so the watch begins only after that: without the
+// delay GET and PUT of 4 KiB take about 4 % more CPU.
+func (u *upstream) limitAnswer(ctx context.Context, c *backendConn, out *outgoing, l *earlyAnswer, written error) (end func()) {
+	patience := u.patience(out)
+	switch {
+	case isBodyError(written):
+		patience = 0 // nobody will answer what was not sent
+	case written != nil:
+		patience = lastWord
+	}
+	here := false
+	if l == nil && patience > soon {
+		if here = c.hears(1, soon) && c.hasHead(); !here {
+			c.watch(ctx)
+		}
+	}
+	switch {
+	case written != nil:
+		c.SetReadDeadline(time.Now().Add(patience))
+	case !here:
+		return c.writes.answerWithin(c, u.idle, patience)
+	}
+	return func() {}
 }
 
 // patience is how long the backend may take to begin its answer when it has the request.
