@@ -7,7 +7,6 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"

@@ -1,16 +1,17 @@
 package main
 
-// Documents of requests: read, held to a form, and written anew.
+// Documents of requests: read, checked against a form, and written anew. It knows forms,
+// not the operations that have them.
 //
-// A backend gets what the gateway has understood and nothing else: the names, the
-// texts and xsi:type, in UTF-8, in S3's namespace if the client's document has one.
-// What two parsers may read differently (comments and sections inside a text,
-// references, prefixes, attributes given twice, instructions) is resolved once,
-// here. So the same bytes are checked and sent, for every document alike, without
-// a proof for each that two parsers agree on it.
+// A backend gets only what the gateway has understood: the names, the texts and
+// xsi:type, in UTF-8, in S3's namespace if the client's document has a namespace. What
+// two parsers may read differently (comments and sections inside a text, references,
+// prefixes, attributes given twice, instructions) is resolved once, here. So the bytes
+// that are checked are the bytes that are sent, for every document, and no document
+// needs a proof that two parsers agree on it.
 //
-// The new document is written while the old one arrives. Neither is ever a tree,
-// and of the old one no more is in memory than a token: see scanner.transient.
+// The new document is written while the old one arrives. Neither is ever a tree, and
+// only one token of the old one is in memory: see scanner.transient.
 
 import (
 	"bytes"
@@ -22,33 +23,26 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	maxSchemaType = 64 // bytes; AmazonCustomerByEmail has 21
-)
+const maxSchemaType = 64 // bytes; AmazonCustomerByEmail has 21
 
-// requestNamespaces are those that S3's pages have in their examples of requests,
-// of which the older one is in use for logging; and "", for most clients have none.
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLogging.html
-var requestNamespaces = []string{"", s3Namespace, "http://doc.s3.amazonaws.com/2006-03-01", "http://doc.s3.amazonaws.com/2006-03-01/", "http://s3.amazonaws.com/doc/2006-03-01"}
-
-// A requestForm is what a document has to be.
+// A requestForm says what a document must be.
 type requestForm struct {
 	root    string
-	depth   int               // of elements within elements; the root alone is 1
+	depth   int               // of elements within elements, at most; the root alone is 1
 	members map[string]member // by their path below the root, "TagSet/Tag/Key"; nil: any
 	refused map[string]bool   // paths that are not implemented
-	visit   visit             // nil: nothing to check but the form
+	visit   visit             // nil: only the form is checked
 }
 
 // A member is an element that a document may have.
 type member struct {
-	repeats bool // else it may be there once in its parent
-	parent  bool // it has elements, and no text
+	repeats bool // its parent may have several
+	parent  bool // it has elements and no text
 }
 
-// members makes the members of a form. A path that ends in "+" may repeat; one that
-// ends in "*" stands for all names that begin so, as there is no closed list of
-// checksums.
+// members returns the members of a form, given by their paths. A path that ends in "+"
+// may repeat. One that ends in "*" stands for every name that begins with it, because
+// there is no closed list of checksums.
 func members(paths ...string) map[string]member {
 	m := map[string]member{}
 	for _, path := range paths {
@@ -65,19 +59,19 @@ func members(paths ...string) map[string]member {
 	return m
 }
 
-// A visit is told of each element below the root when it has ended, children first,
-// and of the root last, with the path "". Text is nil for an element with children,
-// and valid during the call only. An element without children is left out of the new document
-// unless keep is true.
+// A visit is called for each element when it has ended: children before their parent,
+// and the root, whose path is "", last. Text is nil for an element with children, and
+// valid only during the call. An element without children is written to the new document
+// only if keep is true.
 type visit func(path string, text []byte) (keep bool, err error)
 
-// An openElement is one whose end tag was not read.
+// An openElement is an element whose end tag was not read yet.
 type openElement struct {
 	name, path string
 	typed      string   // xsi:type
-	declared   int      // namespaces in scope around it
+	around     int      // namespaces in scope around it
 	begun      bool     // its start tag is written
-	seen       []string // children that may be there once
+	seen       []string // its children so far that may not repeat
 }
 
 // A rewriter reads a document and writes it anew.
@@ -86,43 +80,43 @@ type rewriter struct {
 	form    *requestForm
 	out     *heldDocument
 	open    []openElement
+	scope   namespaceScope
 	content []byte // text of the innermost open element
-	piece   []byte // memory for text that is written
+	piece   []byte // memory for writeText
 	spaced  bool   // the root is in a namespace
 }
 
-// rewrite reads a document of the given form and writes it to out, and charges
-// out's memory for what it takes meanwhile. Errors are of three kinds: those of
-// source and of visit as they are, *apiError for what is not implemented or not to be
-// had, and all others for a document that is not of the form, with a text for the
-// client.
+// rewrite reads a document of the given form and writes it to out. The memory that it
+// needs meanwhile is charged to the share of out. An error is one of three kinds: that
+// of source or of visit, as it is; an *apiError, for what is not implemented or for want
+// of memory; and any other, for a document that is not of the form, with a text that the
+// client may see.
 func rewrite(f *requestForm, source io.Reader, out *heldDocument) error {
 	held := holding{share: out.memory.share}
 	defer held.free()
 	s := newScanner(source)
-	s.namespaces, s.maxDepth, s.transient, s.memory = requestNamespaces, f.depth, true, &held
+	s.maxDepth, s.transient, s.memory = f.depth, true, &held
 	r := &rewriter{scanner: s, form: f, out: out}
 	if _, err := io.WriteString(out, xmlHeader); err != nil {
 		return err
 	}
 	for first := true; s.members == 0 || len(r.open) > 0; first = false {
-		before := len(s.declared)
 		t, err := s.next()
 		if err != nil {
 			return fmt.Errorf("want a document %s: %w", f.root, noEOF(err))
 		}
-		if err := r.take(t, before, first); err != nil {
+		if err := r.take(t, first); err != nil {
 			return err
 		}
 	}
 	return s.ends()
 }
 
-// take takes the token that was read, before which so many namespaces were in scope.
-func (r *rewriter) take(t tokenKind, declared int, first bool) error {
+// take handles the token that was read last. It is told whether that is the first one.
+func (r *rewriter) take(t tokenKind, first bool) error {
 	switch outside := len(r.open) == 0; {
 	case t == startToken:
-		return r.begin(declared)
+		return r.begin()
 	case t == endToken && outside:
 		return errors.New("the end of an element that has no start")
 	case t == endToken:
@@ -140,19 +134,23 @@ func (r *rewriter) take(t tokenKind, declared int, first bool) error {
 	return nil
 }
 
-// begin opens the element whose start tag was read.
-func (r *rewriter) begin(declared int) error {
-	e := openElement{name: r.name.local, declared: declared}
+// begin opens the element whose start tag was read last.
+func (r *rewriter) begin() error {
+	e := openElement{name: r.name.local, around: len(r.scope)}
 	if err := r.enter(len(r.open) + 1); err != nil {
 		return err
 	}
+	typed, err := r.scope.enter(r.scanner)
+	if err != nil {
+		return err
+	}
 	switch parent := r.top(); {
-	case !r.knows(r.name.prefix):
-		return errors.New("an element of another namespace")
+	case !r.scope.allows(r.name.prefix):
+		return errNamespace
 	case parent == nil && e.name != r.form.root:
 		return fmt.Errorf("want a document %s, have another", r.form.root)
 	case parent == nil:
-		r.spaced = r.namespaceOf(r.name.prefix) != ""
+		r.spaced = r.scope.uri(r.name.prefix) != ""
 	default:
 		e.path = strings.TrimPrefix(parent.path+"/"+e.name, "/")
 		if err := r.admit(parent, &e); err != nil {
@@ -160,21 +158,21 @@ func (r *rewriter) begin(declared int) error {
 		}
 	}
 	if e.name == "Grantee" { // no other element of S3 has an attribute that means something
-		if e.typed = r.schemaType(); len(e.typed) > maxSchemaType || !isWord(e.typed) {
-			return errors.New("a Grantee with an xsi:type that is no word")
+		if e.typed = r.scope.schemaType(typed); len(e.typed) > maxSchemaType || !isWord(e.typed) {
+			return errors.New("a Grantee with an xsi:type that is not a word")
 		}
 	}
 	if r.empty {
 		r.open = append(r.open, e)
 		return r.end(r.name.whole)
 	}
-	e.name = r.name.whole // what the end tag has to say
+	e.name = r.name.whole // which the end tag must repeat
 	r.open = append(r.open, e)
 	return nil
 }
 
-// admit checks that an element may be in its parent, which with that is known to be
-// one, and begins the parent's tag.
+// admit checks that an element may be in its parent. The parent is now known to have
+// elements, so its start tag is written.
 func (r *rewriter) admit(parent, e *openElement) error {
 	if r.form.refused[e.path] {
 		return newError("NotImplemented", fmt.Sprintf("%s with %s is not supported", r.form.root, e.path))
@@ -182,7 +180,7 @@ func (r *rewriter) admit(parent, e *openElement) error {
 	if r.form.members != nil {
 		m, ok := r.form.member(e.path)
 		if !ok || !m.repeats && slices.Contains(parent.seen, e.name) {
-			return fmt.Errorf("an element that %s does not have, or has once", r.place(parent))
+			return fmt.Errorf("an element that %s does not have, or has only once", r.place(parent))
 		}
 		if !m.repeats {
 			parent.seen = append(parent.seen, e.name)
@@ -199,7 +197,7 @@ func (r *rewriter) admit(parent, e *openElement) error {
 	return r.writeStart(parent)
 }
 
-// member returns the member at a path, and whether the form has one.
+// member returns the member at a path. It reports false if the form has none.
 func (f *requestForm) member(path string) (member, bool) {
 	if m, ok := f.members[path]; ok {
 		return m, true
@@ -238,7 +236,7 @@ func (r *rewriter) end(name string) error {
 			return err
 		}
 	}
-	r.declared = r.declared[:e.declared]
+	r.scope = r.scope[:e.around]
 	r.open, r.content, r.empty = r.open[:len(r.open)-1], r.content[:0], false
 	return nil
 }
@@ -250,7 +248,8 @@ func (r *rewriter) top() *openElement {
 	return &r.open[len(r.open)-1]
 }
 
-// place names an element for an error, in words that are not the client's.
+// place returns the path of an element, for an error. It quotes only names that the
+// form has.
 func (r *rewriter) place(e *openElement) string {
 	if r.form.members == nil || e.path == "" {
 		return r.form.root
@@ -258,8 +257,8 @@ func (r *rewriter) place(e *openElement) string {
 	return r.form.root + "/" + e.path
 }
 
-// addText adds to the text of the innermost element, which comes in parts if there
-// are comments or sections in it.
+// addText appends to the text of the innermost element, which comes in parts if it has
+// comments or sections.
 func (r *rewriter) addText() (err error) {
 	if len(r.content)+len(r.text) > maxToken {
 		return errTooLarge
@@ -268,8 +267,8 @@ func (r *rewriter) addText() (err error) {
 	return err
 }
 
-// write writes an element that has ended: all of it, or if it has children the end
-// tag.
+// write writes an element that has ended: all of it, or only the end tag if it has
+// children.
 func (r *rewriter) write(e *openElement) error {
 	if !e.begun {
 		if err := r.writeStart(e); err != nil {
@@ -295,8 +294,8 @@ func (r *rewriter) writeStart(e *openElement) error {
 	return err
 }
 
-// writeText writes text a piece at a time, which takes little memory whatever
-// becomes of its characters.
+// writeText writes text in pieces, so that it takes little memory even where each
+// character is escaped.
 func (r *rewriter) writeText(text []byte) error {
 	for len(text) > 0 {
 		n := min(len(text), 512)
@@ -312,7 +311,7 @@ func (r *rewriter) writeText(text []byte) error {
 	return nil
 }
 
-// bare is a name without its prefix.
+// bare returns a name without its prefix.
 func bare(name string) string {
 	if i := strings.IndexByte(name, ':'); i > 0 && i < len(name)-1 {
 		return name[i+1:]

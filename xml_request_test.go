@@ -104,14 +104,18 @@ func FuzzRewrite(f *testing.F) {
 	for _, in := range malformed {
 		f.Add([]byte(in))
 	}
+	f.Add([]byte(`<a xmlns="` + s3Namespace + `" xmlns:x="urn:x"><b xmlns=""><x:c xmlns:x=''/></b></a>`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		got, err := rewrittenAs(requestForm{root: "a", depth: maxListDepth}, bytes.NewReader(in))
+		want, _, wantErr := readReference(in, requestNamespaces)
+		if err == errNamespace && wantErr == nil {
+			t.Fatalf("rewrite refused %q for a namespace, encoding/xml did not", in)
+		}
 		if err != nil {
 			return
 		}
-		want, _, err := readReference(in, requestNamespaces)
-		if err != nil {
-			t.Fatalf("rewrite took %q, encoding/xml says %v", in, err)
+		if wantErr != nil {
+			t.Fatalf("rewrite accepted %q, encoding/xml: %v", in, wantErr)
 		}
 		read, _, err := readReference([]byte(got), requestNamespaces)
 		if err != nil || outline(read) != outline(want) {

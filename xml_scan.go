@@ -1,11 +1,12 @@
 package main
 
-// XML, as far as S3's documents are made of it. A scanner reads elements with
-// text; it checks attributes, comments and processing instructions, and skips
-// them; a document type it refuses, and with it all entities but the five that
-// XML has by itself. What it has read stays in memory as it came, and texts are
-// slices of that: a list is read with few allocations. It is written by hand
-// because encoding/xml takes fifteen times as long for a list of 1,000 keys.
+// The reader of XML documents. It knows the syntax of XML, not the documents of S3.
+//
+// A scanner reads elements with text. It checks attributes, comments and processing
+// instructions, and skips them. It refuses a document type, and so every entity except
+// the five that XML predefines. It keeps what it reads as it came, and texts are slices
+// of that, so a list costs few allocations. It is written by hand because encoding/xml
+// takes fifteen times as long for a list of 1,000 keys.
 //
 //	document    = { space | comment | instruction } element
 //	element     = "<" name { attribute } "/>" | "<" name { attribute } ">" content "</" name ">"
@@ -14,10 +15,14 @@ package main
 //	comment     = "<!--" text without "--" "-->"
 //	instruction = "<?" name text "?>"
 //
-// It refuses what encoding/xml refuses, and a little more of what is not
-// well-formed: text before the document, a reference to a surrogate, an XML
-// declaration that is not just that. Names have to be ASCII, as all of S3's are.
-// What both read, they read alike: FuzzScan.
+// It refuses what encoding/xml refuses, and more of what is not well-formed: text before
+// the document, a reference to a surrogate, an incomplete XML declaration. Names must be
+// ASCII, as all names of S3 are. FuzzScan checks that both read the same from a document
+// that both accept.
+//
+// Namespaces mean nothing here: of a name, what counts is the part after its prefix.
+// Servers use several namespaces, or none, for the same documents. For a document of a
+// client they matter: see xml_namespaces.go.
 // https://www.w3.org/TR/xml/
 
 import (
@@ -31,18 +36,15 @@ import (
 	"unicode/utf8"
 )
 
-const schemaNamespace = "http://www.w3.org/2001/XMLSchema-instance"
-
 const (
 	maxListDocument = 16 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, have 3 MiB
 	maxToken        = 64 << 10 // bytes of a tag or a text
 	maxListDepth    = 5        // ListBucketResult/Contents/Owner/ID is 4
 	maxListMembers  = 10_000   // elements in one page; S3 sends at most 1,000 entries
-	maxNamespaces   = 32       // declared at a time, where they are looked at
 
-	minBlock = 4 << 10   // bytes of memory for what is read
-	maxBlock = 1 << 20   // that is asked for at once, whatever the other side announces
-	maxSlab  = 16 * 1024 // elements
+	minBlock = 4 << 10   // bytes of memory for input, at least
+	maxBlock = 1 << 20   // bytes allocated at once for input, whatever length it declares
+	maxSlab  = 16 * 1024 // elements allocated at once
 
 	elementSize = 72 // bytes of memory
 )
@@ -50,15 +52,15 @@ const (
 // An element of a document: one with text, or one with children.
 type element struct {
 	name     string // without its prefix
-	text     []byte // a slice of what was read; nil if there is none
-	plain    bool   // the text is known to be written as it is
+	text     []byte // a slice of the input; nil if there is none
+	plain    bool   // the text is known to need no escaping
 	children []element
 }
 
-// setText gives the element another text.
+// setText replaces the text of the element.
 func (e *element) setText(text string) { e.text, e.plain = []byte(text), false }
 
-// child returns the text of the first child of a name, or "".
+// child returns the text of the first child with the given name, or "".
 func (e element) child(name string) string {
 	for _, c := range e.children {
 		if c.name == name {
@@ -68,7 +70,7 @@ func (e element) child(name string) string {
 	return ""
 }
 
-// first returns the first child of a name, or nil.
+// first returns the first child with the given name, or nil.
 func (e *element) first(name string) *element {
 	for i := range e.children {
 		if e.children[i].name == name {
@@ -78,7 +80,7 @@ func (e *element) first(name string) *element {
 	return nil
 }
 
-// count returns the number of children of a name.
+// count returns the number of children with the given name.
 func (e *element) count(name string) int {
 	n := 0
 	for i := range e.children {
@@ -89,7 +91,7 @@ func (e *element) count(name string) int {
 	return n
 }
 
-// A tokenKind tells apart the parts of a document that are read at once.
+// A tokenKind is the kind of a token: a part of a document that is read at once.
 type tokenKind int
 
 const (
@@ -100,57 +102,48 @@ const (
 	instructionToken
 )
 
-// A scanner reads one document. The memory it used may be used for another when
-// the elements are not needed any more: see reset.
+// A scanner reads one document. Once its elements are not needed any more, reset makes
+// it read another into the same memory. A scanner is not safe for concurrent use.
 type scanner struct {
 	source     io.Reader
-	ended      bool     // source has
-	read       int      // bytes, from source
-	namespaces []string // that elements may have, "" if they may have none; nil: any
+	ended      bool     // source returned io.EOF
+	read       int      // bytes read from source
 	maxDepth   int      // of elements within elements
 	maxMembers int      // elements in the document
-	transient  bool     // each text is used before the next token is read, so its memory is used again
+	transient  bool     // a text is not needed once the next token is read: its memory is reused
 	memory     *holding // counts the memory for data and elements; nil: not counted
 
 	data []byte // from source; texts before pos are decoded in place
 	pos  int    // where the next token begins
 
-	name  *qualifiedName // of the last tag
-	empty bool           // the last start tag is its own end
-	typed xsiType        // of the last start tag, where namespaces are looked at
-	text  []byte         // the last text, decoded
+	name       *qualifiedName // of the last tag
+	attributes []byte         // of the last start tag, as written: each was read by attribute
+	empty      bool           // the last start tag is its own end
+	text       []byte         // the last text, decoded
 
-	members  int         // elements so far
-	siblings []element   // of each element that is open, the children so far
-	slab     []element   // where children come to lie when their element has ended
-	declared []namespace // that are in scope, the innermost last; not kept if any may be used
+	members  int       // elements so far
+	siblings []element // the children so far of each open element, the innermost last
+	slab     []element // the children of elements that have ended
 
-	names [64]*qualifiedName // by a hash: they are few, and repeat
+	names [64]*qualifiedName // by a hash: a document has few names, which repeat
 }
 
-// A qualifiedName is a name as it is written, and its parts. A colon at an end is
-// part of the local one, as encoding/xml has it.
+// A qualifiedName is a name as written, and its parts. A leading or trailing colon
+// belongs to the local part, as in encoding/xml.
 type qualifiedName struct{ whole, prefix, local string }
-
-// A namespace and the prefix declared for it; the default one has none.
-type namespace struct{ prefix, name string }
-
-// An xsiType is an attribute "type" and its prefix, which may or may not be that of
-// XML Schema: see scanner.schemaType.
-type xsiType struct{ prefix, value string }
 
 func newScanner(r io.Reader) *scanner {
 	return &scanner{source: r, maxDepth: maxListDepth, maxMembers: maxListMembers * 16}
 }
 
-// reset makes the scanner read another document, of a size that is known or -1,
-// into the memory of the one before.
+// reset makes the scanner read another document into the memory of the previous one.
+// The size is in bytes; -1 means that it is not known.
 func (s *scanner) reset(r io.Reader, size int64) {
 	data := slices.Grow(s.data[:0], int(min(max(size, 0), maxBlock))+bytes.MinRead)
 	*s = scanner{source: r, maxDepth: maxListDepth, maxMembers: maxListMembers * 16, data: data, siblings: s.siblings[:0], slab: s.slab[:0], names: s.names}
 }
 
-// room is the memory that the scanner has for data and elements, in bytes.
+// room returns the size of the memory for data and elements, in bytes.
 func (s *scanner) room() int { return cap(s.data) + (cap(s.siblings)+cap(s.slab))*elementSize }
 
 // reusable reports whether the scanner holds no more memory than lists need.
@@ -159,8 +152,8 @@ func (s *scanner) reusable() bool {
 	return s.read <= maxBlock && cap(s.siblings) <= maxSlab
 }
 
-// document reads to the end of the root element, which has the given name, or
-// any if that is empty.
+// document reads to the end of the root element and returns it. The root must have the
+// given name, unless that is empty.
 func (s *scanner) document(root string) (element, error) {
 	for start := true; ; start = false {
 		t, err := s.next()
@@ -169,7 +162,7 @@ func (s *scanner) document(root string) (element, error) {
 		}
 		switch t {
 		case startToken:
-			if root != "" && s.name.local != root || !s.knows(s.name.prefix) {
+			if root != "" && s.name.local != root {
 				return element{}, fmt.Errorf("want a document %s, have %s", root, rootName(s.name.local))
 			}
 			if err := s.element(1); err != nil {
@@ -189,7 +182,7 @@ func (s *scanner) document(root string) (element, error) {
 	}
 }
 
-// ends returns an error if anything but white space and comments follows.
+// ends returns an error if anything but white space and comments follows the document.
 func (s *scanner) ends() error {
 	for {
 		t, err := s.next()
@@ -206,17 +199,14 @@ func (s *scanner) ends() error {
 	}
 }
 
-// element reads to the end of the element whose start tag was read, and puts it
-// behind its siblings.
+// element reads to the end of the element whose start tag was read last, and appends
+// it to its siblings.
 func (s *scanner) element(depth int) error {
 	if err := s.enter(depth); err != nil {
 		return err
 	}
-	if !s.knows(s.name.prefix) {
-		return errors.New("an element of another namespace")
-	}
 	e := element{name: s.name.local}
-	name, first, declared := s.name.whole, len(s.siblings), len(s.declared)
+	name, first := s.name.whole, len(s.siblings)
 	for closed := s.empty || s.plainText(&e, name); !closed && !s.closes(name); {
 		t, err := s.next()
 		if err != nil {
@@ -227,7 +217,6 @@ func (s *scanner) element(depth int) error {
 			if err := s.element(depth + 1); err != nil {
 				return err
 			}
-			s.declared = s.declared[:declared]
 		case textToken:
 			if e.text == nil {
 				e.text = s.text
@@ -241,6 +230,12 @@ func (s *scanner) element(depth int) error {
 			closed = true
 		}
 	}
+	return s.put(e, first)
+}
+
+// put appends an element that has ended to its siblings. Its children are the siblings
+// from first on.
+func (s *scanner) put(e element, first int) error {
 	if len(s.siblings) > first { // text between elements is layout
 		children, err := s.keep(s.siblings[first:])
 		if err != nil {
@@ -253,9 +248,9 @@ func (s *scanner) element(depth int) error {
 	return s.memory.reserve((cap(s.siblings) - room) * elementSize)
 }
 
-var errTooDeep = errors.New("a document with more elements, or more of them within each other, than it may have")
+var errTooDeep = errors.New("a document with too many elements, or nested too deeply")
 
-// enter counts an element at a depth, the root's being 1.
+// enter counts an element at the given depth. The root has depth 1.
 func (s *scanner) enter(depth int) error {
 	if s.members++; depth > s.maxDepth || s.members > s.maxMembers {
 		return errTooDeep
@@ -263,7 +258,8 @@ func (s *scanner) enter(depth int) error {
 	return nil
 }
 
-// closes skips the end tag of a name, if that is what comes next and is here whole.
+// closes skips the end tag with the given name. It reports false if that is not what
+// comes next, or if not all of it was read from source.
 func (s *scanner) closes(name string) bool {
 	d := s.data[s.pos:]
 	n := len("</") + len(name)
@@ -274,13 +270,11 @@ func (s *scanner) closes(name string) bool {
 	return true
 }
 
-// plainText reads to the end of an element, if what comes next is a text of plain
-// characters, its end tag, and nothing else: as with most elements of a list.
+// plainText reads to the end of an element whose content is a text of plain characters,
+// as that of most elements of a list. It reports false for any other content.
 func (s *scanner) plainText(e *element, name string) bool {
-	d, n := s.data[s.pos:], 0
-	for n < len(d) && bytesAre[d[n]]&plain != 0 {
-		n++
-	}
+	d := s.data[s.pos:]
+	n := skipPlain(d, 0)
 	if n == 0 || n > maxToken {
 		return false
 	}
@@ -293,9 +287,9 @@ func (s *scanner) plainText(e *element, name string) bool {
 	return true
 }
 
-// keep copies elements to where they can stay.
+// keep copies elements into the slab, where they stay.
 func (s *scanner) keep(children []element) ([]element, error) {
-	if cap(s.slab)-len(s.slab) < len(children) { // the full one belongs to its elements now
+	if cap(s.slab)-len(s.slab) < len(children) { // the full slab stays alive with its elements
 		size := max(min(2*cap(s.slab), maxSlab), len(children), 16)
 		if err := s.memory.reserve(size * elementSize); err != nil {
 			return nil, err
@@ -307,8 +301,8 @@ func (s *scanner) keep(children []element) ([]element, error) {
 	return s.slab[start:len(s.slab):len(s.slab)], nil
 }
 
-// qualified returns a name, which it allocates once for many tags; nil if the
-// bytes of it make none.
+// qualified returns the name that the bytes spell, or nil if they are not a name. A
+// name that repeats is allocated once.
 func (s *scanner) qualified(name []byte) *qualifiedName {
 	if len(name) == 0 {
 		return nil
@@ -330,64 +324,9 @@ func (s *scanner) qualified(name []byte) *qualifiedName {
 	return q
 }
 
-// knows reports whether an element with this prefix is in a namespace it may be in.
-func (s *scanner) knows(prefix string) bool {
-	switch {
-	case s.namespaces == nil:
-		return true
-	case prefix == "xml", prefix == "xmlns": // not to be declared
-		return false
-	}
-	return slices.Contains(s.namespaces, s.namespaceOf(prefix))
-}
-
-// namespaceOf returns the namespace that a prefix stands for. One that is not
-// declared stands for itself, as encoding/xml has it.
-func (s *scanner) namespaceOf(prefix string) string {
-	for _, n := range slices.Backward(s.declared) {
-		if n.prefix == prefix {
-			return n.name
-		}
-	}
-	return prefix
-}
-
-// schemaType returns the xsi:type of the start tag that was read last, or "".
-func (s *scanner) schemaType() string {
-	if s.typed.prefix == "" || s.namespaceOf(s.typed.prefix) != schemaNamespace {
-		return ""
-	}
-	return s.typed.value
-}
-
-// declare notes the namespace that an attribute may declare.
-func (s *scanner) declare(attribute *qualifiedName, value []byte) error {
-	n := namespace{prefix: attribute.local}
-	switch {
-	case s.namespaces == nil:
-		return nil
-	case attribute.whole == "xmlns":
-		n.prefix = ""
-	case attribute.prefix != "" && attribute.prefix != "xmlns" && attribute.local == "type":
-		if s.typed.prefix != "" {
-			return errTag
-		}
-		s.typed = xsiType{attribute.prefix, string(decode(bytes.Clone(value), true))}
-		return nil
-	case attribute.prefix != "xmlns":
-		return nil
-	}
-	if len(s.declared) == maxNamespaces {
-		return errors.New("more namespaces than a document has")
-	}
-	n.name = string(decode(bytes.Clone(value), true))
-	s.declared = append(s.declared, n)
-	return nil
-}
-
-// next reads a token, of bounded size. It returns io.EOF between two tokens only.
+// next reads a token of at most maxToken bytes. It returns io.EOF only between two
+// tokens.
 func (s *scanner) next() (tokenKind, error) {
-	declared := len(s.declared)
 	for {
 		d := s.data[s.pos:]
 		t, n, err := s.scan(d)
@@ -401,21 +340,20 @@ func (s *scanner) next() (tokenKind, error) {
 			return t, nil
 		case s.ended && len(d) == 0:
 			return 0, io.EOF
-		case s.ended && d[0] != '<': // of no element: nothing follows
+		case s.ended && d[0] != '<': // text outside all elements: nothing follows
 			s.text, s.pos = d, len(s.data)
 			return textToken, nil
 		case s.ended:
 			return 0, io.ErrUnexpectedEOF
 		}
-		s.declared = s.declared[:declared]
 		if err := s.fill(len(d)); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// rootName names the root of a document that may come in place of another; it is
-// for errors, which have no words of a peer's.
+// rootName returns a name of a root element if it is one that is known to come in place
+// of another document. It is for errors, which must not quote the backend.
 func rootName(name string) string {
 	switch name {
 	case "Error", "html", "HTML", "ListBucketResult", "ListVersionsResult", "ListMultipartUploadsResult", "ListAllMyBucketsResult":
@@ -424,10 +362,11 @@ func rootName(name string) string {
 	return "another"
 }
 
-var errTooLarge = errors.New("a document, or a part of one, that is larger than it may be")
+var errTooLarge = errors.New("a document that is too large, or has a part that is")
 
-// fill reads more. It reads as much again as a token has that is not there whole:
-// then one that comes byte by byte is not looked at as often.
+// fill reads more input. The pending bytes are the beginning of a token; fill reads at
+// least as many again, so that a token that arrives byte by byte is not scanned anew
+// for each of them.
 func (s *scanner) fill(pending int) error {
 	if pending > maxToken || s.read > maxListDocument {
 		return errTooLarge
@@ -449,8 +388,8 @@ func (s *scanner) fill(pending int) error {
 	return nil
 }
 
-// makeRoom moves the bytes that are not read yet, of which there are pending, to
-// where more can follow. Texts that stay keep the memory of before.
+// makeRoom moves the pending bytes, which are not part of a token yet, to where more
+// can follow. Texts that are kept stay in the previous memory.
 func (s *scanner) makeRoom(pending int) error {
 	if s.transient && len(s.data) > 0 && pending <= cap(s.data)/2 {
 		s.data, s.pos = s.data[:copy(s.data, s.data[s.pos:])], 0
@@ -469,8 +408,8 @@ func (s *scanner) makeRoom(pending int) error {
 	return nil
 }
 
-// scan reads the token that d begins with into s, and returns its length: 0 if d
-// does not have its end.
+// scan reads the token at the start of d into s and returns its length, or 0 if d ends
+// before the token does.
 func (s *scanner) scan(d []byte) (tokenKind, int, error) {
 	switch {
 	case len(d) < 2:
@@ -504,11 +443,10 @@ func (s *scanner) startTag(d []byte) (int, error) {
 	if i == len(d) {
 		return 0, nil
 	}
-	s.typed = xsiType{}
-	if s.name, s.empty = s.qualified(d[1:i]), false; s.name == nil {
+	if s.name, s.empty, s.attributes = s.qualified(d[1:i]), false, nil; s.name == nil {
 		return 0, errTag
 	}
-	for {
+	for start := i; ; {
 		i = skipSpace(d, i)
 		switch {
 		case i == len(d):
@@ -521,39 +459,40 @@ func (s *scanner) startTag(d []byte) (int, error) {
 			s.empty = true
 			return i + 2, nil
 		}
-		n, err := s.attribute(d[i:])
+		_, _, n, err := s.attribute(d[i:])
 		if err != nil || n == 0 {
 			return 0, err
 		}
 		i += n
+		s.attributes = d[start:i]
 	}
 }
 
-// attribute reads the attribute that d begins with, and returns its length: 0 if
-// d does not have its end.
-func (s *scanner) attribute(d []byte) (int, error) {
+// attribute reads the attribute at the start of d. It returns its name, its value, which
+// is not decoded, and its length, or 0 if d ends before the attribute does.
+func (s *scanner) attribute(d []byte) (name *qualifiedName, value []byte, n int, err error) {
 	i := skipName(d, 0)
 	if i == len(d) {
-		return 0, nil
+		return nil, nil, 0, nil
 	}
-	name := s.qualified(d[:i])
+	name = s.qualified(d[:i])
 	if i = skipSpace(d, i); i == len(d) {
-		return 0, nil
+		return nil, nil, 0, nil
 	}
 	if name == nil || d[i] != '=' {
-		return 0, errTag
+		return nil, nil, 0, errTag
 	}
 	if i = skipSpace(d, i+1); i == len(d) {
-		return 0, nil
+		return nil, nil, 0, nil
 	}
 	if d[i] != '"' && d[i] != '\'' {
-		return 0, errTag
+		return nil, nil, 0, errTag
 	}
 	end, _, err := characters(d, i+1, d[i])
 	if err != nil || end == len(d) {
-		return 0, err
+		return nil, nil, 0, err
 	}
-	return end + 1, s.declare(name, d[i+1:end])
+	return name, d[i+1 : end], end + 1, nil
 }
 
 func (s *scanner) endTag(d []byte) (int, error) {
@@ -568,7 +507,7 @@ func (s *scanner) endTag(d []byte) (int, error) {
 	return end + 1, nil
 }
 
-// xmlDeclaration is the one instruction that is not skipped unread.
+// xmlDeclaration matches the one instruction that is not skipped unread.
 var xmlDeclaration = regexp.MustCompile(`^<\?xml\s+version\s*=\s*("1\.0"|'1\.0')` +
 	`(\s+encoding\s*=\s*(?i:"utf-8"|'utf-8'))?(\s+standalone\s*=\s*("yes"|"no"|'yes'|'no'))?\s*\?>$`)
 
@@ -588,7 +527,7 @@ func skipInstruction(d []byte) (int, error) {
 	return n, nil
 }
 
-// declaration reads what begins with "<!": a comment, or a section of characters.
+// declaration reads what begins with "<!": a comment or a CDATA section.
 func (s *scanner) declaration(d []byte) (tokenKind, int, error) {
 	const comment, section = "<!--", "<![CDATA["
 	hasPrefix := func(with string) bool { n := min(len(with), len(d)); return string(d[:n]) == with[:n] }
@@ -616,8 +555,8 @@ func (s *scanner) declaration(d []byte) (tokenKind, int, error) {
 	return 0, 0, errors.New("a document type is not allowed")
 }
 
-// What bytes are: parts of names; and in text, those that need no second look when
-// it is read or written.
+// The classes of bytes: those of names; and those that stand for themselves in text,
+// so that they need no decoding when read and no escaping when written.
 const (
 	ofName = 1 << iota
 	plain
@@ -635,19 +574,18 @@ var bytesAre = func() (is [256]byte) {
 	return is
 }()
 
-// characters checks text from d[i] to the byte end, and returns where that is:
-// len(d) if it isn't there. Text is decoded if decode has nothing to do.
+// characters checks the text from d[i] to the byte end, and returns the index of that,
+// or len(d) if d does not have it. It reports whether the text is decoded already, so
+// that decode would not change it.
 //
 //	text = { character | "&" ( "lt" | "gt" | "amp" | "quot" | "apos" | "#" digits | "#x" hex digits ) ";" }
 //
-// In a section of characters, where end is 0, an "&" and a "<" are themselves.
+// In a CDATA section, for which end is 0, "&" and "<" stand for themselves. The loop has
+// one case for each byte that is special, and so a complexity above 15.
 func characters(d []byte, i int, end byte) (n int, decoded bool, err error) {
 	decoded = true
 	for ; ; i++ {
-		for i < len(d) && bytesAre[d[i]]&plain != 0 {
-			i++
-		}
-		if i == len(d) {
+		if i = skipPlain(d, i); i == len(d) {
 			return i, decoded, nil
 		}
 		switch c := d[i]; {
@@ -655,23 +593,23 @@ func characters(d []byte, i int, end byte) (n int, decoded bool, err error) {
 			return i, decoded, nil
 		case c >= utf8.RuneSelf:
 			r, size := utf8.DecodeRune(d[i:])
-			if size == 1 && !utf8.FullRune(d[i:]) {
+			switch {
+			case size == 1 && !utf8.FullRune(d[i:]):
 				return len(d), decoded, nil
-			}
-			if size == 1 || !isCharacter(r) {
-				return 0, false, errors.New("text that is not valid UTF-8, or has what is no character")
+			case size == 1 || !isCharacter(r):
+				return 0, false, errors.New("text that is not valid UTF-8, or has a character that XML does not allow")
 			}
 			i += size - 1
 		case c == '&' && end != 0:
-			size := bytes.IndexByte(d[i:], ';') + 1
-			if size == 0 {
+			size := bytes.IndexByte(d[i:], ';')
+			if size < 0 {
 				return len(d), decoded, nil
 			}
-			if _, ok := dereference(d[i+1 : i+size-1]); !ok {
-				return 0, false, errors.New("a reference that is to no character")
+			if _, ok := dereference(d[i+1 : i+size]); !ok {
+				return 0, false, errors.New("a reference to no character of XML")
 			}
 			decoded = false
-			i += size - 1
+			i += size
 		case c == '\r':
 			decoded = false
 		case c == '<' && end != 0:
@@ -684,8 +622,8 @@ func characters(d []byte, i int, end byte) (n int, decoded bool, err error) {
 	}
 }
 
-// decode replaces references, and line ends that are not "\n", in place: nothing
-// is shorter than what it stands for. It returns what there is then.
+// decode replaces references, and line ends other than "\n", in place, and returns the
+// text. No character is longer than what stands for it.
 func decode(t []byte, references bool) []byte {
 	n := 0
 	for i := 0; i < len(t); i++ {
@@ -713,8 +651,8 @@ func decode(t []byte, references bool) []byte {
 	return t[:n:n]
 }
 
-// dereference returns the character that a reference, without its "&" and ";",
-// is to; false if there is none.
+// dereference returns the character that a reference stands for. The reference comes
+// without its "&" and ";". It reports false if there is no such character.
 func dereference(reference []byte) (rune, bool) {
 	switch string(reference) {
 	case "lt":
@@ -738,8 +676,8 @@ func dereference(reference []byte) (rune, bool) {
 	return numbered(digits, 10)
 }
 
-// numbered returns the character that has a number, written in a base; false if there
-// is none.
+// numbered returns the character with the number that the digits of a base spell. It
+// reports false if they spell none.
 func numbered(digits []byte, base rune) (rune, bool) {
 	r := rune(0)
 	for _, c := range digits {
@@ -757,7 +695,7 @@ func numbered(digits []byte, base rune) (rune, bool) {
 	return r, len(digits) > 0 && isCharacter(r)
 }
 
-// isCharacter reports whether XML has the character: section 2.2.
+// isCharacter reports whether XML 1.0 allows a character (section 2.2).
 func isCharacter(r rune) bool {
 	return r >= ' ' && r < 0xd800 || r > 0xdfff && r < 0xfffe || r > 0xffff && r <= utf8.MaxRune ||
 		r == '\t' || r == '\n' || r == '\r'
@@ -765,6 +703,13 @@ func isCharacter(r rune) bool {
 
 func skipName(d []byte, i int) int {
 	for i < len(d) && bytesAre[d[i]]&ofName != 0 {
+		i++
+	}
+	return i
+}
+
+func skipPlain(d []byte, i int) int {
+	for i < len(d) && bytesAre[d[i]]&plain != 0 {
 		i++
 	}
 	return i
@@ -779,7 +724,8 @@ func skipSpace(d []byte, i int) int {
 
 func blank(t []byte) bool { return skipSpace(t, 0) == len(t) }
 
-// validName reports whether the bytes of a name make one, with one prefix at most.
+// validName reports whether bytes of the class ofName are a name, with one prefix at
+// most.
 func validName(name []byte) bool {
 	if len(name) == 0 || name[0] < 'A' && name[0] != ':' { // a digit, "-" or "."
 		return false
