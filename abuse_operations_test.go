@@ -598,7 +598,7 @@ func TestAbuse021ParameterOrderAndCase(t *testing.T) {
 			for _, door := range opsDoors[:3] {
 				name, key := opsUser(row.role, "photos")
 				resp, body := door.send(g, name, key, opsRequest{method: row.method, path: "/photos/k", query: query})
-				framingRefusal(t, row.method, resp, body, row.want)
+				wantRefusal(t, row.method, resp, body, row.want)
 				if t.Failed() {
 					t.Fatalf("at %s %s, %s", row.method, query, door.name)
 				}
@@ -835,7 +835,7 @@ func TestAbuse025CopySourceSpellings(t *testing.T) {
 	} {
 		for _, copy := range opsCopies {
 			resp, body := g.do("PUT", copy.target(), one, "", header...)
-			framingRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 InvalidArgument", "403 AccessDenied")
+			wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 InvalidArgument", "403 AccessDenied")
 			if t.Failed() {
 				t.Fatalf("at %s %q", copy.target(), header)
 			}
@@ -1044,7 +1044,7 @@ func TestAbuse027CopyRange(t *testing.T) {
 		}
 	}
 	resp, body := g.do("PUT", "/photos/x?partNumber=1&uploadId=u", opsCrossKey, "", "x-amz-copy-source: photos/k", "x-amz-copy-source-range: bytes=0-1", "x-amz-copy-source-range: bytes=0-2")
-	framingRefusal(t, "PUT", resp, body, "400 InvalidArgument", "400 InvalidRequest")
+	wantRefusal(t, "PUT", resp, body, "400 InvalidArgument", "400 InvalidRequest")
 	main.wantNone(t)
 	other.wantNone(t)
 }
@@ -1115,14 +1115,14 @@ func TestAbuse028DeleteObjects(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, nested %t", name, nested), func(t *testing.T) {
 				before := opsHeard(rec)
 				resp, body := g.do("POST", "/photos?delete", userKey, row.body)
-				framingRefusal(t, "POST", resp, body, row.want)
+				wantRefusal(t, "POST", resp, body, row.want)
 				opsWantSince(t, rec, before, 0)
 			})
 		}
 		if !nested {
 			for _, k := range []string{"a/b", "a&#47;b", "k/", "/k", `a\b`, "a&#9;b", "a&#x85;b"} {
 				resp, body := g.do("POST", "/photos?delete", userKey, wrap(key(k)))
-				framingRefusal(t, "POST", resp, body, "400 InvalidRequest")
+				wantRefusal(t, "POST", resp, body, "400 InvalidRequest")
 			}
 		}
 		// Who, by every door, and with digests that do not fit.
@@ -1136,7 +1136,7 @@ func TestAbuse028DeleteObjects(t *testing.T) {
 		}
 		for _, header := range []string{"Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==", "Content-MD5: x", "x-amz-content-sha256: " + strings.Repeat("0", 64)} {
 			resp, body := g.do("POST", "/photos?delete", userKey, wrap(key("k")), header)
-			framingRefusal(t, "POST", resp, body, "400 BadDigest", "400 InvalidDigest", "400 XAmzContentSHA256Mismatch")
+			wantRefusal(t, "POST", resp, body, "400 BadDigest", "400 InvalidDigest", "400 XAmzContentSHA256Mismatch")
 		}
 		if t.Failed() {
 			continue
@@ -1189,7 +1189,7 @@ func TestAbuse029FormUpload(t *testing.T) {
 				for _, door := range opsDoors {
 					name, key := opsUser(role, "photos")
 					resp, body := door.send(g, name, key, r)
-					framingRefusal(t, "POST", resp, body, row.want)
+					wantRefusal(t, "POST", resp, body, row.want)
 					if t.Failed() {
 						t.Fatalf("at %s by %s, %s", r, role, door.name)
 					}
@@ -1294,7 +1294,7 @@ func TestAbuse031ErrorUnder200(t *testing.T) {
 			if strings.Contains(string(data), "10.0.0.1") {
 				t.Errorf("the answer names the backend's host: %s", data)
 			}
-			framingWait(t, "the log line", func() bool { return len(g.lines()) == 1 })
+			await(t, "the log line", func() bool { return len(g.lines()) == 1 })
 			if line := g.lines()[0]; line["cause"] == nil || line["operation"] != row.operation {
 				t.Errorf("the log has %v, want %s and its failure", line, row.operation)
 			}
@@ -1377,32 +1377,32 @@ func TestAbuse032SizeEscapes(t *testing.T) {
 			for _, declared := range []string{"0", "1", "1000"} {
 				resp, body := g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER",
 					"x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: "+declared)
-				framingRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody", "413 EntityTooLarge")
+				wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody", "413 EntityTooLarge")
 			}
 			for _, declared := range []string{"", "-1", "+5", "abc", "0x5", "1e3", "5 ", "5,5", "9223372036854775808", "99999999999999999999"} {
 				resp, body := g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER",
 					"x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: "+declared)
 				if declared == "5 " { // net/http trims it
-					framingRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody")
+					wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody")
 				} else {
-					framingRefusal(t, "PUT", resp, body, "400 InvalidArgument")
+					wantRefusal(t, "PUT", resp, body, "400 InvalidArgument")
 				}
 				if t.Failed() {
 					t.Fatalf("at %s declared %q", r, declared)
 				}
 			}
 			resp, body := g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-trailer: x-amz-checksum-crc32")
-			framingRefusal(t, "PUT", resp, body, "411 MissingContentLength")
+			wantRefusal(t, "PUT", resp, body, "411 MissingContentLength")
 			resp, body = g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER",
 				"x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: 5", "x-amz-decoded-content-length: 1001")
-			framingRefusal(t, "PUT", resp, body, "400 InvalidArgument", "400 InvalidRequest")
+			wantRefusal(t, "PUT", resp, body, "400 InvalidArgument", "400 InvalidRequest")
 			// HTTP's chunks have no length, whatever they are said to hold.
 			raw := "PUT " + r.target() + " HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\nX-Api-Key: " + userKey + "\r\nTransfer-Encoding: chunked\r\n"
 			resp, body = g.raw("PUT", raw+fmt.Sprintf("x-amz-decoded-content-length: 5\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(r.body), r.body))
-			framingRefusal(t, "PUT", resp, body, "411 MissingContentLength")
+			wantRefusal(t, "PUT", resp, body, "411 MissingContentLength")
 			resp, body = g.raw("PUT", raw+"x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\nx-amz-trailer: x-amz-checksum-crc32\r\nx-amz-decoded-content-length: 5\r\n\r\n"+
 				fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(framed), framed))
-			framingRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody")
+			wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody")
 			if whole := stored(); t.Failed() || len(whole) > 0 {
 				t.Fatalf("at %s: stored %q, want nothing", r, whole)
 			}
@@ -1422,7 +1422,7 @@ func TestAbuse032SizeEscapes(t *testing.T) {
 		resp, body := g.do("PUT", "/faraway/x"+query, userKey, "", "x-amz-copy-source: photos/k")
 		wantError(t, resp, body, 413, "EntityTooLarge")
 		resp, body = g.do("PUT", "/faraway/x"+query, userKey, "", "x-amz-copy-source: photos/chunked")
-		framingRefusal(t, "PUT", resp, body, "502 BadGateway", "413 EntityTooLarge")
+		wantRefusal(t, "PUT", resp, body, "502 BadGateway", "413 EntityTooLarge")
 	}
 	// And no small document is large.
 	for _, target := range []string{"PUT /photos/k?tagging", "POST /photos?delete", "POST /photos/k?uploadId=u", "POST /photos/k?select&select-type=2", "PUT /photos?policy"} {
@@ -1431,7 +1431,7 @@ func TestAbuse032SizeEscapes(t *testing.T) {
 		wantError(t, resp, body, 413, "EntityTooLarge")
 		framed, _ := opsUnsignedTrailer(strings.Repeat(" ", 4<<20+1))
 		resp, body = g.do(method, path, adminKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: 10")
-		framingRefusal(t, method, resp, body, "400 InvalidRequest", "413 EntityTooLarge")
+		wantRefusal(t, method, resp, body, "400 InvalidRequest", "413 EntityTooLarge")
 	}
 	if whole := stored(); len(whole) > 0 {
 		t.Errorf("stored %q, want nothing", whole)
@@ -1609,7 +1609,7 @@ func TestAbuse048Doors(t *testing.T) {
 		r := opsRequestFor(operation, "photos")
 		for _, stranger := range opsStrangers {
 			resp, body := stranger.send(g, r)
-			framingRefusal(t, r.method, resp, body, stranger.want)
+			wantRefusal(t, r.method, resp, body, stranger.want)
 			if t.Failed() {
 				t.Fatalf("that was %s with %s", r, stranger.name)
 			}
@@ -1783,7 +1783,7 @@ func TestAbuse064Authorization(t *testing.T) {
 		}
 	}
 	got := map[string]int{}
-	framingWait(t, "the log", func() bool {
+	await(t, "the log", func() bool {
 		clear(got)
 		for _, line := range g.lines() {
 			if line["status"].(float64) < 300 {

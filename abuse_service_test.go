@@ -47,18 +47,6 @@ var serviceOperations = []struct{ name, method, target, body string }{
 	{"DeleteObjectVersion", "DELETE", "/photos/k?versionId=1", ""},
 }
 
-// serviceAwait polls until ok, for as long as no machine is too busy for.
-func serviceAwait(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.After(15 * time.Second); !ok(); {
-		select {
-		case <-deadline:
-			t.Fatalf("after 15 s still not: %s", what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // serviceBytes sends a request on a connection that is closed after the answer,
 // and returns every byte that came.
 func serviceBytes(g *testGateway, request string) string {
@@ -169,7 +157,7 @@ func runServiceProgram(t *testing.T, program string, config map[string]any, env 
 		command.Wait()
 	})
 	t.Cleanup(p.stop)
-	serviceAwait(t, "the program listens", func() bool {
+	await(t, "the program listens", func() bool {
 		for line := range strings.Lines(p.log.String()) {
 			var l struct{ Msg, Addr string }
 			if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "listening" {
@@ -427,7 +415,7 @@ func TestAbuse092Log(t *testing.T) {
 			send("GET", "/photos/k?"+presigned, userKey, []string{"Authorization: " + sigV4})
 			send("PUT", "/photos/k", userKey, nil)
 
-			serviceAwait(t, "every request is in the log", func() bool {
+			await(t, "every request is in the log", func() bool {
 				return strings.Count(g.log.String(), "connection refused") >= 2
 			})
 			log := g.log.String()
@@ -480,7 +468,7 @@ func TestAbuse092ProgramLog(t *testing.T) {
 			t.Errorf("GET = %d %q, want 200 meow", resp.StatusCode, body)
 		}
 	}
-	serviceAwait(t, "the requests are in the log", func() bool { return strings.Count(program.log.String(), "GetObject") == 3 })
+	await(t, "the requests are in the log", func() bool { return strings.Count(program.log.String(), "GetObject") == 3 })
 	program.stop()
 	for line := range strings.Lines(program.log.String()) {
 		var m map[string]any
@@ -1108,7 +1096,7 @@ func TestAbuse100LaterPages(t *testing.T) {
 			if !strings.Contains(body, "<Key>a</Key>") {
 				t.Errorf("%q: want the first page in it", body)
 			}
-			serviceAwait(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
+			await(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
 			if line := g.lines()[0]; line["aborted"] != true || line["cause"] == nil {
 				t.Errorf("log = %v, want aborted and a cause", line)
 			}
@@ -1195,7 +1183,7 @@ func TestAbuse100CauseInLog(t *testing.T) {
 		if code := serviceCode(t, resp, body); resp.StatusCode != 502 || code != "BadGateway" {
 			t.Errorf("GET = %d %s, want 502", resp.StatusCode, body)
 		}
-		serviceAwait(t, "the line in the log", func() bool { return strings.Contains(g.log.String(), `"msg":"request"`) })
+		await(t, "the line in the log", func() bool { return strings.Contains(g.log.String(), `"msg":"request"`) })
 		for line := range strings.Lines(g.log.String()) {
 			if len(line) > 16<<10 {
 				t.Errorf("a line of the log has %d bytes, want a few hundred: %.200s", len(line), line)
@@ -1351,7 +1339,7 @@ func TestAbuse104StalledClients(t *testing.T) {
 		if n, err := io.Copy(io.Discard, conn); err == nil && n+64<<10 >= 1<<30 {
 			t.Errorf("the client got %d bytes, want a broken answer", n)
 		}
-		serviceAwait(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
+		await(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
 		if line := g.lines()[0]; line["aborted"] != true {
 			t.Errorf("log = %v, want aborted", line)
 		}
@@ -1689,9 +1677,9 @@ func TestAbuse107VanishingClients(t *testing.T) {
 		}
 		conn.Close()
 	}
-	serviceAwait(t, "every request has ended", func() bool { return len(g.lines()) == clients+1 })
-	serviceAwait(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
-	serviceAwait(t, "the files are closed", func() bool {
+	await(t, "every request has ended", func() bool { return len(g.lines()) == clients+1 })
+	await(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
+	await(t, "the files are closed", func() bool {
 		runtime.GC() // the pipes of splice(2) are kept for others until then
 		return serviceFiles() <= files+5
 	})
@@ -2027,7 +2015,7 @@ func TestAbuse114HalfClose(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("the backend still works for a client that has left")
 	}
-	serviceAwait(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
+	await(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
 	if line := g.lines()[0]; line["status"] != float64(statusClientGone) {
 		t.Errorf("log = %v, want status %d", line, statusClientGone)
 	}
@@ -2123,7 +2111,7 @@ func TestAbuse115GracefulStop(t *testing.T) {
 	<-underWay
 	<-underWay
 	stop()
-	serviceAwait(t, "new connections are refused", func() bool {
+	await(t, "new connections are refused", func() bool {
 		conn, err := net.Dial("tcp", g.addr)
 		if err == nil {
 			conn.Close()
@@ -2238,7 +2226,7 @@ func TestAbuse116Panic(t *testing.T) {
 			t.Errorf("a download under way = %d %q, want 200 meow purr", resp.StatusCode, body)
 		}
 	})
-	serviceAwait(t, "the download is under way", func() bool { return len(backend.requests()) == 1 })
+	await(t, "the download is under way", func() bool { return len(backend.requests()) == 1 })
 
 	for _, key := range []string{"panic", "nil"} {
 		for _, method := range []string{"GET", "PUT", "DELETE"} {
@@ -2264,7 +2252,7 @@ func TestAbuse116Panic(t *testing.T) {
 	if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || body != "meow purr" {
 		t.Errorf("GET afterwards = %d %q, want 200 meow purr", resp.StatusCode, body)
 	}
-	serviceAwait(t, "every request is in the log", func() bool { return len(g.lines()) == 12 })
+	await(t, "every request is in the log", func() bool { return len(g.lines()) == 12 })
 	if n := strings.Count(g.log.String(), `"msg":"panic"`); n != 10 {
 		t.Errorf("%d panics in the log, want 10", n)
 	}

@@ -36,6 +36,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -281,7 +282,7 @@ func sigSend(g *testGateway, target string, lines []string, body, manner string,
 	}
 	conn.SetLinger(0)
 	conn.Close()
-	framingWait(g.t, "the end of the request", func() bool { return strings.Count(g.log.String(), `"msg":"request"`) > logged })
+	await(g.t, "the end of the request", func() bool { return strings.Count(g.log.String(), `"msg":"request"`) > logged })
 	return nil, ""
 }
 
@@ -298,7 +299,7 @@ func sigRefusal(t *testing.T, what, method string, resp *http.Response, body str
 	if method != "HEAD" {
 		method = what + ": " + method
 	}
-	framingRefusal(t, method, resp, body, want...)
+	wantRefusal(t, method, resp, body, want...)
 }
 
 // The client here makes the signatures that AWS prints, of its two examples of
@@ -524,7 +525,7 @@ func TestAbuse050PresignedExpiry(t *testing.T) {
 		if resp.Header.Get("Content-Type") != "application/xml" && what != "no credential" {
 			t.Errorf("%s: Content-Type %q, want S3's XML", what, resp.Header.Get("Content-Type"))
 		}
-		framingRefusal(t, what, resp, text, malformed)
+		wantRefusal(t, what, resp, text, malformed)
 	}
 	rec.wantNone(t)
 	for _, row := range []struct {
@@ -627,7 +628,7 @@ func TestAbuse052PresignedForOther(t *testing.T) {
 		pair := regexp.MustCompile(name + "=[^&]*").FindString(target)
 		for _, twice := range []string{target + "&" + pair, strings.Replace(target, "?", "?"+pair+"&", 1), target + "&" + name + "=", target + "&" + name} {
 			resp, text := g.do("GET", twice, "", "")
-			framingRefusal(t, name+" twice", resp, text, "400 InvalidArgument", "400 AuthorizationQueryParametersError")
+			wantRefusal(t, name+" twice", resp, text, "400 InvalidArgument", "400 AuthorizationQueryParametersError")
 		}
 	}
 	rec.wantNone(t)
@@ -668,7 +669,7 @@ func TestAbuse053TwoSignatures(t *testing.T) {
 			"the other way round": {"/photos/k?" + query, []string{plain[0], plain[1], "Authorization: AWS4-HMAC-SHA256 x"}},
 		} {
 			resp, text := g.do(method, row.target, "", "", row.lines...)
-			framingRefusal(t, what, resp, text, "400 InvalidRequest", "400 InvalidArgument")
+			wantRefusal(t, what, resp, text, "400 InvalidRequest", "400 InvalidArgument")
 		}
 	}
 	rec.wantNone(t)
@@ -746,7 +747,7 @@ func TestAbuse054MalformedClaims(t *testing.T) {
 		"capital signature": good[:len(good)-64] + strings.ToUpper(good[len(good)-64:]),
 	} {
 		resp, text := g.do("GET", "/photos/k", "", "", append(slices.Clone(rest), line)...)
-		framingRefusal(t, what, resp, text, denied...)
+		wantRefusal(t, what, resp, text, denied...)
 	}
 	for what, query := range map[string]string{
 		"version 2":       "AWSAccessKeyId=user&Expires=9999999999&Signature=abc",
@@ -755,11 +756,11 @@ func TestAbuse054MalformedClaims(t *testing.T) {
 		"v4a regions":     "X-Amz-Region-Set=*&X-Amz-Algorithm=AWS4-HMAC-SHA256",
 	} {
 		resp, text := g.do("GET", "/photos/k?"+query, "", "")
-		framingRefusal(t, what, resp, text, denied...)
+		wantRefusal(t, what, resp, text, denied...)
 	}
 	// No digest of the body, which header authentication needs.
 	resp, text := g.do("GET", "/photos/k", "", "", slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return strings.HasPrefix(l, "x-amz-content-sha256") })...)
-	framingRefusal(t, "no digest", resp, text, denied...)
+	wantRefusal(t, "no digest", resp, text, denied...)
 	rec.wantNone(t)
 	if resp, text := g.do("GET", "/photos/k", "", "", lines...); resp.StatusCode != 200 {
 		t.Errorf("GET, rightly signed = %d %s, want 200", resp.StatusCode, text)
@@ -770,13 +771,13 @@ func TestAbuse054MalformedClaims(t *testing.T) {
 // upload that has an old part, in one of the account's two modes.
 type sigStore struct {
 	*testGateway
-	backend  *framingDemo
+	backend  *watchedDemo
 	uploadID string
 }
 
 func startSigStore(t *testing.T, mode string) *sigStore {
 	t.Helper()
-	s := &sigStore{backend: startFramingDemo(t)}
+	s := &sigStore{backend: startWatchedDemo(t)}
 	s.testGateway = startGateway(t, testConfig(s.backend.URL, with("accounts.main.trailing_checksums", mode)))
 	if resp, _ := s.do("PUT", "/photos/k", userKey, "old"); resp.StatusCode != 200 {
 		t.Fatalf("PUT = %d, want 200", resp.StatusCode)
@@ -813,7 +814,7 @@ func (s *sigStore) checkOld(t *testing.T, what string) {
 	t.Helper()
 	// The next connection is accepted after the broken ones.
 	s.do("HEAD", "/photos/k", userKey, "")
-	framingWait(t, "the backend to be quiet", func() bool { return s.backend.busy.Load() == 0 })
+	await(t, "the backend to be quiet", func() bool { return s.backend.busy.Load() == 0 })
 	if resp, text := s.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || text != "old" {
 		t.Errorf("%s: GET = %d, %d bytes, want the old object", what, resp.StatusCode, len(text))
 	}
@@ -874,7 +875,7 @@ func startSigCounter(t *testing.T, mode string) *sigCounter {
 // it was promised, or the end of the frames.
 func (c *sigCounter) checkCut(t *testing.T, what string) {
 	t.Helper()
-	framingWait(t, "the backend", func() bool { return c.finished.Load() == c.accepted.Load() })
+	await(t, "the backend", func() bool { return c.finished.Load() == c.accepted.Load() })
 	for len(c.uploads) > 0 { // that of the request before, perhaps: it may be accepted late
 		u := <-c.uploads
 		if int64(len(u.got)) >= u.declared {
@@ -920,7 +921,7 @@ func sigRefuse(t *testing.T, manner string, bend func(d sigDoor, target string) 
 
 // sigPayload is a payload in chunks: more in all than the buffers on the way.
 var sigPayload = func() []string {
-	text := framingBytes(57, 2*65536+8192+1000)
+	text := bytesOf(57, 2*65536+8192+1000)
 	return []string{text[:65536], text[65536 : 2*65536], text[2*65536 : 2*65536+8192], text[2*65536+8192:]}
 }()
 
@@ -930,7 +931,7 @@ func TestAbuse055WrongDigest(t *testing.T) {
 	for _, mode := range sigModes {
 		store, counter := startSigStore(t, mode), startSigCounter(t, mode)
 		for _, size := range []int{0, 1, 2, 1000, 70_000} {
-			body := framingBytes(55, size)
+			body := bytesOf(55, size)
 			others := []string{body + "x", "something else"}
 			if size > 0 {
 				others = append(others, body[:size-1], body[:size-1]+string(body[size-1]^1), "\x01"+body[1:]+"\x02")
@@ -1161,7 +1162,7 @@ func TestAbuse057Framing(t *testing.T) {
 		"a byte after":    func(p []string) []string { return append(p, "x") },
 		"a CRLF after":    func(p []string) []string { return append(p, "\r\n") },
 		"twice":           func(p []string) []string { return append(p, p...) },
-		"a request after": func(p []string) []string { return append(p, framingSmuggled) },
+		"a request after": func(p []string) []string { return append(p, smuggled) },
 		"plain":           func(p []string) []string { return sigPayload },
 		"unknown trailer": func(p []string) []string { p[len(p)-1] = "x-amz-meta-a:b\r\n\r\n"; return p },
 		"a hundred of it": func(p []string) []string { p[len(p)-1] = strings.Repeat("x-amz-meta-a:b\r\n", 100) + "\r\n"; return p },
@@ -1199,7 +1200,7 @@ func TestAbuse057Framing(t *testing.T) {
 				if version == "HTTP/1.0" {
 					head += "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n"
 				}
-				answers := framingAnswers(g, head+"\r\n"+body+framingSmuggled)
+				answers := g.answersUntilClose(head + "\r\n" + body + smuggled)
 				if len(answers) != 1 {
 					t.Errorf("%s, %s: %d answers, want one", d, version, len(answers))
 					continue
@@ -1532,19 +1533,19 @@ func TestAbuse060DocumentChecksums(t *testing.T) {
 				"surplus":       frames + "x",
 			} {
 				resp, text := send(door, sigTrailer, bad, length, "x-amz-trailer: "+sigCRC32)
-				framingRefusal(t, row.target+" "+what, resp, text, "400 BadDigest", "400 InvalidRequest", "400 IncompleteBody")
+				wantRefusal(t, row.target+" "+what, resp, text, "400 BadDigest", "400 InvalidRequest", "400 IncompleteBody")
 			}
 			resp, text := send(door, sigSHA256("x"), row.body)
-			framingRefusal(t, row.target+" digest", resp, text, "400 XAmzContentSHA256Mismatch")
+			wantRefusal(t, row.target+" digest", resp, text, "400 XAmzContentSHA256Mismatch")
 			resp, text = send(door, sigUnsigned, row.body, "content-md5: "+base64.StdEncoding.EncodeToString(make([]byte, 16)))
-			framingRefusal(t, row.target+" content-md5", resp, text, "400 BadDigest")
+			wantRefusal(t, row.target+" content-md5", resp, text, "400 BadDigest")
 		}
 	}
 	// Of a list of keys, the backend gets another document than the client sent: it
 	// can't verify the client's checksum, so that is for the gateway to do.
 	for _, line := range []string{sigCRC32 + ": " + sigSum("another list"), "x-amz-checksum-sha256: " + base64.StdEncoding.EncodeToString(make([]byte, 32))} {
 		resp, text := g.do("POST", "/photos?delete", userKey, "<Delete><Object><Key>a</Key></Object></Delete>", line)
-		framingRefusal(t, "DeleteObjects with "+line, resp, text, "400 BadDigest")
+		wantRefusal(t, "DeleteObjects with "+line, resp, text, "400 BadDigest")
 	}
 	rec.wantNone(t)
 }
@@ -1604,7 +1605,7 @@ func TestAbuse081WrongTrailer(t *testing.T) {
 	for _, size := range []int{0, 1, 2, 32 << 10, 65535, 65536, 65537, 131072} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {
 			t.Parallel()
-			payload := framingBytes(81, size)
+			payload := bytesOf(81, size)
 			for what, bend := range map[string]func(pieces []string) []string{
 				"wrong":   func(p []string) []string { p[len(p)-2] = sigCRC32 + ":" + sigSum(payload+"x") + "\r\n"; return p },
 				"surplus": func(p []string) []string { return append(p, "\r\n") },
@@ -1688,7 +1689,7 @@ func TestAbuse085Frames(t *testing.T) {
 // connection breaks.
 func TestAbuse086OtherWritesOnce(t *testing.T) {
 	source := startRecorder(t, answerAsS3)
-	part := framingBytes(86, 100_000)
+	part := bytesOf(86, 100_000)
 	const list = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>"
 	for _, op := range []struct{ name, method, target, body, header string }{
 		{"CompleteMultipartUpload", "POST", "/photos/k?uploadId=u", list, ""},
@@ -1770,14 +1771,14 @@ func TestAbuse086OtherWritesOnce(t *testing.T) {
 
 // startSigFaults is a network that breaks, before an embedded server whose
 // uploads may have parts of any size.
-func startSigFaults(t *testing.T, seed uint64, bucket string) *framingFaults {
+func startSigFaults(t *testing.T, seed uint64, bucket string) *brokenNetwork {
 	t.Helper()
 	demo, err := newDemoServer(t.TempDir(), testCredentials, bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	demo.minPart = 1
-	f := &framingFaults{backend: &framingDemo{}, open: map[net.Conn]bool{}}
+	f := &brokenNetwork{backend: &watchedDemo{}, open: map[net.Conn]bool{}}
 	f.backend.Server = httptest.NewUnstartedServer(demo)
 	f.backend.Config.ConnState = func(_ net.Conn, now http.ConnState) {
 		if now == http.StateClosed {
@@ -1871,7 +1872,7 @@ func TestAbuse089ModelOfCopiesAndParts(t *testing.T) {
 				}
 				switch random.IntN(6) {
 				case 0, 1:
-					value := framingBytes(random.Uint64(), size)
+					value := bytesOf(random.Uint64(), size)
 					resp, _ := put(path, value)
 					ok = wrote(path, whole(resp), value)
 				case 2:
@@ -1905,7 +1906,7 @@ func TestAbuse089ModelOfCopiesAndParts(t *testing.T) {
 					}
 					all, list := "", ""
 					for n := 1; n <= 3 && ok; n++ {
-						part := framingBytes(random.Uint64(), size)
+						part := bytesOf(random.Uint64(), size)
 						// A part that was cut is sent again, with other bytes.
 						for range 4 {
 							var resp *http.Response
@@ -1917,7 +1918,7 @@ func TestAbuse089ModelOfCopiesAndParts(t *testing.T) {
 							}
 							ok = false
 							settle()
-							part = framingBytes(random.Uint64(), size/2)
+							part = bytesOf(random.Uint64(), size/2)
 						}
 					}
 					if !ok {
@@ -2019,4 +2020,120 @@ func TestAbuse108SignedChunk(t *testing.T) {
 			t.Errorf("the memory in use grew by %d MiB, want less than 32", peak>>20)
 		}
 	}
+}
+
+// A watchedDemo is the embedded server, watched: how many requests it got, and
+// how many of its connections are over.
+type watchedDemo struct {
+	*httptest.Server
+	requests, opened, ended, busy atomic.Int64
+}
+
+func startWatchedDemo(t *testing.T) *watchedDemo {
+	t.Helper()
+	demo, err := newDemoServer(t.TempDir(), testCredentials, "photos", "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &watchedDemo{}
+	d.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.requests.Add(1)
+		demo.ServeHTTP(w, r)
+	}))
+	var mu sync.Mutex // guards state
+	state := map[net.Conn]http.ConnState{}
+	d.Config.ConnState = func(conn net.Conn, now http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		old, known := state[conn]
+		isBusy := func(s http.ConnState) bool { return s == http.StateNew || s == http.StateActive }
+		if known && isBusy(old) {
+			d.busy.Add(-1)
+		}
+		if isBusy(now) {
+			d.busy.Add(1)
+		}
+		switch now {
+		case http.StateNew:
+			d.opened.Add(1)
+		case http.StateClosed:
+			d.ended.Add(1)
+		}
+		state[conn] = now
+	}
+	d.Start()
+	t.Cleanup(d.Close)
+	return d
+}
+
+// smuggled is a request that must never be run: it is inside another.
+const smuggled = "GET /secret/smuggled HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + adminKey + "\r\n\r\n"
+
+// A brokenNetwork is a network before a backend that cuts connections, at
+// points that follow from a seed.
+type brokenNetwork struct {
+	backend  *watchedDemo
+	endpoint string
+
+	mu     sync.Mutex // guards open and dialed
+	open   map[net.Conn]bool
+	dialed int64
+
+	active atomic.Int64 // connections under way
+	cuts   atomic.Int64
+}
+
+func (f *brokenNetwork) relay(random *rand.Rand, client net.Conn, r io.Reader) {
+	server, err := net.Dial("tcp", f.backend.Listener.Addr().String())
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	f.dialed++
+	f.open[client] = true
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		delete(f.open, client)
+		f.mu.Unlock()
+	}()
+	up, down := random.Int64N(30_000), int64(1<<40)
+	if random.IntN(2) == 0 {
+		up, down = down, up
+	}
+	reset := random.IntN(2) == 0
+	var once sync.Once
+	both := make(chan struct{}, 2)
+	pipe := func(to net.Conn, from io.Reader, n int64) {
+		if copied, _ := io.CopyN(to, from, n); copied == n {
+			f.cuts.Add(1)
+		}
+		once.Do(func() {
+			if reset {
+				client.(*net.TCPConn).SetLinger(0)
+				server.(*net.TCPConn).SetLinger(0)
+			}
+			client.Close()
+			server.Close()
+		})
+		both <- struct{}{}
+	}
+	go pipe(server, r, up)
+	go pipe(client, server, down)
+	<-both
+	<-both
+}
+
+// settle closes every connection and waits until the backend is done with
+// them all: what it has not stored now it never will.
+func (f *brokenNetwork) settle(t *testing.T) {
+	t.Helper()
+	await(t, "the backend to be done", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for conn := range f.open {
+			conn.Close()
+		}
+		return f.active.Load() == 0 && len(f.open) == 0 && f.backend.ended.Load() == f.dialed
+	})
 }

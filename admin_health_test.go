@@ -86,7 +86,7 @@ func TestShutdownDelay(t *testing.T) {
 	p := startReloadable(t, 0, testConfig(backend.URL, with("server.shutdown_delay", "2s")))
 	begin := time.Now()
 	p.stop()
-	serviceAwait(t, "the program is not ready", func() bool {
+	await(t, "the program is not ready", func() bool {
 		resp, body := p.do("GET", "/-/ready", "", "")
 		return resp.StatusCode == 503 && body == "draining\n"
 	})

@@ -124,9 +124,9 @@ func TestAdminDraining(t *testing.T) {
 			t.Errorf("GET under way = %d, want 200", resp.StatusCode)
 		}
 	})
-	serviceAwait(t, "the request is under way", func() bool { return len(backend.requests()) == 1 })
+	await(t, "the request is under way", func() bool { return len(backend.requests()) == 1 })
 	p.stop()
-	serviceAwait(t, "the program is not ready", func() bool {
+	await(t, "the program is not ready", func() bool {
 		resp, _ := p.page("GET", "/-/ready")
 		return resp.StatusCode == 503
 	})
@@ -309,7 +309,7 @@ func TestAdminMetrics(t *testing.T) {
 			t.Errorf("%s %s = %d %s, want %d", r.method, r.target, resp.StatusCode, body, r.status)
 		}
 	}
-	serviceAwait(t, "all requests have ended", func() bool {
+	await(t, "all requests have ended", func() bool {
 		n, _ := p.sample("s3proxy_requests_in_flight")
 		open, _ := p.sample("s3proxy_client_connections")
 		return n == 0 && open == 0 && len(p.lines()) == 15
@@ -361,7 +361,7 @@ func TestAdminMetrics(t *testing.T) {
 	p.wantSample(`s3proxy_sent_bytes_total{user="user",bucket="photos"}`, float64(sent)) // with the errors' documents
 	idle := p.dial()
 	defer idle.Close()
-	serviceAwait(t, "a connection is counted", func() bool { n, _ := p.sample("s3proxy_client_connections"); return n == 1 })
+	await(t, "a connection is counted", func() bool { n, _ := p.sample("s3proxy_client_connections"); return n == 1 })
 }
 
 // A page of another site can have its own name resolve to the operator's listener,

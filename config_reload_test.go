@@ -377,7 +377,7 @@ func TestReloadSIGHUP(t *testing.T) {
 			return strings.Contains(string(data), text)
 		}
 	}
-	serviceAwait(t, "the program listens", reads(`"msg":"listening"`))
+	await(t, "the program listens", reads(`"msg":"listening"`))
 	hangup := func() {
 		t.Helper()
 		self, err := os.FindProcess(os.Getpid())
@@ -400,13 +400,13 @@ func TestReloadSIGHUP(t *testing.T) {
 	}
 	rewrite(with("max_file_size", 5))
 	hangup()
-	serviceAwait(t, "the new log has the new configuration", reads(`"changes":["max_file_size"]`))
+	await(t, "the new log has the new configuration", reads(`"changes":["max_file_size"]`))
 	rewrite(with("max_file_size", -5))
 	hangup()
-	serviceAwait(t, "the log has the fault", reads(configRefused))
+	await(t, "the log has the fault", reads(configRefused))
 	rewrite()
 	hangup()
-	serviceAwait(t, "the log has the configuration after", func() bool {
+	await(t, "the log has the configuration after", func() bool {
 		data, _ := os.ReadFile(logFile)
 		return strings.Count(string(data), `"changes":["max_file_size"]`) == 2
 	})
@@ -462,28 +462,28 @@ func TestReloadWatch(t *testing.T) {
 		t.Error("a backend of an unknown authority answers")
 	}
 	replaceFile(t, authority, certToPEM(ca.cert))
-	serviceAwait(t, "the authority is known", status(firstKey, 200))
+	await(t, "the authority is known", status(firstKey, 200))
 	replaceFile(t, secret, secondKey)
-	serviceAwait(t, "the key is another", status(secondKey, 200))
+	await(t, "the key is another", status(secondKey, 200))
 	turn("2", map[string]string{"key": thirdKey, "ca.pem": certToPEM(stranger.cert)})
-	serviceAwait(t, "both files are others", status(thirdKey, 502))
+	await(t, "both files are others", status(thirdKey, 502))
 	turn("3", map[string]string{"key": thirdKey, "ca.pem": certToPEM(ca.cert)})
-	serviceAwait(t, "the authority is known again", status(thirdKey, 200))
+	await(t, "the authority is known again", status(thirdKey, 200))
 
 	// A fault is told once, not at each look; a secret that is gone is one.
 	os.Remove(secret)
-	serviceAwait(t, "the fault is told", func() bool { return len(p.entries(configRefused)) == 1 })
+	await(t, "the fault is told", func() bool { return len(p.entries(configRefused)) == 1 })
 	p.wantSample("s3proxy_config_last_reload_successful", 0)
 	if !status(thirdKey, 200)() {
 		t.Error("a missing file has an effect")
 	}
 	replaceFile(t, secret, thirdKey) // as before
-	serviceAwait(t, "the configuration is good again", func() bool {
+	await(t, "the configuration is good again", func() bool {
 		good, _ := p.sample("s3proxy_config_last_reload_successful")
 		return good == 1
 	})
 	p.write(config(with("max_file_size", 3)))
-	serviceAwait(t, "the configuration itself is another", func() bool {
+	await(t, "the configuration itself is another", func() bool {
 		resp, _ := p.do("PUT", "/photos/k", thirdKey, "1234")
 		return resp.StatusCode == 413
 	})
@@ -496,7 +496,7 @@ func TestReloadWatch(t *testing.T) {
 	p.write(config(with("max_file_size", 3)))
 	p.write(config(with("max_file_size", 3)))
 	p.write(config(with("max_file_size", 4)))
-	serviceAwait(t, "the next change is taken", func() bool { return len(p.entries(configTaken)) > taken })
+	await(t, "the next change is taken", func() bool { return len(p.entries(configTaken)) > taken })
 	if n := len(p.entries(configTaken)); n != taken+1 {
 		t.Errorf("%d configurations were taken, want one", n-taken)
 	}
@@ -553,7 +553,7 @@ func TestReloadUnderWay(t *testing.T) {
 			t.Errorf("the log says %v, want user and all bytes", line)
 		}
 	}
-	serviceAwait(t, "nothing is under way", func() bool { n, _ := p.sample("s3proxy_requests_in_flight"); return n == 0 })
+	await(t, "nothing is under way", func() bool { n, _ := p.sample("s3proxy_requests_in_flight"); return n == 0 })
 }
 
 // The window of a user who stays is the same after a reload, with the limit of the
@@ -676,14 +676,14 @@ func TestReloadConnections(t *testing.T) {
 		with("accounts.other.connect_timeout", "2s"),
 	} {
 		p.take(base(change, with("server.idle_timeout", "5s"), with("accounts.main.buckets", []any{"photos", "secret", "more"})))
-		serviceAwait(t, "the warm connection of what changed is closed", func() bool { return otherOpen() == 0 })
+		await(t, "the warm connection of what changed is closed", func() bool { return otherOpen() == 0 })
 		ask()
 		if a, b := mainOpened(), otherOpened(); a != 1 || b != int64(i+2) {
 			t.Errorf("change %d: the accounts have had %d and %d connections, want 1 and %d", i, a, b, i+2)
 		}
 	}
 	p.take(base(without("accounts.other")))
-	serviceAwait(t, "the warm connection of what is gone is closed", func() bool { return otherOpen() == 0 })
+	await(t, "the warm connection of what is gone is closed", func() bool { return otherOpen() == 0 })
 	p.wantSample(`s3proxy_upstream_connections_opened_total{account="main"}`, 1)
 	p.wantSample(`s3proxy_upstream_connections_reused_total{account="main"}`, 7)
 	p.wantSample(`s3proxy_upstream_connections_opened_total{account="other"}`, 4)
@@ -735,7 +735,7 @@ func TestReloadRotatesKey(t *testing.T) {
 		t.Helper()
 		for i := range sent {
 			n := sent[i].Load()
-			serviceAwait(t, "requests are sent", func() bool { return sent[i].Load() >= n+5 })
+			await(t, "requests are sent", func() bool { return sent[i].Load() >= n+5 })
 		}
 	}
 	more()
@@ -1021,8 +1021,8 @@ func TestReloadLeavesNothing(t *testing.T) {
 		}
 		ask()
 	}
-	serviceAwait(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines })
-	serviceAwait(t, "the gateways are gone", func() bool {
+	await(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines })
+	await(t, "the gateways are gone", func() bool {
 		runtime.GC()
 		return !slices.ContainsFunc(gateways, func(g weak.Pointer[gateway]) bool { return g.Value() != nil })
 	})

@@ -7,14 +7,18 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -356,6 +360,93 @@ func startDemoBackend(t *testing.T) *httptest.Server {
 	server := httptest.NewServer(demo)
 	t.Cleanup(server.Close)
 	return server
+}
+
+// await polls a condition until it holds.
+func await(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(15 * time.Second)
+	for !holds() {
+		select {
+		case <-deadline:
+			t.Fatalf("still waiting for %s after 15 s", what)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// wantRefusal is wantError for answers that may have any of several codes,
+// and may be XML, as to a listing or an S3 tool, or have no body, as to a HEAD.
+func wantRefusal(t *testing.T, method string, resp *http.Response, body string, want ...string) {
+	t.Helper()
+	checkHardened(t, resp)
+	checkNoSecret(t, "the answer", body)
+	code := ""
+	switch {
+	case method == "HEAD":
+		if body != "" || resp.Header.Get("Content-Length") != "" {
+			t.Errorf("HEAD: answer %d with a body or the length of one: %q", resp.StatusCode, body)
+		}
+	case resp.Header.Get("Content-Type") == "application/xml":
+		var e struct {
+			XMLName xml.Name `xml:"Error"`
+			Code    string
+		}
+		if err := xml.Unmarshal([]byte(body), &e); err != nil {
+			t.Errorf("answer %d, not S3's error document: %q", resp.StatusCode, body)
+		}
+		code = e.Code
+	default:
+		var e struct{ Code string }
+		if err := json.Unmarshal([]byte(body), &e); err != nil {
+			t.Errorf("answer %d, not a JSON error: %q", resp.StatusCode, body)
+		}
+		code = e.Code
+	}
+	for _, w := range want {
+		status, name, _ := strings.Cut(w, " ")
+		if status == strconv.Itoa(resp.StatusCode) && (method == "HEAD" || name == code) {
+			return
+		}
+	}
+	t.Errorf("%s: answer %d %q, want one of %q", method, resp.StatusCode, code, want)
+}
+
+// bytesOf returns n bytes that follow from a seed.
+func bytesOf(seed uint64, n int) string {
+	var key [32]byte
+	key[0] = byte(seed)
+	b := make([]byte, n)
+	rand.NewChaCha8(key).Read(b)
+	return string(b)
+}
+
+// A wholeAnswer is an answer of the gateway with its body read.
+type wholeAnswer struct {
+	*http.Response
+	text string
+}
+
+// answersUntilClose sends bytes on one connection, in one write, and returns every
+// answer until the gateway closes it.
+func (g *testGateway) answersUntilClose(wire string) []wholeAnswer {
+	g.t.Helper()
+	conn := g.dial()
+	defer conn.Close()
+	go io.WriteString(conn, wire)
+	r := bufio.NewReader(conn)
+	var answers []wholeAnswer
+	for {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+				g.t.Errorf("the connection stayed open after %d answers, want it closed", len(answers))
+			}
+			return answers
+		}
+		body, _ := io.ReadAll(resp.Body)
+		answers = append(answers, wholeAnswer{resp, string(body)})
+	}
 }
 
 func TestGatewayRoundTrip(t *testing.T) {

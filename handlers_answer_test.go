@@ -367,7 +367,7 @@ func TestErrorUnderSuccess(t *testing.T) {
 			if resp.StatusCode != want || !strings.Contains(body, test.want) || strings.Contains(body, canary) {
 				t.Errorf("%s with %s under 200 = %d %s, want %d %s", op.name, test.code, resp.StatusCode, body, want, test.want)
 			}
-			framingWait(t, "the log line", func() bool { return len(g.lines()) == 1 })
+			await(t, "the log line", func() bool { return len(g.lines()) == 1 })
 			if line := g.lines()[0]; line["status"] != float64(test.status) || line["upstream_status"] != 200.0 || line["cause"] == nil || test.code != "" && line["upstream_code"] != test.code {
 				t.Errorf("%s with %s under 200: the log has %v, want the status %d and the cause", op.name, test.code, line, test.status)
 			}

@@ -135,7 +135,7 @@ func TestCopyBetweenAccountsGivesSignsOfLife(t *testing.T) {
 				if rest, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(rest), test.want) {
 					t.Errorf("the answer goes on with %q, %v, want %s", rest, err, test.want)
 				}
-				framingWait(t, "the log line", func() bool { return len(g.lines()) == 1 })
+				await(t, "the log line", func() bool { return len(g.lines()) == 1 })
 				if line := g.lines()[0]; line["status"] != test.status || line["aborted"] == true {
 					t.Errorf("log = %v, want the status %v", line, test.status)
 				}

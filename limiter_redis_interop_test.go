@@ -41,7 +41,7 @@ func startRedis(t *testing.T, server redisServer, more ...string) *exec.Cmd {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	await(t, "redis-server", output, func() bool {
+	awaitOutput(t, "redis-server", output, func() bool {
 		conn, err := net.Dial("tcp", server.addr)
 		if err == nil {
 			conn.Close()
@@ -51,8 +51,8 @@ func startRedis(t *testing.T, server redisServer, more ...string) *exec.Cmd {
 	return cmd
 }
 
-// await polls until ok, for at most 20 seconds.
-func await(t *testing.T, what string, output fmt.Stringer, ok func() bool) {
+// awaitOutput is await that prints the output of a program if ok stays false.
+func awaitOutput(t *testing.T, what string, output fmt.Stringer, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -247,7 +247,7 @@ func TestInteropRedisKey(t *testing.T) {
 	if ms := redisInt(t, store, windowKey("u"), "redis.call('PTTL', KEYS[1])"); ms < 1 || ms > 302 {
 		t.Errorf("the key expires in %d ms, the window is 300", ms)
 	}
-	await(t, "the key to expire", new(bytes.Buffer), func() bool {
+	awaitOutput(t, "the key to expire", new(bytes.Buffer), func() bool {
 		return redisInt(t, store, windowKey("u"), "redis.call('EXISTS', KEYS[1])") == 0
 	})
 	if s.failures.Load() != 0 {
@@ -401,8 +401,8 @@ func testRedisRestart(t *testing.T) bool {
 	calls := func(n uint64) func(s *sharedLimiter) bool {
 		return func(s *sharedLimiter) bool { return s.calls.Load() > n }
 	}
-	await(t, "the shared limit to be used up", logs[0], func() bool { return admitted.Load() >= 50 })
-	await(t, "some refusals", logs[0], each(calls(200)))
+	awaitOutput(t, "the shared limit to be used up", logs[0], func() bool { return admitted.Load() >= 50 })
+	awaitOutput(t, "some refusals", logs[0], each(calls(200)))
 	before := admitted.Load()
 	if !each(func(s *sharedLimiter) bool { return s.failures.Load() == 0 })() {
 		return false
@@ -412,13 +412,13 @@ func testRedisRestart(t *testing.T) bool {
 	}
 	redis.Process.Kill()
 	redis.Wait()
-	await(t, "the store to be lost", logs[0], each(func(s *sharedLimiter) bool { return !s.healthy() }))
+	awaitOutput(t, "the store to be lost", logs[0], each(func(s *sharedLimiter) bool { return !s.healthy() }))
 	// The places that the other gateway has used are free here: 50 for both.
-	await(t, "the local limits to be used up", logs[0], func() bool { return admitted.Load() == 100 })
+	awaitOutput(t, "the local limits to be used up", logs[0], func() bool { return admitted.Load() == 100 })
 	startRedis(t, server)
-	await(t, "the store to be taken up again", logs[0], each((*sharedLimiter).healthy))
+	awaitOutput(t, "the store to be taken up again", logs[0], each((*sharedLimiter).healthy))
 	asked := [2]uint64{gateways[0].calls.Load(), gateways[1].calls.Load()}
-	await(t, "some decisions", logs[0], func() bool { return calls(asked[0]+200)(gateways[0]) && calls(asked[1]+200)(gateways[1]) })
+	awaitOutput(t, "some decisions", logs[0], func() bool { return calls(asked[0]+200)(gateways[0]) && calls(asked[1]+200)(gateways[1]) })
 	home()
 	for _, log := range logs {
 		if strings.Count(log.String(), "level=WARN") > 1 {
@@ -466,7 +466,7 @@ func TestInteropRedisCluster(t *testing.T) {
 	do(1, "CLUSTER ADDSLOTSRANGE 8192 16383")
 	host, port, _ := net.SplitHostPort(servers[1].addr)
 	do(0, "CLUSTER MEET "+host+" "+port+" "+buses[1])
-	await(t, "the cluster", new(bytes.Buffer), func() bool {
+	awaitOutput(t, "the cluster", new(bytes.Buffer), func() bool {
 		return strings.Contains(do(0, "CLUSTER INFO"), "cluster_state:ok") && strings.Contains(do(1, "CLUSTER INFO"), "cluster_state:ok")
 	})
 

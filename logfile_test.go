@@ -287,7 +287,7 @@ func TestLogFileReopen(t *testing.T) {
 // awaitFile waits until a file has the content.
 func awaitFile(t *testing.T, path, want string) {
 	t.Helper()
-	serviceAwait(t, fmt.Sprintf("%q in %s", want, filepath.Base(path)), func() bool {
+	await(t, fmt.Sprintf("%q in %s", want, filepath.Base(path)), func() bool {
 		data, err := os.ReadFile(path)
 		return err == nil && string(data) == want
 	})

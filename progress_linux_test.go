@@ -130,7 +130,7 @@ func (g *testGateway) ask(tr *http.Transport, method, target string, body io.Rea
 // wantCause waits for the line of the only request.
 func (g *testGateway) wantCause(aborted bool, status float64, cause string) {
 	g.t.Helper()
-	framingWait(g.t, "the line in the log", func() bool { return len(g.lines()) == 1 })
+	await(g.t, "the line in the log", func() bool { return len(g.lines()) == 1 })
 	line := g.lines()[0]
 	if got, _ := line["cause"].(string); (line["aborted"] == true) != aborted || line["status"] != status || !strings.Contains(got, cause) {
 		g.t.Errorf("log: status %v, aborted %v, cause %q, want %v, %t and %q in it", line["status"], line["aborted"], got, status, aborted, cause)
@@ -539,7 +539,7 @@ func TestSmallAnswerThatIsNotSentIsLogged(t *testing.T) {
 		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", target, userKey)
 		io.Copy(io.Discard, conn)
 		conn.Close()
-		serviceAwait(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
+		await(t, "the line in the log", func() bool { return len(g.lines()) == 1 })
 		if line := g.lines()[0]; line["aborted"] != true || line["cause"] == nil {
 			t.Errorf("GET %s: log = %v, want aborted and a cause", target, line)
 		}

@@ -31,7 +31,7 @@ func TestShareInFlight(t *testing.T) {
 			}
 		})
 	}
-	serviceAwait(t, "two requests are under way", func() bool { return len(backend.requests()) == 2 })
+	await(t, "two requests are under way", func() bool { return len(backend.requests()) == 2 })
 	for _, test := range []struct {
 		name, method, target string
 		header               string
@@ -63,7 +63,7 @@ func TestShareInFlight(t *testing.T) {
 			t.Errorf("another user = %d %s, want 200", resp.StatusCode, body)
 		}
 	})
-	serviceAwait(t, "the other user's request is under way", func() bool { return len(backend.requests()) == 3 })
+	await(t, "the other user's request is under way", func() bool { return len(backend.requests()) == 3 })
 	// A reload finds those who are under way.
 	p.take(testConfig(backend.URL, withAdmin, with("users.user.max_in_flight", 1)))
 	if resp, _ := p.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 503 {
@@ -75,7 +75,7 @@ func TestShareInFlight(t *testing.T) {
 			t.Errorf("GET within a higher limit = %d %s, want 200", resp.StatusCode, body)
 		}
 	})
-	serviceAwait(t, "the third request is under way", func() bool { return len(backend.requests()) == 4 })
+	await(t, "the third request is under way", func() bool { return len(backend.requests()) == 4 })
 	if resp, _ := p.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 503 {
 		t.Errorf("GET beyond the higher limit = %d, want 503", resp.StatusCode)
 	}
@@ -122,7 +122,7 @@ func TestShareInFlightIsFreed(t *testing.T) {
 	}
 	free := func(after string) {
 		t.Helper()
-		serviceAwait(t, "the place is free after "+after, func() bool { return g.gw.loads["user"].inFlight.count.Load() == 0 })
+		await(t, "the place is free after "+after, func() bool { return g.gw.loads["user"].inFlight.count.Load() == 0 })
 	}
 	for _, test := range []struct{ name, method, target, body string }{
 		{"a refusal", "GET", "/secret/k", ""},
@@ -328,7 +328,7 @@ func TestShareBandwidthReload(t *testing.T) {
 			}
 		})
 	}
-	serviceAwait(t, "the upload is under way", func() bool { return received.Load() > 0 })
+	await(t, "the upload is under way", func() bool { return received.Load() > 0 })
 	p.take(testConfig(endpoint, withAdmin))
 	all.Wait()
 
@@ -399,7 +399,7 @@ func TestShareInFlightUntilWritten(t *testing.T) {
 	if resp, body := readAnswer(t, "GET", conn); resp.StatusCode != 200 || len(body) != size {
 		t.Errorf("the answer that was waited for = %d with %d bytes, want 200 with %d", resp.StatusCode, len(body), size)
 	}
-	serviceAwait(t, "no request is under way", func() bool { return g.gw.loads["user"].inFlight.count.Load() == 0 && g.gw.metrics.inFlight.Load() == 0 })
+	await(t, "no request is under way", func() bool { return g.gw.loads["user"].inFlight.count.Load() == 0 && g.gw.metrics.inFlight.Load() == 0 })
 	if resp, body := g.do("GET", "/photos/1", userKey, ""); resp.StatusCode != 200 {
 		t.Errorf("GET = %d %s, want 200", resp.StatusCode, body)
 	}

@@ -407,7 +407,7 @@ func TestTLSClientCancels(t *testing.T) {
 				t.Errorf("%s: the backend got all of it, want a broken connection", method)
 			}
 		}
-		serviceAwait(t, "two lines in the log", func() bool { return len(g.lines()) == 2 })
+		await(t, "two lines in the log", func() bool { return len(g.lines()) == 2 })
 	})
 }
 
