@@ -1,9 +1,12 @@
 package main
 
-// Listings. A page is always asked for with encoding-type=url, so that a key
-// with a control character does not spoil it, parsed whole, checked and
-// written anew. A listing without paging parameters is every page there is,
-// written as they arrive: never more than one is held.
+// The operations that list: buckets, objects, versions, uploads. They know how to fetch a
+// page and when to send it; xml_list.go and xml_pages.go know what is in it.
+//
+// The gateway asks for every page with encoding-type=url, so that a control character in
+// a key does not break the document. It reads the page whole, checks it, and writes it
+// anew. A list without paging parameters has all pages, which are sent as they arrive;
+// the gateway holds one at a time.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 import (
@@ -16,18 +19,18 @@ import (
 	"sync"
 )
 
-// maxListKeys is how many keys S3 has on a page at most.
+// maxListKeys is the largest number of keys on a page of S3.
 const maxListKeys = 1000
 
-// listBuckets answers from the configuration: the buckets this user may see.
-// No backend is asked, whose other buckets are not the gateway's.
+// listBuckets answers with the buckets that the user may see, from the configuration. It
+// asks no backend: those have other buckets, too.
 func (g *gateway) listBuckets(x *exchange) *apiError {
 	most := maxBuckets
-	if n, err := strconv.Atoi(parameterValue(x.query, "max-buckets")); err == nil { // it is in range: parameterRules
+	if n, err := strconv.Atoi(parameterValue(x.query, "max-buckets")); err == nil { // parameterRules has checked the range
 		most = n
 	}
 	prefix, after := parameterValue(x.query, "prefix"), parameterValue(x.query, "continuation-token")
-	created := g.started.UTC().Format(s3TimeFormat) // S3 clients expect a date; we know no better
+	created := g.started.UTC().Format(s3TimeFormat) // clients expect a date, and the gateway does not know the real one
 	result := listAllMyBucketsResult{Owner: ownerEntry{x.user.name, x.user.name}, Prefix: optional(textOf(prefix))}
 	for _, name := range g.names {
 		if !x.user.mayUse(name) || !strings.HasPrefix(name, prefix) || name <= after {
@@ -43,10 +46,10 @@ func (g *gateway) listBuckets(x *exchange) *apiError {
 	return nil
 }
 
-// listObjects answers a V1 listing: one page if the client pages, else all.
+// listObjects answers a V1 list: one page if the client asks for pages, and else all.
 func (g *gateway) listObjects(x *exchange) *apiError {
 	switch {
-	case hasParameter(x.query, "continuation-token") || hasParameter(x.query, "start-after"): // V2 in all but name
+	case hasParameter(x.query, "continuation-token") || hasParameter(x.query, "start-after"): // parameters of V2, without its list-type
 		return g.listPage(x, withParameter(x.query, "list-type", "2"), "ListObjectsV2")
 	case hasParameter(x.query, "marker") || hasParameter(x.query, "max-keys"):
 		return g.listPage(x, x.query, "ListObjects")
@@ -54,21 +57,22 @@ func (g *gateway) listObjects(x *exchange) *apiError {
 	return g.listAll(x)
 }
 
-// listObjectVersions and listMultipartUploads answer one page.
+// listObjectVersions answers one page of a list of versions.
 func (g *gateway) listObjectVersions(x *exchange) *apiError {
 	return g.listPage(x, x.query, "ListObjectVersions")
 }
 
+// listMultipartUploads answers one page of a list of uploads.
 func (g *gateway) listMultipartUploads(x *exchange) *apiError {
 	return g.listPage(x, x.query, "ListMultipartUploads")
 }
 
-// listObjectsV2 answers one page of a V2 listing.
+// listObjectsV2 answers one page of a V2 list.
 func (g *gateway) listObjectsV2(x *exchange) *apiError {
 	return g.listPage(x, x.query, "ListObjectsV2")
 }
 
-// listPage passes on one page of the list that an operation makes.
+// listPage passes on one page of the list that the named operation makes.
 func (g *gateway) listPage(x *exchange, query []parameter, name string) *apiError {
 	page, err := g.fetchPage(x, query, name)
 	if err != nil {
@@ -77,12 +81,9 @@ func (g *gateway) listPage(x *exchange, query []parameter, name string) *apiErro
 	w := x.answerWriter()
 	w.encodeURL = hasParameter(x.query, "encoding-type")
 	w.owned = name == "ListObjects"
-	start, end := openDocument(w.listHead(name, page, query))
 	buffer := listBuffers.Get().(*[]byte)
-	b := append(append((*buffer)[:0], xmlHeader...), start...)
-	b = w.appendEntries(b, page)
+	*buffer = w.appendPage((*buffer)[:0], name, &page.element, &page.form.root, query)
 	page.free() // before a slow client is waited for
-	*buffer = append(b, end...)
 	if err := x.keepAnswer(cap(*buffer)); err != nil {
 		freeListBuffer(buffer)
 		return err
@@ -93,88 +94,7 @@ func (g *gateway) listPage(x *exchange, query []parameter, name string) *apiErro
 	return nil
 }
 
-// listHead returns the document of a page, without its entries. It repeats what the
-// client sent, not what the backend repeats: servers differ in how they write it.
-func (w *answerWriter) listHead(name string, page *listedPage, query []parameter) any {
-	asked := func(param string) string { return parameterValue(query, param) }
-	said := func(element string) *xmlText { return optional(w.listText(element, page.child(element))) }
-	prefix, delimiter := w.listText("Prefix", asked("prefix")), optional(w.listText("Delimiter", asked("delimiter")))
-	truncated := textOf(page.child("IsTruncated"))
-	switch name {
-	case "ListObjects":
-		return listBucketResult{
-			Name: w.bucket, Prefix: w.sparing(asked("prefix")), Delimiter: delimiter, EncodingType: w.encodingType(),
-			Marker: w.listText("Marker", asked("marker")), NextMarker: said("NextMarker"),
-			MaxKeys: said("MaxKeys"), IsTruncated: truncated,
-		}
-	case "ListObjectVersions":
-		return listVersionsResult{
-			Name: w.bucket, Prefix: prefix, Delimiter: delimiter, EncodingType: w.encodingType(),
-			KeyMarker: w.listText("KeyMarker", asked("key-marker")), NextKeyMarker: said("NextKeyMarker"),
-			VersionIDMarker: textOf(asked("version-id-marker")), NextVersionIDMarker: said("NextVersionIdMarker"),
-			MaxKeys: said("MaxKeys"), IsTruncated: truncated,
-		}
-	case "ListMultipartUploads":
-		return listMultipartUploadsResult{
-			Bucket: w.bucket, Prefix: prefix, Delimiter: delimiter, EncodingType: w.encodingType(),
-			KeyMarker: w.listText("KeyMarker", asked("key-marker")), NextKeyMarker: said("NextKeyMarker"),
-			UploadIDMarker: textOf(asked("upload-id-marker")), NextUploadIDMarker: said("NextUploadIdMarker"),
-			MaxUploads: said("MaxUploads"), IsTruncated: truncated,
-		}
-	}
-	return listBucketV2Result{
-		Name: w.bucket, Prefix: prefix, Delimiter: delimiter, EncodingType: w.encodingType(),
-		StartAfter:        optional(w.listText("StartAfter", asked("start-after"))),
-		ContinuationToken: optional(textOf(asked("continuation-token"))), NextContinuationToken: said("NextContinuationToken"),
-		KeyCount: page.count("Contents") + page.count("CommonPrefixes"), MaxKeys: said("MaxKeys"), IsTruncated: truncated,
-	}
-}
-
-// listText returns the text of an element of a list, encoded if the client asked for
-// that and encoding-type=url encodes the element.
-func (w *answerWriter) listText(name, value string) xmlText {
-	if w.encodeURL && urlEncoded(name) {
-		return xmlText{appendURIEncoded(nil, value, false)}
-	}
-	return textOf(value)
-}
-
-// sparing returns the Prefix of a V1 list: see appendSparingly.
-func (w *answerWriter) sparing(prefix string) xmlText {
-	if w.encodeURL {
-		return xmlText{appendSparingly(nil, prefix)}
-	}
-	return textOf(prefix)
-}
-
-func (w *answerWriter) encodingType() string {
-	if w.encodeURL {
-		return "url"
-	}
-	return ""
-}
-
-// optional returns nil for an empty text: an element that is not written.
-func optional(t xmlText) *xmlText {
-	if len(t.Raw) == 0 {
-		return nil
-	}
-	return &t
-}
-
-// appendEntries writes the entries of a page, all of which have children.
-func (w *answerWriter) appendEntries(b []byte, page *listedPage) []byte {
-	hint := 0
-	for i := range page.children {
-		e := &page.children[i]
-		if known := page.form.root.child(e.name, &hint); known != nil && len(known.children) > 0 {
-			b = w.append(b, e, known)
-		}
-	}
-	return b
-}
-
-// listAll passes on every page, as one V1 document that is not truncated.
+// listAll passes on all pages as one V1 document that is not truncated.
 func (g *gateway) listAll(x *exchange) *apiError {
 	query := withParameter(x.query, "list-type", "2")
 	page, refusal := g.fetchPage(x, query, "ListObjectsV2")
@@ -192,7 +112,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 			return refusal
 		}
 		if l.circles(token) {
-			x.abort(errors.New("the pages go round in a circle"))
+			x.abort(errors.New("the pages of a list repeat without end"))
 		}
 		if page, refusal = g.fetchPage(x, withParameter(query, "continuation-token", token), "ListObjectsV2"); refusal != nil {
 			x.abort(refusal)
@@ -200,23 +120,24 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	}
 }
 
-// A wholeList is a list of every page, written as the pages arrive. If one is missing
-// the document breaks off, and so does the connection: a list that lacks its end must
-// not parse as a shorter one.
+// A wholeList is a list of all pages, written as they arrive. If a page is missing, the
+// document breaks off and so does the connection: an incomplete list must not parse as a
+// shorter one.
 type wholeList struct {
 	x      *exchange
 	w      *answerWriter
-	buffer *[]byte // to be sent
+	buffer *[]byte // what is to be sent next
 	end    []byte  // of the document
-	pages  int     // in the document so far
+	pages  int     // written so far
 	seen   string  // the token of an earlier page
 }
 
+// newWholeList returns a list whose buffer has what comes before the entries.
 func newWholeList(x *exchange) *wholeList {
 	w := x.answerWriter()
 	w.encodeURL = hasParameter(x.query, "encoding-type")
 	w.owned = true                               // as V1 has it
-	maxKeys := textOf(strconv.Itoa(maxListKeys)) // S3's, which is no bound here
+	maxKeys := textOf(strconv.Itoa(maxListKeys)) // S3 says 1,000; there is no limit here
 	start, end := openDocument(listBucketResult{
 		Name: w.bucket, Prefix: w.sparing(parameterValue(x.query, "prefix")),
 		Delimiter: optional(w.listText("Delimiter", parameterValue(x.query, "delimiter"))),
@@ -227,19 +148,19 @@ func newWholeList(x *exchange) *wholeList {
 	return &wholeList{x: x, w: w, buffer: buffer, end: end}
 }
 
-// append writes a page into the buffer and frees it. It returns the token of the next
-// page, and whether this is the last.
+// append writes a page to the buffer and frees it. It returns the token of the next page
+// and whether this page is the last.
 func (l *wholeList) append(page *listedPage) (token string, last bool) {
 	defer page.free() // before a slow client is waited for
 	l.pages++
-	*l.buffer = l.w.appendEntries(*l.buffer, page)
+	*l.buffer = l.w.appendEntries(*l.buffer, &page.element, &page.form.root)
 	if page.last {
 		*l.buffer = append(*l.buffer, l.end...)
 	}
 	return page.child("NextContinuationToken"), page.last
 }
 
-// send sends the buffer. What fails once the answer has begun breaks it off.
+// send sends the buffer and empties it. An error after the first page aborts the answer.
 func (l *wholeList) send(last bool) *apiError {
 	x, b := l.x, *l.buffer
 	switch refusal := x.keepAnswer(cap(b)); {
@@ -264,9 +185,8 @@ func (l *wholeList) send(last bool) *apiError {
 	return nil
 }
 
-// circles reports whether a token was that of an earlier page. The one it compares with
-// is that of the page whose number is the last power of two: so a circle of any length is
-// found.
+// circles reports whether a token is that of an earlier page. It compares with the page
+// whose number is the last power of two, so it finds a circle of any length.
 func (l *wholeList) circles(token string) bool {
 	if token == l.seen {
 		return true
@@ -277,7 +197,8 @@ func (l *wholeList) circles(token string) bool {
 	return false
 }
 
-// beginList writes the head of a whole list. One of a single page has a length.
+// beginList writes the headers of a whole list. Only a list of a single page has a
+// Content-Length.
 func (x *exchange) beginList(single bool, length int) {
 	h := x.Header()
 	h["Content-Type"] = []string{"application/xml"}
@@ -287,7 +208,7 @@ func (x *exchange) beginList(single bool, length int) {
 	x.WriteHeader(http.StatusOK)
 }
 
-// A listedPage of a list, with its keys decoded, and the memory it is in.
+// A listedPage is a page of a list with its keys decoded, and the memory that holds it.
 type listedPage struct {
 	element
 	form    *answerForm
@@ -296,17 +217,17 @@ type listedPage struct {
 	scanner scanner
 }
 
-// pageBuffers and listBuffers are memory for pages, as they come and as they go. They
-// take some 0.8 and 0.3 MiB for 1,000 keys; what takes much more is left to the
-// collector.
+// pageBuffers hold pages as they are read, listBuffers hold pages as they are sent. They
+// take about 0.8 and 0.3 MiB for 1,000 keys. Those that are much larger are left to the
+// garbage collector.
 var (
 	pageBuffers = sync.Pool{New: func() any { return new(listedPage) }}
 	listBuffers = sync.Pool{New: func() any { return new([]byte) }}
 )
 
-const maxListBuffer = 2 << 20 // bytes
+const maxListBuffer = 2 << 20 // bytes of a buffer that is used again
 
-// free ends the use of the page and of all that is in it.
+// free ends the use of the page and of everything in it.
 func (p *listedPage) free() {
 	p.memory, p.scanner.memory = nil, nil
 	if p.scanner.reusable() {
@@ -314,15 +235,16 @@ func (p *listedPage) free() {
 	}
 }
 
-// freeListBuffer ends the use of a buffer that was written. One that could not be
-// is not freed: HTTP/2 may still be reading it when Write has failed.
+// freeListBuffer ends the use of a buffer that was sent. If Write failed, the buffer must
+// not be freed: HTTP/2 may still be reading it.
 func freeListBuffer(b *[]byte) {
 	if cap(*b) <= maxListBuffer {
 		listBuffers.Put(b)
 	}
 }
 
-// fetchPage asks the backend for a page and returns it checked, to be freed.
+// fetchPage asks the backend for a page of the list that the named operation makes. The
+// page is checked. It must be freed.
 func (g *gateway) fetchPage(x *exchange, query []parameter, name string) (*listedPage, *apiError) {
 	out, refusal := g.outgoing(x)
 	if refusal != nil {
@@ -352,8 +274,8 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, name string) (*liste
 	return p, nil
 }
 
-// read reads a page to the end of the answer, which a query has asked for. The size
-// is -1 if it is not known.
+// read reads a page to the end of the answer and checks it. The query is the one that
+// asked for it. The size is that of the body in bytes, or -1 if it is not known.
 func (p *listedPage) read(body io.Reader, size int64, a answerSpec, query []parameter) (err error) {
 	p.scanner.reset(body, size)
 	p.scanner.memory = p.memory

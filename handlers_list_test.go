@@ -543,6 +543,24 @@ func BenchmarkListPage(b *testing.B) {
 			freeListBuffer(buffer)
 		}
 	})
+	for _, keys := range []int{1000, 0} {
+		b.Run(fmt.Sprintf("part=render/keys=%d", keys), func(b *testing.B) {
+			w := &answerWriter{user: "user", bucket: "photos", encodeURL: true}
+			query := []parameter{{"list-type", "2"}, {"encoding-type", "url"}}
+			p := new(listedPage)
+			if err := p.read(strings.NewReader(doc), int64(len(doc)), answerSpecs["ListObjectsV2"], nil); err != nil {
+				b.Fatal(err)
+			}
+			if keys == 0 {
+				p.children = slices.DeleteFunc(p.children, func(e element) bool { return e.name == "Contents" })
+			}
+			var buffer []byte
+			b.ReportAllocs()
+			for b.Loop() {
+				buffer = w.appendPage(buffer[:0], "ListObjectsV2", &p.element, &p.form.root, query)
+			}
+		})
+	}
 	b.Run("part=request", func(b *testing.B) {
 		answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%s", len(doc), doc)
 		endpoint := startRawBackend(b, func(n int, conn net.Conn, r *bufio.Reader) {

@@ -1,12 +1,12 @@
 package main
 
-// What the answers to operations hold. An answer that is a document is read by the
-// gateway, checked, and written anew; nothing of it passes unread.
+// What a backend's answers may hold, and how they are written for a client. It knows the
+// names of operations and elements, not requests.
 //
-// So there is a form for every document, with the elements it may have. An element
-// that is not in the form reaches no client, because nobody knows what it tells
-// about the backend. Elements that identify the backend or its account are in the
-// form with what takes their place.
+// The gateway reads each answer that is a document, checks it, and writes it anew. So
+// every document has a form, which lists its elements. An element that is not in the form
+// reaches no client, because nobody knows what it says about the backend. For an element
+// that identifies the backend or its account, the form says what takes its place.
 
 import (
 	"cmp"
@@ -16,40 +16,40 @@ import (
 	"strings"
 )
 
-// An answerKind says what the body of a success is.
+// An answerKind says what the body of a successful answer is.
 type answerKind int
 
 const (
-	noBody      answerKind = iota // nothing; a body that comes all the same is not passed on
-	objectBytes                   // bytes that are not the gateway's to read
+	noBody      answerKind = iota // nothing; a body that the backend sends is not passed on
+	objectBytes                   // bytes that are streamed unread
 	xmlDocument
 	jsonDocument
 )
 
-// An answerSpec is what an operation answers with. The zero one is none, so an
-// operation that is not in the table tells its client nothing.
+// An answerSpec says what an operation answers with. The zero value is noBody, so an
+// operation that is not in the table passes nothing on.
 type answerSpec struct {
 	kind  answerKind
-	forms []*answerForm // of an xmlDocument; more than one if the query decides
+	forms []*answerForm // of an xmlDocument; several if the query decides which
 }
 
-// An answerForm is one kind of document: one of the structs of xml.go, or for the
-// configuration of buckets and objects, of which the gateway knows nothing but the names
-// of elements, a line of the table below.
+// An answerForm is the form of one kind of document. It is derived from a struct of
+// xml.go, or parsed from a line of answerSpecs for configurations of buckets and objects,
+// of which the gateway knows only the names of elements.
 type answerForm struct {
-	names []string // of the root: S3's, then those of other servers
+	names []string // of the root: the one in S3, then those in other servers
 	root  knownElement
-	list  *listForm // nil if it is always whole
+	list  *listForm // nil if the document is not a page of a list
 }
 
-// A knownElement is one that a document may have.
+// A knownElement is an element that a document may have.
 type knownElement struct {
-	name     string // one that ends in "*" stands for all names that begin so
+	name     string // one that ends in "*" stands for all names that begin with it
 	is       elementKind
-	needed   bool // without it, the answer says nothing
+	needed   bool // an answer without it is an error of the backend
 	children []knownElement
 	encoded  bool // encoding-type=url encodes it
-	instant  bool // it is written with milliseconds
+	instant  bool // it is written in s3TimeFormat
 }
 
 // An elementKind says what the gateway writes for an element.
@@ -59,7 +59,7 @@ const (
 	copied       elementKind = iota // what the backend wrote
 	publicBucket                    // the bucket's public name
 	objectKey                       // the key of the request
-	place                           // copied, but only to those who may do everything: an ARN, an account, a host
+	place                           // copied, but only for users who may do everything: an ARN, an account, a host
 	objectURL                       // the object's URL at the gateway
 	owner                           // the user, as in ListBuckets
 	grantee                         // the user, a group of S3's, or "another account"
@@ -85,19 +85,19 @@ const (
 	aMetricsConfiguration = "MetricsConfiguration(Id Filter(AccessPointArn:place Prefix Tag(Key Value) And(AccessPointArn:place Prefix Tag(Key Value))))"
 )
 
-// answerSpecs by the name of the operation. A form is written
+// answerSpecs are the answers by the name of their operation. The text of a form is
 //
 //	form     = names [ "(" { element } ")" ]
 //	names    = name { "|" name }
 //	element  = name [ ":" kind ] [ "!" ] [ "(" { element } ")" ]
 //
-// in which "!" marks what is needed. The elements are those of S3's pages, and of
-// some that MinIO adds.
+// A kind is a key of elementKinds. "!" marks an element without which the answer is an
+// error of the backend. The elements are those on S3's pages, and some that MinIO adds.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 var answerSpecs = map[string]answerSpec{
 	"HeadObject":          {kind: objectBytes},
 	"GetObject":           {kind: objectBytes},
-	"SelectObjectContent": {kind: objectBytes}, // a stream of events, which S3 gives an end of its own
+	"SelectObjectContent": {kind: objectBytes}, // a stream of events, of which the last is an End event
 
 	"ListObjects":          structAnswer[listBucketResult]().pagedBy(&objectsV1),
 	"ListObjectsV2":        structAnswer[listBucketV2Result]().pagedBy(&objectsV2),
@@ -154,19 +154,20 @@ var answerSpecs = map[string]answerSpec{
 		"Redirect(HostName:place HttpRedirectCode Protocol ReplaceKeyPrefixWith ReplaceKeyWith))))"),
 }
 
-// xmlAnswer is the answer of the form that text describes. It panics if that is none.
+// xmlAnswer returns the answer whose form is given as text. It panics if the text is not
+// a form.
 func xmlAnswer(text string) answerSpec {
 	p := formParser{text}
 	form := &answerForm{names: strings.Split(p.word("("), "|")}
 	form.root = knownElement{name: form.names[0], children: p.children()}
 	if p.rest != "" {
-		panic("a form that goes on after its end: " + p.rest)
+		panic("text after the end of a form: " + p.rest)
 	}
 	return answerSpec{xmlDocument, []*answerForm{form}}
 }
 
-// structAnswer is the answer whose form is a struct of xml.go. Other servers have other
-// names for its root.
+// structAnswer returns the answer whose form is a struct of xml.go. The other names are
+// those that other servers give its root.
 func structAnswer[T any](otherNames ...string) answerSpec {
 	root := knownElement{children: knownFields(reflect.TypeFor[T]())}
 	field, _ := reflect.TypeFor[T]().FieldByName("XMLName")
@@ -174,7 +175,8 @@ func structAnswer[T any](otherNames ...string) answerSpec {
 	return answerSpec{xmlDocument, []*answerForm{{names: append([]string{root.name}, otherNames...), root: root}}}
 }
 
-// knownFields returns the elements that a struct has fields for.
+// knownFields returns the elements for which a struct has fields, and which are not the
+// gateway's own.
 func knownFields(t reflect.Type) (known []knownElement) {
 	for field := range t.Fields() {
 		kind, needed := strings.CutSuffix(field.Tag.Get("is"), "!")
@@ -195,28 +197,29 @@ func knownFields(t reflect.Type) (known []knownElement) {
 	return known
 }
 
+// newKnownElement panics if the kind is not a key of elementKinds.
 func newKnownElement(name, kind string, needed bool) knownElement {
 	is, known := elementKinds[kind]
 	if name == "" || kind != "" && !known {
-		panic("a form with an element " + name + ":" + kind)
+		panic("an element of an unknown kind: " + name + ":" + kind)
 	}
 	return knownElement{name: name, is: is, needed: needed, encoded: urlEncoded(name), instant: name == "LastModified" || name == "Initiated"}
 }
 
-// pagedBy has the answer of the only form checked as a page of a list.
+// pagedBy makes the answer, which has one form, a page of a list.
 func (a answerSpec) pagedBy(l *listForm) answerSpec {
 	a.forms[0].list = l
 	return a
 }
 
-// or adds the form of a list of configurations, of which the one that is asked for
-// by its id is the first form.
+// or adds the form of a list of configurations to that of one configuration. A client
+// gets one configuration if it sends an id, and else the list.
 func (a answerSpec) or(names, configuration string) answerSpec {
 	list := xmlAnswer(names + "(IsTruncated! ContinuationToken NextContinuationToken " + configuration + ")").pagedBy(&configurations)
 	return answerSpec{xmlDocument, append(a.forms, list.forms...)}
 }
 
-// form returns the form for a root element's name, or nil.
+// form returns the form of a document with the given root, or nil.
 func (a answerSpec) form(root string) *answerForm {
 	for _, form := range a.forms {
 		if slices.Contains(form.names, root) {
@@ -226,9 +229,10 @@ func (a answerSpec) form(root string) *answerForm {
 	return nil
 }
 
-// A formParser reads the grammar of answers.
+// A formParser parses the text of a form: see answerSpecs.
 type formParser struct{ rest string }
 
+// word reads to one of the bytes of ends, or to the end of the text.
 func (p *formParser) word(ends string) string {
 	n := strings.IndexAny(p.rest, ends)
 	if n < 0 {
@@ -239,7 +243,7 @@ func (p *formParser) word(ends string) string {
 	return word
 }
 
-// children reads "(" { element } ")", if that is what follows.
+// children reads "(" { element } ")". It returns nil if no parenthesis follows.
 func (p *formParser) children() (children []knownElement) {
 	if !strings.HasPrefix(p.rest, "(") {
 		return nil
@@ -257,8 +261,8 @@ func (p *formParser) children() (children []knownElement) {
 	}
 }
 
-// child returns the known element for a name, or nil. Elements mostly come in one
-// order, so the search begins at a hint, and child moves the hint on.
+// child returns the known element with the given name, or nil. Elements mostly come in
+// the same order, so the search begins at a hint, which child moves on.
 func (k *knownElement) child(name string, hint *int) *knownElement {
 	for i := range k.children {
 		at := (*hint + i) % len(k.children)
@@ -273,6 +277,7 @@ func (k *knownElement) child(name string, hint *int) *knownElement {
 	return nil
 }
 
+// matches reports whether k stands for a name.
 func (k *knownElement) matches(name string) bool {
 	if k.name == name {
 		return true
@@ -281,11 +286,11 @@ func (k *knownElement) matches(name string) bool {
 	return open && len(name) <= maxOpenName && strings.HasPrefix(name, prefix)
 }
 
-// maxOpenName is the length of the longest name that an open entry of a form
-// stands for, in bytes.
+// maxOpenName is the length of the longest name that an element with "*" stands for, in
+// bytes.
 const maxOpenName = 32
 
-// check returns an error if a document lacks what its form needs.
+// check returns an error if a document lacks a needed element.
 func (k *knownElement) check(e *element) error {
 	for i := range k.children {
 		if c := &k.children[i]; c.needed && e.child(c.name) == "" {
@@ -293,147 +298,4 @@ func (k *knownElement) check(e *element) error {
 		}
 	}
 	return nil
-}
-
-// An answerWriter writes documents as one client gets them.
-type answerWriter struct {
-	user, bucket, key string            // as the client knows them
-	url               string            // of the object at the gateway
-	places            bool              // the client may see places
-	encodeURL         bool              // the client asked for encoding-type=url
-	owned             bool              // each entry of a list has an Owner
-	ownerID           string            // at the backend, of an access control list
-	echo              func(string) bool // reports a code that is none: see exchange.repeats
-}
-
-// append writes an element, and of what is below it what is known.
-func (w *answerWriter) append(b []byte, e *element, k *knownElement) []byte {
-	switch k.is {
-	case publicBucket:
-		return appendElement(b, e.name, w.bucket)
-	case objectKey:
-		return w.appendKey(b, e.name)
-	case objectURL:
-		return appendElement(b, e.name, w.url)
-	case owner:
-		return w.appendOwner(b, e.name)
-	case grantee:
-		return w.appendGrantee(b, e)
-	case failedKey:
-		return w.appendFailure(b, e)
-	case place:
-		if !w.places {
-			return b
-		}
-	}
-	b = append(append(append(b, '<'), e.name...), '>')
-	b = w.appendContent(b, e, k)
-	return append(append(append(b, "</"...), e.name...), '>')
-}
-
-// appendContent writes what is between the tags of an element.
-func (w *answerWriter) appendContent(b []byte, e *element, k *knownElement) []byte {
-	if len(k.children) > 0 {
-		hint, owned := 0, !w.owned || k.name != "Contents"
-		for i := range e.children {
-			if known := k.child(e.children[i].name, &hint); known != nil {
-				b = w.append(b, &e.children[i], known)
-				owned = owned || known.is == owner
-			}
-		}
-		if !owned {
-			b = w.appendOwner(b, "Owner")
-		}
-		return b
-	}
-	switch {
-	case k.encoded && w.encodeURL:
-		return appendURIEncoded(b, e.text, false)
-	case k.instant && !hasMilliseconds(e.text):
-		return appendText(b, s3Time(string(e.text)))
-	case e.plain:
-		return append(b, e.text...)
-	}
-	return appendText(b, e.text)
-}
-
-// appendRoot writes a document from its root on.
-func (w *answerWriter) appendRoot(b []byte, e *element, form *answerForm) []byte {
-	w.ownerID = ownerID(e)
-	b = append(append(append(b, '<'), form.root.name...), ` xmlns="`+s3Namespace+`">`...)
-	b = w.appendContent(b, e, &form.root)
-	return append(append(append(b, "</"...), form.root.name...), '>')
-}
-
-// appendKey writes the key of the request, which is the one the answer is about.
-func (w *answerWriter) appendKey(b []byte, name string) []byte {
-	if !w.encodeURL {
-		return appendElement(b, name, w.key)
-	}
-	b = append(append(append(b, '<'), name...), '>')
-	b = appendURIEncoded(b, w.key, false)
-	return append(append(append(b, "</"...), name...), '>')
-}
-
-// appendOwner writes the user for whoever owns something at the backend: that is the
-// account, and of what is in it nobody is told whose it is.
-func (w *answerWriter) appendOwner(b []byte, name string) []byte {
-	b = append(append(append(b, '<'), name...), '>')
-	b = appendElement(b, "ID", w.user)
-	b = appendElement(b, "DisplayName", w.user)
-	return append(append(append(b, "</"...), name...), '>')
-}
-
-// otherAccount is the id and the name of a grantee that is not the owner.
-const otherAccount = "another-account"
-
-// groupsOfS3 begins the names of the groups of grantees that S3 has.
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html
-const groupsOfS3 = "http://acs.amazonaws.com/groups/"
-
-var s3Groups = setOf(groupsOfS3+"global/AllUsers", groupsOfS3+"global/AuthenticatedUsers", groupsOfS3+"s3/LogDelivery")
-
-// appendGrantee writes who has a right. Some servers name neither the owner nor the
-// grantee, who is the owner then.
-func (w *answerWriter) appendGrantee(b []byte, e *element) []byte {
-	const start = `<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="`
-	if uri := e.child("URI"); s3Groups[uri] {
-		b = append(b, start+`Group">`...)
-		return append(appendElement(b, "URI", uri), "</Grantee>"...)
-	}
-	name := otherAccount
-	if e.child("ID") == w.ownerID && e.child("URI") == "" && e.child("EmailAddress") == "" {
-		name = w.user
-	}
-	b = append(b, start+`CanonicalUser">`...)
-	b = appendElement(b, "ID", name)
-	b = appendElement(b, "DisplayName", name)
-	return append(b, "</Grantee>"...)
-}
-
-// ownerID returns the id of the owner in an access control list, or "".
-func ownerID(policy *element) string {
-	for _, e := range policy.children {
-		if e.name == "Owner" {
-			return e.child("ID")
-		}
-	}
-	return ""
-}
-
-// appendFailure writes an error of a batch in the gateway's words.
-func (w *answerWriter) appendFailure(b []byte, e *element) []byte {
-	b = append(b, "<Error>"...)
-	for _, c := range e.children {
-		if c.name == "Key" || c.name == "VersionId" {
-			b = appendElement(b, c.name, c.text)
-		}
-	}
-	failure := errorInDocument(e)
-	if w.echo != nil && w.echo(failure.Code) {
-		failure = newError("InternalError", "")
-	}
-	b = appendElement(b, "Code", failure.Code)
-	b = appendElement(b, "Message", failure.Message)
-	return append(b, "</Error>"...)
 }

@@ -1,8 +1,10 @@
 package main
 
-// Pages of lists: whether a page is the last, and what a client needs to ask for the
-// next. What a page does not say is never taken for a "no": a client that believes
-// that it has the whole list copies, or deletes, by a shorter one.
+// Pages of lists as a backend sends them: whether a page is the last, and whether it says
+// where the next begins. It knows elements and parameters, not requests.
+//
+// A page that does not say whether it is the last is an error. If the gateway took it for
+// the last, the client would copy, or delete, by a list that is too short.
 
 import (
 	"errors"
@@ -10,21 +12,20 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // A listForm says how the pages of one kind of list follow each other.
 type listForm struct {
-	next   []nextMarker // what a client sends back for the next page
+	next   []nextMarker // what a client sends back to get the next page
 	within string       // the element that the page is in; "" is the root
 
-	// canGoOn reports whether a page that is not the last says where the next begins;
-	// nil: it has the first of next.
+	// canGoOn reports whether a page says where the next one begins. If it is nil, a
+	// page says so that has the first element of next.
 	canGoOn func(page *element, query []parameter) bool
 }
 
-// A nextMarker is an element that says where the next page begins, and the parameter that
-// takes it.
+// A nextMarker is an element that says where the next page begins, and the parameter of
+// the request for that page.
 type nextMarker struct{ element, param string }
 
 var (
@@ -38,7 +39,7 @@ var (
 		canGoOn: hasMarker,
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
-	// The key is enough: MinIO sends no version for a bucket that has none.
+	// The key is enough: MinIO sends no version for a bucket without versions.
 	objectVersions = listForm{
 		next: []nextMarker{{"NextKeyMarker", "key-marker"}, {"NextVersionIdMarker", "version-id-marker"}},
 	}
@@ -53,40 +54,23 @@ var (
 		canGoOn: hasPartMarker,
 	}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectAttributes.html
-	// Its marker is a header of the request, and not compared.
+	// Its marker is sent in a header of the request, and not compared.
 	objectParts = listForm{within: "ObjectParts", canGoOn: hasPartMarker}
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListBucketMetricsConfigurations.html
 	configurations = listForm{next: []nextMarker{{"NextContinuationToken", "continuation-token"}}}
 )
 
-// appendSparingly writes a text that, decoded as encoding-type=url has it, is the
-// original, and that is the original itself wherever it can be. botocore decodes all
-// of a V1 list but its Prefix, and other SDKs decode that too.
-func appendSparingly(b []byte, text string) []byte {
-	var encoded strings.Builder
-	for i, r := range text {
-		switch {
-		case r == '%', r == '+', r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0xfffe, r == 0xffff:
-			for _, c := range []byte(text[i : i+utf8.RuneLen(r)]) {
-				fmt.Fprintf(&encoded, "%%%02X", c)
-			}
-		default:
-			encoded.WriteRune(r)
-		}
-	}
-	return appendText(b, encoded.String())
-}
-
-// hasMarker: without a delimiter S3 sends no marker, and a client goes on from the
-// last key. With one it can't: the page may end with a common prefix, and servers
-// differ in whether a marker skips all that begins with it.
+// hasMarker is canGoOn for objects. Without a delimiter S3 sends no marker, and the
+// client continues after the last key. With a delimiter it can't: the page may end with
+// a common prefix, and servers differ in whether a marker skips all keys that begin with
+// it.
 func hasMarker(page *element, query []parameter) bool {
 	return page.child("NextMarker") != "" || parameterValue(query, "delimiter") == "" && page.first("Contents") != nil
 }
 
-// hasUploadMarker: without the id of an upload, a client goes on after all uploads
-// of the key, which are all on the page only if the key is a common prefix. MinIO
-// sends the id alone, and takes it so.
+// hasUploadMarker is canGoOn for uploads. Without the ID of an upload, a client continues
+// after all uploads of the key. It misses none only if the key is a common prefix. MinIO
+// sends and accepts the ID alone.
 func hasUploadMarker(page *element, _ []parameter) bool {
 	if page.child("NextUploadIdMarker") != "" {
 		return true
@@ -100,18 +84,19 @@ func hasUploadMarker(page *element, _ []parameter) bool {
 	return false
 }
 
+// hasPartMarker is canGoOn for parts, which are numbered from 1.
 func hasPartMarker(page *element, _ []parameter) bool {
 	n, err := strconv.ParseUint(page.child("NextPartNumberMarker"), 10, 31)
 	return err == nil && n > 0
 }
 
-// last reports whether a page is the last of its list. It returns an error for a
-// page that says neither, or that it is not the last and not where the next begins:
-// that would be a shorter list, or one without an end.
+// last reports whether a page is the last of its list. It returns an error for a page
+// that does not say so, and for one that is not the last but does not say where the next
+// begins. With the one a list would be too short, with the other it would never end.
 func (l *listForm) last(page *element, query []parameter) (bool, error) {
 	if l.within != "" {
 		if page = page.first(l.within); page == nil {
-			return true, nil // there is no list in it
+			return true, nil // it has no list
 		}
 	}
 	truncated, said := "", 0
@@ -123,18 +108,18 @@ func (l *listForm) last(page *element, query []parameter) (bool, error) {
 	}
 	switch {
 	case said != 1 || truncated != "true" && truncated != "false":
-		return false, fmt.Errorf("a page of a list that says %d times whether it is the last, or in other words than true and false", said)
+		return false, fmt.Errorf("a page of a list has IsTruncated %d times, or with a text other than true or false", said)
 	case truncated == "false":
 		return true, nil
 	case l.canGoOn == nil && page.child(l.next[0].element) == "", l.canGoOn != nil && !l.canGoOn(page, query):
-		return false, errors.New("a page of a list that is not the last, and does not say where the next begins")
+		return false, errors.New("a page of a list is not the last and does not say where the next begins")
 	case l.repeats(page, query):
-		return false, errors.New("a page of a list whose next page is the same again")
+		return false, errors.New("a page of a list says that the next page begins where this one does")
 	}
 	return false, nil
 }
 
-// repeats reports whether the next page begins where this one does.
+// repeats reports whether the next page would begin where this one does.
 func (l *listForm) repeats(page *element, query []parameter) bool {
 	if len(l.next) == 0 || !hasParameter(query, l.next[0].param) {
 		return false
@@ -147,13 +132,13 @@ func (l *listForm) repeats(page *element, query []parameter) bool {
 	return true
 }
 
-// decode undoes encoding-type=url in a page that says that it has it. Servers leave
-// some of the elements as they are: SeaweedFS the markers, moto the common prefixes
-// too. What the root repeats of the request is not read at all; keys are decoded. The
-// common prefixes are too, unless one of them can't have come from an encoder. A
-// marker that is an entry of the page as it stands was not encoded.
+// decode decodes a page that says it is encoded as encoding-type=url demands. Some
+// servers do not encode all elements of it: SeaweedFS leaves out the markers, moto also
+// the common prefixes. So keys are decoded always. Common prefixes are decoded unless
+// one of them can't be the output of an encoder. A marker is decoded unless it is, as it
+// stands, the name of an entry. What the root repeats of the request is not read.
 func (l *listForm) decode(page *element) error {
-	raw := false // common prefixes
+	raw := false // the common prefixes are not encoded
 	for i := range page.children {
 		if e := &page.children[i]; e.name == "CommonPrefixes" && len(e.children) > 0 && !maybeEncoded(e.children[0].text) {
 			raw = true
@@ -174,7 +159,7 @@ func (l *listForm) decode(page *element) error {
 	return nil
 }
 
-// maybeEncoded reports whether a text may have come from an encoder of URLs.
+// maybeEncoded reports whether a text may be the output of an encoder for URLs.
 func maybeEncoded(text []byte) bool {
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
@@ -192,7 +177,7 @@ func maybeEncoded(text []byte) bool {
 
 func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
 
-// decodeMarker decodes a marker of a page whose entries are decoded.
+// decodeMarker decodes a marker of a page whose entries are decoded already.
 func decodeMarker(page, marker *element) {
 	decoded, err := url.QueryUnescape(string(marker.text))
 	if err != nil || !maybeEncoded(marker.text) || begins(page, string(marker.text)) && !begins(page, decoded) {
@@ -201,8 +186,8 @@ func decodeMarker(page, marker *element) {
 	marker.setText(decoded)
 }
 
-// begins reports whether a marker is, or begins with, the name of an entry: MinIO adds
-// to it.
+// begins reports whether a marker begins with the name of an entry. MinIO appends more
+// to that name.
 func begins(page *element, marker string) bool {
 	for i := range page.children {
 		if e := &page.children[i]; len(e.children) > 0 {

@@ -37,10 +37,11 @@ import (
 )
 
 const (
-	maxListDocument = 16 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, have 3 MiB
-	maxToken        = 64 << 10 // bytes of a tag or a text
-	maxListDepth    = 5        // ListBucketResult/Contents/Owner/ID is 4
-	maxListMembers  = 10_000   // elements in one page; S3 sends at most 1,000 entries
+	maxListDocument  = 16 << 20 // bytes; 1,000 keys of 1,024 bytes, each byte as %XY, have 3 MiB
+	maxErrorDocument = 64 << 10 // bytes; S3's errors have less than 2 KiB
+	maxToken         = 64 << 10 // bytes of a tag or a text
+	maxListDepth     = 5        // ListBucketResult/Contents/Owner/ID is 4
+	maxListMembers   = 10_000   // elements in one page; S3 sends at most 1,000 entries
 
 	minBlock = 4 << 10   // bytes of memory for input, at least
 	maxBlock = 1 << 20   // bytes allocated at once for input, whatever length it declares
@@ -131,6 +132,13 @@ type scanner struct {
 // A qualifiedName is a name as written, and its parts. A leading or trailing colon
 // belongs to the local part, as in encoding/xml.
 type qualifiedName struct{ whole, prefix, local string }
+
+// parseDocument reads a document with the given root element, or with any if that is
+// empty. An answer that is cut off, is not XML, or is larger or deeper than a list needs
+// is an error. What follows the document is not read.
+func parseDocument(r io.Reader, root string) (element, error) {
+	return newScanner(r).document(root)
+}
 
 func newScanner(r io.Reader) *scanner {
 	return &scanner{source: r, maxDepth: maxListDepth, maxMembers: maxListMembers * 16}

@@ -1,7 +1,7 @@
 package main
 
-// Characters of XML: how keys and other text are written, and how encoding-type=url
-// encodes them. It knows characters and names of elements, not documents.
+// Text in documents: how it is escaped, how encoding-type=url encodes it, and how S3
+// writes instants. It knows characters and the names of elements, not documents.
 
 import (
 	"bytes"
@@ -22,8 +22,8 @@ func urlEncoded(name string) bool {
 	return false
 }
 
-// decodeKeys undoes encoding-type=url below e. Servers differ in whether a
-// space is "+" or "%20"; all write a plus sign as "%2B".
+// decodeKeys decodes, as encoding-type=url demands, the texts of e and of all elements
+// below it. A space is "+" or "%20", depending on the server; a plus sign is "%2B".
 func (e *element) decodeKeys() error {
 	if urlEncoded(e.name) && (bytes.IndexByte(e.text, '%') >= 0 || bytes.IndexByte(e.text, '+') >= 0) {
 		text, err := url.QueryUnescape(string(e.text))
@@ -40,11 +40,11 @@ func (e *element) decodeKeys() error {
 	return nil
 }
 
-// s3TimeFormat is how S3 writes an instant.
+// s3TimeFormat is the layout of S3's instants.
 const s3TimeFormat = "2006-01-02T15:04:05.000Z"
 
-// s3Time gives an instant the form S3 gives it, with three decimals, always:
-// some clients parse nothing else. What is no instant stays as it is.
+// s3Time returns an instant in s3TimeFormat, always with three decimals, because some
+// clients parse nothing else. It returns a text that is not an instant as it is.
 func s3Time(s string) string {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
@@ -53,8 +53,7 @@ func s3Time(s string) string {
 	return t.UTC().Format(s3TimeFormat)
 }
 
-// hasMilliseconds reports whether an instant, if it is one, has the form that
-// s3Time gives it.
+// hasMilliseconds reports whether a text that is an instant is in s3TimeFormat.
 func hasMilliseconds(s []byte) bool {
 	return len(s) == len(s3TimeFormat) && s[len("2006-01-02T15:04:05")] == '.' && s[len(s)-1] == 'Z'
 }
@@ -65,10 +64,10 @@ func appendElement[T string | []byte](b []byte, name string, text T) []byte {
 	return append(append(append(b, "</"...), name...), '>')
 }
 
-// appendText appends text as character data. Characters that XML 1.0 has no way
-// to write (section 2.2: the control characters but tab and line breaks,
-// U+FFFE, U+FFFF) become the numeric reference that S3 itself sends: exact,
-// though a strict parser refuses it, which is why encoding-type=url exists.
+// appendText appends text as character data. Some characters can't be written in XML
+// 1.0 (section 2.2): control characters other than tab and line breaks, U+FFFE, U+FFFF.
+// They become numeric references, as S3 itself sends them. Such a reference is exact,
+// but a strict parser refuses it, which is why encoding-type=url exists.
 func appendText[T string | []byte](b []byte, text T) []byte {
 	for i := 0; i < len(text); {
 		start := i
@@ -88,7 +87,8 @@ func appendText[T string | []byte](b []byte, text T) []byte {
 	return b
 }
 
-// appendCharacter appends a character as a reference, or as it is written.
+// appendCharacter appends a character as a reference if it needs one, and else as it is
+// in text.
 func appendCharacter[T string | []byte](b []byte, r rune, text T) []byte {
 	switch {
 	case r == '&':
