@@ -1,7 +1,8 @@
 package main
 
-// What an error of a backend becomes for the client: the same status and code, or a 502
-// where the backend accuses the gateway itself.
+// What an error of a backend becomes for the client: an error with the same status and
+// code, or a 502 if the backend blames the gateway. It knows codes and documents, not
+// requests.
 
 import (
 	"fmt"
@@ -10,9 +11,9 @@ import (
 	"strings"
 )
 
-// ownFault are a backend's codes that accuse the gateway's credentials, clock
-// or configuration, not the client, who can do nothing about them.
-var ownFault = map[string]bool{
+// gatewayErrors are the codes with which a backend blames the gateway's credentials, clock
+// or configuration. The client can do nothing about them.
+var gatewayErrors = map[string]bool{
 	"AuthorizationHeaderMalformed": true, "AuthFailure": true, "CredentialsNotSupported": true,
 	"ExpiredToken": true, "IllegalLocationConstraintException": true, "InvalidAccessKeyId": true,
 	"InvalidClientTokenId": true, "InvalidSecurity": true, "InvalidToken": true,
@@ -21,17 +22,17 @@ var ownFault = map[string]bool{
 	"TemporaryRedirect": true, "TokenRefreshRequired": true, "UnrecognizedClientException": true,
 }
 
-// upstreamError is a backend's error in the client's terms. Status and code
-// stay; the message is ours, for a backend's may name its host, an access key
-// or the string to sign.
+// upstreamError returns the error for the client when a backend answers with one. Status
+// and code are the backend's. The message is the gateway's, because that of the backend
+// may have its host, an access key or the string to sign.
 func upstreamError(status int, header http.Header, body io.Reader) *apiError {
 	code, condition := parseError(body)
 	return errorOfBackend(status, header, code, condition)
 }
 
-// errorOfBackend is upstreamError for a document that was read.
+// errorOfBackend is upstreamError for a document that was read already.
 func errorOfBackend(status int, header http.Header, code, condition string) *apiError {
-	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || ownFault[code] {
+	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || gatewayErrors[code] {
 		e := newError("BadGateway", "")
 		e.upstreamCode = code
 		e.cause = fmt.Errorf("the backend answered %d %s", status, code)
@@ -47,8 +48,8 @@ func errorOfBackend(status int, header http.Header, code, condition string) *api
 	return e
 }
 
-// codeForStatus is the code for an error that came without a document, as the
-// answer to a HEAD does.
+// codeForStatus returns the code of an error that came without a document, as in the
+// answer to a HEAD.
 func codeForStatus(status int) string {
 	switch status {
 	case 400:
@@ -75,8 +76,8 @@ func codeForStatus(status int) string {
 	return strings.ReplaceAll(http.StatusText(status), " ", "")
 }
 
-// parseError returns the code of an error document, or "" if there is none that looks
-// like one, and the condition that did not hold, or "".
+// parseError reads an error document. It returns "" for a code that does not look like
+// one, and for a condition that is not given.
 func parseError(body io.Reader) (code, condition string) {
 	doc, err := parseDocument(io.LimitReader(body, maxErrorDocument), "Error")
 	if err != nil {
@@ -85,7 +86,8 @@ func parseError(body io.Reader) (code, condition string) {
 	return errorCode(&doc)
 }
 
-// errorCode returns the code and the condition of an error document.
+// errorCode returns the code of an error document and the condition that did not hold.
+// Each is "" if it is missing or unknown.
 func errorCode(doc *element) (code, condition string) {
 	for _, name := range conditionHeaders {
 		if strings.EqualFold(name, doc.child("Condition")) {
@@ -98,6 +100,7 @@ func errorCode(doc *element) (code, condition string) {
 	return code, condition
 }
 
+// looksLikeCode reports whether a text is made like S3's codes, or is empty.
 func looksLikeCode(code string) bool {
 	for i := range len(code) {
 		if c := code[i] | 0x20; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' {
@@ -107,14 +110,16 @@ func looksLikeCode(code string) bool {
 	return len(code) <= 64
 }
 
+// badGateway returns the error for an answer that the gateway can't use. Only the log has
+// the cause.
 func badGateway(cause error) *apiError {
 	e := newError("BadGateway", "")
 	e.cause = cause
 	return e
 }
 
-// errorInDocument is the error that an element Error tells, which came under a status
-// of success: its status is the one that S3 gives such an error.
+// errorInDocument returns the error that an element Error describes under a status of
+// success. Its status is the one that S3 gives to the code.
 func errorInDocument(e *element) *apiError {
 	status := s3Errors[e.child("Code")].status
 	if status < 400 {

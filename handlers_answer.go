@@ -1,7 +1,9 @@
 package main
 
-// Answers by their kind: see xml_answers.go. Bytes of objects are streamed; all else
-// is read first, so that what the client gets is what the gateway has understood.
+// How the answer of a backend reaches the client, by the kind of the answer: bytes of
+// objects are streamed, and everything else is read first, so that the client gets only
+// what the gateway has understood. It knows kinds of answers, which xml_answers.go gives to
+// operations, and not the operations.
 
 import (
 	"bytes"
@@ -15,17 +17,17 @@ import (
 	"strings"
 )
 
-// maxPolicy bounds a bucket policy, in bytes: S3 has 20 KiB.
+// maxPolicy is the largest bucket policy that is passed on, in bytes. S3 allows 20 KiB.
 const maxPolicy = 64 << 10
 
-// maxAnswerDepth bounds the elements within elements of an answer that is no list of
-// keys: ListInventoryConfigurationsResult has seven.
+// maxAnswerDepth is how deeply elements may be nested in a document that is not a list of
+// keys. ListInventoryConfigurationsResult has seven levels.
 const maxAnswerDepth = 8
 
-// errUnder200 is what the log says of a success that holds an error.
+// errUnder200 is the cause, in the log, of an error that came under a status of success.
 var errUnder200 = errors.New("the backend answered 200 with an error inside")
 
-// relay hands on an answer, which is a success, as its operation has it.
+// relay passes on a successful answer, by the kind that its operation has.
 func (x *exchange) relay(resp *http.Response) *apiError {
 	a := answerSpecs[x.op.name]
 	switch {
@@ -62,8 +64,8 @@ func (x *exchange) passNothing(resp *http.Response) *apiError {
 	return nil
 }
 
-// readNothing reads an answer that has no body. One that comes all the same is read for
-// the error that it may be.
+// readNothing reads an answer that should have no body. If it has one, the body may be an
+// error.
 func (x *exchange) readNothing(resp *http.Response) *apiError {
 	if resp.ContentLength == 0 || resp.StatusCode == http.StatusNoContent {
 		return nil
@@ -78,8 +80,8 @@ func (x *exchange) readNothing(resp *http.Response) *apiError {
 	return nil
 }
 
-// readAnswer reads an answer to its end and returns its document, which has one of
-// the forms of a. A document Error is an error, whatever the status says.
+// readAnswer reads an answer to its end and returns its document and the form that it has
+// of those in a. It returns an error for a document Error, whatever the status is.
 func (x *exchange) readAnswer(body io.Reader, a answerSpec) (element, *answerForm, *apiError) {
 	s := newScanner(body)
 	s.maxDepth = maxAnswerDepth
@@ -95,8 +97,8 @@ func (x *exchange) readAnswer(body io.Reader, a answerSpec) (element, *answerFor
 	return doc, form, refusal
 }
 
-// checkDocument returns the form of a document, which is one of a's and has what it
-// needs.
+// checkDocument returns the form of a document. It returns an error for one that has no
+// form of a, or lacks what its form needs.
 func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiError) {
 	if doc.name == "Error" {
 		return nil, x.hiddenError(doc)
@@ -121,26 +123,26 @@ func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiE
 	return form, nil
 }
 
-// hiddenError is the error that came under a status of success.
+// hiddenError returns the error of a document that came under a status of success.
 func (x *exchange) hiddenError(doc *element) *apiError {
 	e := x.backend.withoutEchoes(errorInDocument(doc))
 	e.cause = errUnder200
 	return e
 }
 
-// passDocument writes a document as the client gets it.
+// passDocument writes a document for the client.
 func (x *exchange) passDocument(resp *http.Response, doc *element, form *answerForm) *apiError {
 	b := x.answerWriter().appendRoot([]byte(xmlHeader), doc, form)
-	*doc = element{} // before a slow client is waited for
+	*doc = element{} // before waiting for a slow client
 	if err := x.keepAnswer(cap(b)); err != nil {
 		return err
 	}
-	returnErrorHeader(x.Header(), resp.Header) // all but what describes the other body
+	returnErrorHeader(x.Header(), resp.Header) // all headers except those that describe the backend's body
 	x.writeDocument("application/xml", b)
 	return nil
 }
 
-// answerWriter writes documents for the client of this exchange.
+// answerWriter returns a writer of documents for the client of this exchange.
 func (x *exchange) answerWriter() *answerWriter {
 	return &answerWriter{
 		user:   x.user.name,
@@ -152,14 +154,15 @@ func (x *exchange) answerWriter() *answerWriter {
 	}
 }
 
-// passPolicy hands on a policy. It is nothing but accounts, roles and places.
+// passPolicy passes on a bucket policy unchanged, if it is a JSON object. It has nothing
+// but accounts, roles and ARNs, and only users who may everything get it.
 func (x *exchange) passPolicy(resp *http.Response) *apiError {
 	body, err := io.ReadAll(io.LimitReader(plainBody(resp), maxPolicy+1))
 	switch {
 	case err != nil:
 		return x.transportError(err)
 	case len(body) > maxPolicy:
-		return badGateway(errors.New("a policy larger than policies are"))
+		return badGateway(errors.New("a policy that is too large"))
 	}
 	if doc, err := parseDocument(bytes.NewReader(body), "Error"); err == nil {
 		return x.hiddenError(&doc)
@@ -173,10 +176,9 @@ func (x *exchange) passPolicy(resp *http.Response) *apiError {
 	return nil
 }
 
-// plainBody is the body of an answer that the gateway itself reads. It asks for one
-// that is not compressed; gzip it understands all the same, as some servers and the
-// proxies before them compress whatever they send. Any other coding is an error of
-// the first Read.
+// plainBody returns the body of an answer that the gateway itself reads, decompressed. The
+// gateway asks for no compression, but some servers, and proxies before them, compress
+// everything with gzip. For any other coding the first Read returns an error.
 func plainBody(resp *http.Response) io.Reader {
 	encodings, _ := withoutChunked(resp.Header)
 	switch coding := strings.ToLower(encodings); coding {
@@ -189,7 +191,7 @@ func plainBody(resp *http.Response) io.Reader {
 	}
 }
 
-// plainLength is the length of plainBody, or -1 if it is not known.
+// plainLength returns the length of plainBody in bytes, or -1 if it is not known.
 func plainLength(resp *http.Response) int64 {
 	if len(resp.Header["Content-Encoding"]) > 0 {
 		return -1
@@ -197,8 +199,7 @@ func plainLength(resp *http.Response) int64 {
 	return resp.ContentLength
 }
 
-// A gzipReader reads the head of a gzip stream when it is asked for the first byte,
-// and not before.
+// A gzipReader decompresses body. It reads nothing before the first Read.
 type gzipReader struct {
 	body  io.Reader
 	plain *gzip.Reader
@@ -216,24 +217,24 @@ func (z *gzipReader) Read(p []byte) (int, error) {
 	return z.plain.Read(p)
 }
 
-// What an answer holds without a part of the budget, in bytes: while it is read, a page
-// of 1,000 usual keys and their owners; while its client takes it, such a page as it is
-// sent. So usual lists are never refused, however many there are, and what is larger
-// has the same bounds as documents of requests.
+// The memory that each answer may use without being counted, in bytes. It is enough for a
+// page of 1,000 usual keys with their owners, so a usual list is never refused, however
+// many there are at a time. An answer that needs more shares the memory for documents with
+// those of requests.
 const (
-	readAllowance = 3 << 19
-	sentAllowance = 1 << 19
+	readAllowance = 3 << 19 // while the answer is read
+	sentAllowance = 1 << 19 // while it is sent
 )
 
-// countAnswer has the memory of an answer counted from here on, as it is read.
+// countAnswer returns the account of the memory for an answer that is about to be read.
 func (x *exchange) countAnswer() *holding {
 	x.answered.free()
 	x.answered = holding{share: x.documentShare(), allowance: readAllowance}
 	return &x.answered
 }
 
-// keepAnswer has n bytes counted in place of what was read of an answer: those that wait
-// for the client to take them.
+// keepAnswer counts n bytes that are to be sent in place of those of the answer that was
+// read.
 func (x *exchange) keepAnswer(n int) *apiError {
 	x.answered.free()
 	x.answered.allowance = sentAllowance
@@ -243,8 +244,8 @@ func (x *exchange) keepAnswer(n int) *apiError {
 	return nil
 }
 
-// respond streams a backend's answer to the client. If either of them breaks
-// off, so does the answer.
+// respond streams a backend's answer to the client. If one of the two connections breaks,
+// it aborts the answer.
 func (x *exchange) respond(resp *http.Response) {
 	returnHeader(x.Header(), resp.Header)
 	x.WriteHeader(resp.StatusCode)
@@ -256,17 +257,17 @@ func (x *exchange) respond(resp *http.Response) {
 	}
 }
 
-// maxUnsized bounds the answers that are read whole because an HTTP/1.0 client must be
-// told their length, in bytes.
+// maxUnsized is the largest answer, in bytes, that is read whole because an HTTP/1.0
+// client must be told its length.
 const maxUnsized = 256 << 10
 
-// errUnsized refuses an answer to an HTTP/1.0 client.
+// errUnsized returns the error for an HTTP/1.0 client whose answer is too large for that.
 func errUnsized() *apiError {
-	return newError("HTTPVersionNotSupported", "the length of this answer is not known before its end, and HTTP/1.0 can't tell an end from a break: use HTTP/1.1, or ask for a list in pages")
+	return newError("HTTPVersionNotSupported", "the length of this answer is not known before its end, and with HTTP/1.0 the end can't be told from a broken connection: use HTTP/1.1, or ask for a list in pages")
 }
 
-// respondWhole answers an HTTP/1.0 client with a body that came without a length, once
-// it is here.
+// respondWhole reads a body that came without a length, and answers an HTTP/1.0 client
+// with it.
 func (x *exchange) respondWhole(resp *http.Response) *apiError {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxUnsized+1))
 	if err != nil {

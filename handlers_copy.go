@@ -1,8 +1,10 @@
 package main
 
-// CopyObject and UploadPartCopy. The source is parsed by the parser of paths and
-// authorized like a read of it. Within an account the backend copies; between
-// two, the gateway reads from one and writes to the other as it goes.
+// CopyObject and UploadPartCopy. They know how to read a source and store it, not how an
+// answer that takes minutes is kept alive, which is in handlers_slow.go.
+//
+// The source is parsed like a path and authorized like a read. Within an account the
+// backend makes the copy. Between two accounts the gateway streams from one to the other.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
 import (
@@ -16,20 +18,20 @@ import (
 	"time"
 )
 
-// A copyOrigin is what x-amz-copy-source names.
+// A copyOrigin is the object that x-amz-copy-source names.
 type copyOrigin struct {
 	target
-	version string // "" is the current one
+	version string // "" for the current version
 }
 
 // parseCopySource reads
 //
 //	source = [ "/" ] bucket "/" key [ "?versionId=" version ]
 //
-// in which everything is percent-encoded, the slash after the bucket perhaps
-// too. A plus sign in the key is a space, as S3 reads it and as s5cmd writes it
-// (github.com/aws/aws-cli/issues/614); in a version it is a plus sign, of which
-// S3's versions may have some.
+// in which everything is percent-encoded, in some clients also the slash after the bucket.
+// A plus sign in the key is a space, as S3 reads it and as s5cmd writes it
+// (github.com/aws/aws-cli/issues/614). A plus sign in a version is a plus sign, because
+// versions of S3 may have some.
 func parseCopySource(header string, nested bool) (copyOrigin, error) {
 	path, version, versioned := strings.Cut(header, "?versionId=")
 	decoded, err := url.QueryUnescape(strings.TrimPrefix(path, "/"))
@@ -42,10 +44,11 @@ func parseCopySource(header string, nested bool) (copyOrigin, error) {
 	}
 	bucketName, key, _ := strings.Cut(strings.TrimPrefix(decoded, "/"), "/")
 	if strings.HasPrefix(decoded, "/") && strings.HasPrefix(path, "/") || !validBucket(bucketName) {
-		return copyOrigin{}, errors.New("x-amz-copy-source wants the form /bucket/key, and a bucket of this gateway")
+		return copyOrigin{}, errors.New("x-amz-copy-source must have the form /bucket/key, with a bucket of this gateway")
 	}
 	for _, version := range append(strings.Split(key, "?versionId=")[1:], version) {
-		// One in the key is of the key. versitygw decodes before it looks for a version.
+		// A "?versionId=" in the key belongs to the key, but versitygw decodes before it looks
+		// for a version.
 		if err := markerID(version); err != nil {
 			return copyOrigin{}, fmt.Errorf("the versionId of x-amz-copy-source %v", err)
 		}
@@ -55,9 +58,9 @@ func parseCopySource(header string, nested bool) (copyOrigin, error) {
 
 var copyRange = regexp.MustCompile(`^bytes=([0-9]{1,18})-([0-9]{1,18})$`)
 
-// checkCopyRange returns the range of a source that a part is copied from, as
-// "FIRST-LAST", or "" for all of it. It refuses one that S3 would refuse, and one
-// that some servers take for none at all.
+// checkCopyRange returns the range of the source from which a part is copied, as
+// "FIRST-LAST", or "" for all of it. It refuses a range that S3 would refuse, and one
+// that some servers would ignore.
 func checkCopyRange(h http.Header, part bool) (string, *apiError) {
 	values, given := h["X-Amz-Copy-Source-Range"]
 	if !given {
@@ -70,10 +73,10 @@ func checkCopyRange(h http.Header, part bool) (string, *apiError) {
 			return fmt.Sprintf("%d-%d", first, last), nil
 		}
 	}
-	return "", newError("InvalidArgument", "x-amz-copy-source-range goes with UploadPartCopy, and wants the form bytes=FIRST-LAST")
+	return "", newError("InvalidArgument", "x-amz-copy-source-range is for UploadPartCopy and must have the form bytes=FIRST-LAST")
 }
 
-// copyObject copies to an object or to a part of one.
+// copyObject copies to an object or to a part of an upload.
 func (g *gateway) copyObject(x *exchange) *apiError {
 	values := x.r.Header[copySource]
 	if len(values) != 1 {
@@ -86,7 +89,7 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 	if refusal := g.mayAct(x.user, src.bucket, actionRead, "reading the source"); refusal != nil {
 		return refusal
 	}
-	span, refusal := checkCopyRange(x.r.Header, x.op.selector != "")
+	span, refusal := checkCopyRange(x.r.Header, x.copiesPart())
 	if refusal != nil {
 		return refusal
 	}
@@ -108,7 +111,11 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 	})
 }
 
-// encodeSource writes a source anew, by its bucket's backend name.
+// copiesPart reports whether the operation is UploadPartCopy.
+func (x *exchange) copiesPart() bool { return x.op.selector != "" }
+
+// encodeSource returns the x-amz-copy-source for the backend, with the backend name of the
+// bucket.
 func (g *gateway) encodeSource(src copyOrigin) string {
 	encoded := g.buckets[src.bucket].backendName + "/" + uriEncode(src.key, false)
 	if src.version != "" {
@@ -117,9 +124,9 @@ func (g *gateway) encodeSource(src copyOrigin) string {
 	return encoded
 }
 
-// copyAcross streams from the account of the source to that of the target. The
-// out is the client's request, for the target. It returns the document of the answer,
-// from its root element on.
+// copyAcross streams from the account of the source to that of the target. Out is the
+// request for the target, with the client's headers. It returns the document of the
+// answer, from the root element on.
 func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outgoing, h *heartbeat) ([]byte, *apiError) {
 	resp, refusal := g.openSource(x, src, span)
 	if refusal != nil {
@@ -132,8 +139,7 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 	if resp.ContentLength > g.config.maxFileSize {
 		return nil, newError("EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
 	}
-	part := x.op.selector != ""
-	if !part {
+	if !x.copiesPart() {
 		if refusal := g.copyAttributes(x, src, resp.Header, out.header); refusal != nil {
 			return nil, refusal
 		}
@@ -147,6 +153,11 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 		out.body, out.payloadHash = resp.Body, unsignedPayload
 		out.interrupt = resp.Body.(*answerBody).interrupt
 	}
+	return x.storeCopy(out, h)
+}
+
+// storeCopy sends the request that stores a copy, and returns the document of the answer.
+func (x *exchange) storeCopy(out *outgoing, h *heartbeat) ([]byte, *apiError) {
 	stored, refusal := x.send(x.bucket, out)
 	if refusal != nil {
 		return nil, refusal
@@ -155,17 +166,17 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 	if refusal := x.readNothing(stored); refusal != nil {
 		return nil, refusal
 	}
-	if stored.Header.Get("Etag") == "" { // all that the answer to a copy has to say
+	if stored.Header.Get("Etag") == "" { // which is all that the answer to a copy says
 		return nil, badGateway(errors.New("the target stored the copy and sent no ETag"))
 	}
-	result := copyResult(part, stored.Header)
-	stored.Header.Del("Etag") // of a PUT; a copy has it in the document
+	result := copyResult(x.copiesPart(), stored.Header)
+	stored.Header.Del("Etag") // the answer to a copy has it only in the document
 	h.answered(stored.Header)
 	return result, nil
 }
 
-// sourceHeaders are the headers of a copy that are meant for the read of its
-// source, by their names behind "X-Amz-Copy-Source-".
+// sourceHeaders are the headers of a read, by the headers of a copy that mean the same for
+// its source. The keys lack "X-Amz-Copy-Source-".
 var sourceHeaders = map[string]string{
 	"If-Match": "If-Match", "If-None-Match": "If-None-Match",
 	"If-Modified-Since": "If-Modified-Since", "If-Unmodified-Since": "If-Unmodified-Since",
@@ -174,7 +185,7 @@ var sourceHeaders = map[string]string{
 	"Server-Side-Encryption-Customer-Key-Md5":   "X-Amz-Server-Side-Encryption-Customer-Key-Md5",
 }
 
-// openSource reads the source, under the conditions that the client set for it.
+// openSource requests the source from its backend, under the client's conditions.
 func (g *gateway) openSource(x *exchange, src copyOrigin, span string) (*http.Response, *apiError) {
 	get := &outgoing{method: http.MethodGet, target: g.buckets[src.bucket].target(src.key), header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
 	if src.version != "" {
@@ -200,8 +211,8 @@ func (g *gateway) openSource(x *exchange, src copyOrigin, span string) (*http.Re
 }
 
 // checkSource returns an error for an answer that is not the source, or not all of the
-// range of it, "FIRST-LAST", that was asked for. An answer of another status (204, 203 of
-// something in between) may be a success, and its body is not the object.
+// requested range "FIRST-LAST" of it. An answer with another status of success, such as
+// 204, or 203 from a proxy in between, does not have the object as its body.
 func checkSource(resp *http.Response, span string) *apiError {
 	want, length := http.StatusOK, resp.ContentLength
 	if span != "" {
@@ -222,14 +233,14 @@ func checkSource(resp *http.Response, span string) *apiError {
 		return badGateway(fmt.Errorf("the source sent %d bytes for a range of %d", resp.ContentLength, length))
 	}
 	if encodings, _ := withoutChunked(resp.Header); encodings != "" && strings.HasPrefix(resp.Header.Get("Etag"), "W/") {
-		// Bytes that are stored with an encoding are copied with it. These were encoded
-		// on the way: what changes a body has to weaken its ETag, RFC 9110 section 8.8.1.
-		return badGateway(errors.New("the source was compressed on the way"))
+		// Bytes that are stored with an encoding are copied with it. These were encoded in
+		// transit: whoever changes a body must weaken its ETag (RFC 9110 section 8.8.1).
+		return badGateway(errors.New("the source was compressed in transit"))
 	}
 	return nil
 }
 
-// copyAttributes gives out the metadata and the tags of the source, unless the client
+// copyAttributes sets in out the metadata and the tags of the source, unless the client
 // replaces them.
 func (g *gateway) copyAttributes(x *exchange, src copyOrigin, source, out http.Header) *apiError {
 	if !strings.EqualFold(out.Get("X-Amz-Metadata-Directive"), "REPLACE") {
@@ -243,8 +254,8 @@ func (g *gateway) copyAttributes(x *exchange, src copyOrigin, source, out http.H
 	return g.copyTags(x, src, source, out)
 }
 
-// copyMetadata takes over what belongs to the object and not to its bucket or to
-// how it is kept, in place of what the client may have sent, as S3 does.
+// copyMetadata replaces the client's metadata in out by that of the source, as S3 does. It
+// leaves what belongs to the bucket, or to how the object is stored.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/copy-object.html
 func copyMetadata(out, source http.Header) *apiError {
 	for name := range out {
@@ -262,7 +273,7 @@ func copyMetadata(out, source http.Header) *apiError {
 		setEncodings(out, encodings)
 	}
 	for name, values := range source {
-		if isTrigger(name) { // the source was not stored through here
+		if isTrigger(name) { // the source was not stored through the gateway
 			return newError("InvalidRequest", fmt.Sprintf("the source has the metadata %s, which is not allowed", strings.ToLower(name)))
 		}
 		if strings.HasPrefix(name, "X-Amz-Meta-") {
@@ -272,10 +283,10 @@ func copyMetadata(out, source http.Header) *apiError {
 	return nil
 }
 
-// copyTags reads the tags of a source, which are not in its headers. A count of them
-// is; but a server that does not send it, or not to an account that may not read
-// tags, has not said that there are none. So the tags are asked for unless the count
-// is 0, and a copy without the tags is made only for a server that has none at all.
+// copyTags sets in out the tags of the source. Headers have only their number, and not all
+// servers send that, or only to accounts that may read tags. So the gateway asks for the
+// tags unless the number is 0. It makes a copy without tags only if the server has no
+// tags at all.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 func (g *gateway) copyTags(x *exchange, src copyOrigin, source, out http.Header) *apiError {
 	delete(out, "X-Amz-Tagging")
@@ -292,7 +303,7 @@ func (g *gateway) copyTags(x *exchange, src copyOrigin, source, out http.Header)
 	case refusal != nil:
 		return refusal
 	case count != "" && count != strconv.Itoa(len(tags)):
-		return badGateway(fmt.Errorf("the source has %q tags, and %d of them came", shortened(count, 16), len(tags)))
+		return badGateway(fmt.Errorf("the source has %q tags, and %d of them were sent", shortened(count, 16), len(tags)))
 	}
 	if len(tags) > 0 {
 		out["X-Amz-Tagging"] = []string{canonicalQuery(tags)}
@@ -300,12 +311,13 @@ func (g *gateway) copyTags(x *exchange, src copyOrigin, source, out http.Header)
 	return nil
 }
 
-// hasNoTags reports whether an error says that there are no tags, or no such thing.
+// hasNoTags reports whether an error says that the source has no tags, or the server no
+// such operation.
 func hasNoTags(e *apiError) bool {
 	return e.Code == "NoSuchTagSet" || e.Code == "NoSuchTagSetError" || e.Status == http.StatusNotImplemented || e.Status == http.StatusMethodNotAllowed
 }
 
-// readTags asks the backend for the tags of a source.
+// readTags asks the backend for the tags of the source.
 func (g *gateway) readTags(x *exchange, src copyOrigin) ([]parameter, *apiError) {
 	query := []parameter{{"tagging", ""}}
 	if src.version != "" {
@@ -330,8 +342,8 @@ func (g *gateway) readTags(x *exchange, src copyOrigin) ([]parameter, *apiError)
 	return tags, nil
 }
 
-// copyResult is the document that the backend would have answered with, had it made
-// the copy.
+// copyResult returns the document with which a backend that had made the copy would have
+// answered.
 func copyResult(part bool, stored http.Header) []byte {
 	result := copyObjectResult{LastModified: time.Now().UTC().Format(s3TimeFormat), ETag: stored.Get("Etag")}
 	if part {

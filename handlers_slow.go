@@ -1,10 +1,12 @@
 package main
 
-// Answers that may take minutes. Clients give up on a connection that is silent, most
-// of them after a minute, and then copy again. So the answer begins before there is a
-// result: with the status 200, the XML declaration and white space, as S3 does it. What
-// fails after that is an Error under the 200, which every SDK looks for; before it, the
-// status tells.
+// Answers that may take minutes. They know the document that becomes the answer, not the
+// operation that makes it.
+//
+// Most clients give up on a connection that is silent for a minute, and then repeat the
+// copy. So, like S3, the gateway begins the answer before there is a result, with the
+// status 200, the XML declaration and white space. An error after that is a document Error
+// under the status 200, for which every SDK looks. An error before it has its own status.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 
@@ -18,8 +20,8 @@ import (
 	"time"
 )
 
-// A heartbeat sends signs of life to a client. While it runs, the client's answer and
-// its headers are written with mu held only.
+// A heartbeat sends white space to a client that waits for an answer. While it runs, the
+// answer and its headers are written only with mu held.
 type heartbeat struct {
 	x    *exchange
 	next time.Duration
@@ -27,17 +29,17 @@ type heartbeat struct {
 	mu      sync.Mutex // guards the rest
 	timer   *time.Timer
 	begun   bool // the answer has begun
-	stopped bool // nothing is written any more
+	stopped bool // nothing more is written
 }
 
-// slowly answers with the document that work returns, from its root element on. From
-// HTTP/1.0 clients, which take no chunks, the answer is kept until it is complete.
+// slowly answers with the document that work returns, from its root element on. For an
+// HTTP/1.0 client, which understands no chunks, it sends nothing before that is complete.
 func (g *gateway) slowly(x *exchange, work func(*heartbeat) ([]byte, *apiError)) *apiError {
 	h := &heartbeat{x: x, next: g.beats.next, stopped: x.isHTTP10()}
 	if !h.stopped {
 		h.start(g.beats.first)
 	}
-	defer h.stop() // in a panic, too
+	defer h.stop() // also if work panics
 	doc, refusal := work(h)
 	h.stop()
 	switch {
@@ -53,13 +55,14 @@ func (g *gateway) slowly(x *exchange, work func(*heartbeat) ([]byte, *apiError))
 	return nil
 }
 
+// start schedules the first sign of life.
 func (h *heartbeat) start(first time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.timer = time.AfterFunc(first, h.beat)
 }
 
-// stop ends the signs of life. When it returns, none is being written.
+// stop ends the heartbeat. When it returns, nothing is being written.
 func (h *heartbeat) stop() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -69,7 +72,8 @@ func (h *heartbeat) stop() {
 	}
 }
 
-// beat is run by the timer, on a goroutine of its own.
+// beat sends a sign of life and schedules the next. The timer calls it on a goroutine of
+// its own.
 func (h *heartbeat) beat() {
 	defer func() {
 		if p := recover(); p != nil {
@@ -85,7 +89,7 @@ func (h *heartbeat) beat() {
 	}
 }
 
-// space begins the answer, unless it has begun, and sends a sign of life.
+// space begins the answer if it has not begun, and sends white space.
 func (h *heartbeat) space() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -99,7 +103,7 @@ func (h *heartbeat) space() error {
 	return h.x.flush()
 }
 
-// begin requires that mu is held.
+// begin begins the answer if it has not begun. It requires that mu is held.
 func (h *heartbeat) begin() {
 	if h.begun {
 		return
@@ -110,8 +114,8 @@ func (h *heartbeat) begin() {
 	h.x.Write([]byte(xmlHeader))
 }
 
-// answered takes over the headers of a backend's answer, all but what describes its
-// body, unless it is too late for headers.
+// answered copies the headers of a backend's answer, except those that describe its body,
+// unless the headers were sent already.
 func (h *heartbeat) answered(header http.Header) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,8 +124,8 @@ func (h *heartbeat) answered(header http.Header) {
 	}
 }
 
-// fail ends an answer with an error under the status 200. The log and the metrics have
-// the error's own. It requires that the heartbeat was stopped.
+// fail ends an answer with an error under the status 200. The log and the metrics get the
+// status of the error. It requires that the heartbeat is stopped.
 func (h *heartbeat) fail(e *apiError) {
 	x := h.x
 	if x.left() {
@@ -137,12 +141,12 @@ func (h *heartbeat) fail(e *apiError) {
 	x.status, x.cause, x.backend.code = e.Status, e.cause, e.upstreamCode
 }
 
-// slowAnswer is how long the answer to an operation may take that moves data
-// inside a backend: S3 says minutes.
+// slowAnswer is how long a backend may take to answer an operation that moves data inside
+// it. S3's pages speak of minutes.
 const slowAnswer = 15 * time.Minute
 
-// relaySlowly sends a request and returns the document of the answer, from its root
-// element on.
+// relaySlowly sends a request to the backend and returns the document of its answer for
+// the client, from the root element on.
 func (g *gateway) relaySlowly(x *exchange, out *outgoing, h *heartbeat) ([]byte, *apiError) {
 	resp, refusal := x.send(x.bucket, out)
 	if refusal != nil {
@@ -162,8 +166,8 @@ func (g *gateway) relaySlowly(x *exchange, out *outgoing, h *heartbeat) ([]byte,
 	return b, x.keepAnswer(cap(b))
 }
 
-// relayProlog reads the XML declaration and white space up to the root element. White
-// space that comes by itself is a sign of life, and passed on.
+// relayProlog reads the XML declaration and white space up to the root element. If nothing
+// else has arrived yet, the backend is sending a sign of life, which is passed on.
 func (h *heartbeat) relayProlog(body *bufio.Reader) error {
 	for declared := false; ; {
 		next, err := body.Peek(1)
@@ -187,7 +191,7 @@ func (h *heartbeat) relayProlog(body *bufio.Reader) error {
 		if body.Buffered() > 0 {
 			continue
 		}
-		if err := h.space(); err != nil { // before we wait
+		if err := h.space(); err != nil { // before waiting for more
 			return err
 		}
 	}
