@@ -346,7 +346,7 @@ func opsRequestFor(name, bucket string) opsRequest {
 // opsBackend answers each operation with what the gateway takes.
 func opsBackend(w http.ResponseWriter, r *http.Request) { answerAsS3(w, r) }
 
-// opsAccounts is pathAbuseTwoAccounts before backends that know every operation.
+// opsAccounts is startTwoAccounts before backends that know every operation.
 func opsAccounts(t *testing.T) (g *testGateway, main, other *recorder) {
 	t.Helper()
 	main, other = startRecorder(t, opsBackend), startRecorder(t, opsBackend)
@@ -359,7 +359,7 @@ func opsAccounts(t *testing.T) (g *testGateway, main, other *recorder) {
 	}
 	for _, role := range []string{"admin", "user", "readonly"} {
 		for scope, name := range map[string]string{"photos": "one-" + role, "*": "all-" + role} {
-			changes = append(changes, with("users."+name, map[string]any{"api_key": pathAbuseKey(role, scope), "role": role, "allowed_buckets": []any{scope}}))
+			changes = append(changes, with("users."+name, map[string]any{"api_key": roleKey(role, scope), "role": role, "allowed_buckets": []any{scope}}))
 		}
 	}
 	return startGateway(t, testConfig(main.URL, changes...)), main, other
@@ -369,9 +369,9 @@ const opsCrossKey = "cross-key-0123456789abcdef" // role user, buckets photos an
 
 func opsUser(role, scope string) (name, key string) {
 	if scope == "*" {
-		return "all-" + role, pathAbuseKey(role, scope)
+		return "all-" + role, roleKey(role, scope)
 	}
-	return "one-" + role, pathAbuseKey(role, scope)
+	return "one-" + role, roleKey(role, scope)
 }
 
 // opsHeard is how many requests a backend has heard.
@@ -427,10 +427,10 @@ func TestAbuse017SubResources(t *testing.T) {
 						resp, body := door.send(g, name, key, r)
 						switch {
 						case !ok:
-							pathAbuseDenied(t, method, resp, body, 501, "NotImplemented")
+							wantDenied(t, method, resp, body, 501, "NotImplemented")
 							opsWantSince(t, rec, before, 0)
 						case !row.allows(role, "photos"):
-							pathAbuseDenied(t, method, resp, body, 403, "AccessDenied")
+							wantDenied(t, method, resp, body, 403, "AccessDenied")
 							opsWantSince(t, rec, before, 0)
 						default:
 							checkHardened(t, resp)
@@ -460,7 +460,7 @@ func TestAbuse017SubResources(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(target, " ")
 		resp, body := g.do(method, path, adminKey, "")
-		pathAbuseDenied(t, method, resp, body, 501, "NotImplemented")
+		wantDenied(t, method, resp, body, 501, "NotImplemented")
 		if t.Failed() {
 			t.Fatalf("that was %s", target)
 		}
@@ -488,21 +488,21 @@ func TestAbuse018BucketsAsSuch(t *testing.T) {
 				name, key := opsUser(role, "photos")
 				resp, body := door.send(g, name, key, row)
 				if row.method == "PUT" { // what S3 tells an owner
-					pathAbuseDenied(t, row.method, resp, body, 409, "BucketAlreadyOwnedByYou")
+					wantDenied(t, row.method, resp, body, 409, "BucketAlreadyOwnedByYou")
 				} else {
-					pathAbuseDenied(t, row.method, resp, body, 403, "AccessDenied")
+					wantDenied(t, row.method, resp, body, 403, "AccessDenied")
 				}
 			}
 			name, key := opsUser("admin", "*")
 			resp, body := door.send(g, name, key, row)
 			if row.method == "PUT" {
-				pathAbuseDenied(t, row.method, resp, body, 409, "BucketAlreadyOwnedByYou")
+				wantDenied(t, row.method, resp, body, 409, "BucketAlreadyOwnedByYou")
 				r := row
 				r.path = "/nosuch"
 				resp, body = door.send(g, name, key, r)
-				pathAbuseDenied(t, row.method, resp, body, 403, "AccessDenied")
+				wantDenied(t, row.method, resp, body, 403, "AccessDenied")
 			} else {
-				pathAbuseDenied(t, row.method, resp, body, 501, "NotImplemented")
+				wantDenied(t, row.method, resp, body, 501, "NotImplemented")
 			}
 			if !strings.Contains(body, "accounts.") {
 				t.Errorf("%s: answer %s, want it to say where buckets are declared", row, body)
@@ -556,7 +556,7 @@ func TestAbuse020DuplicateParameters(t *testing.T) {
 		{"GET", "/?prefix=a&prefix=b"},
 	} {
 		resp, body := g.do(row.method, row.target, adminKey, "")
-		pathAbuseDenied(t, row.method, resp, body, 400, "InvalidArgument")
+		wantDenied(t, row.method, resp, body, 400, "InvalidArgument")
 		if t.Failed() {
 			t.Fatalf("at %s %s", row.method, row.target)
 		}
@@ -565,7 +565,7 @@ func TestAbuse020DuplicateParameters(t *testing.T) {
 	target, _ := opsPresigned("admin", adminKey, opsRequest{method: "GET", path: "/photos/k", query: "versionId=1"})
 	for _, more := range []string{"&versionId=2", "&X-Amz-Signature=a", "&X-Amz-Expires=60", "&X-Amz-Credential=x", "&X-Amz-SignedHeaders=host"} {
 		resp, body := g.do("GET", target+more, "", "")
-		pathAbuseDenied(t, "GET", resp, body, 400, "InvalidArgument")
+		wantDenied(t, "GET", resp, body, 400, "InvalidArgument")
 	}
 	rec.wantNone(t)
 	other.wantNone(t)
@@ -608,7 +608,7 @@ func TestAbuse021ParameterOrderAndCase(t *testing.T) {
 	for _, target := range []string{"PUT ?Policy", "PUT ?POLICY", "POST ?Delete", "POST ?DELETE", "GET ?List-Type=2", "GET ?LIST-TYPE=2&list-type=2", "GET ?Versions", "GET ?Uploads"} {
 		method, query, _ := strings.Cut(target, " ")
 		resp, body := g.do(method, "/photos"+query, adminKey, "")
-		pathAbuseDenied(t, method, resp, body, 501, "NotImplemented")
+		wantDenied(t, method, resp, body, 501, "NotImplemented")
 	}
 	rec.wantNone(t)
 
@@ -656,7 +656,7 @@ func TestAbuse023VersionID(t *testing.T) {
 			for _, method := range []string{"DELETE", "GET", "HEAD"} {
 				name, key := opsUser(role, "photos")
 				resp, body := opsKeyDoor(g, name, key, opsRequest{method: method, path: "/photos/k", query: query})
-				pathAbuseDenied(t, method, resp, body, 400, "InvalidArgument")
+				wantDenied(t, method, resp, body, 400, "InvalidArgument")
 			}
 		}
 	}
@@ -665,7 +665,7 @@ func TestAbuse023VersionID(t *testing.T) {
 			for _, door := range opsDoors {
 				name, key := opsUser(role, "photos")
 				resp, body := door.send(g, name, key, opsRequest{method: "DELETE", path: "/photos/k", query: query})
-				pathAbuseDenied(t, "DELETE", resp, body, 403, "AccessDenied")
+				wantDenied(t, "DELETE", resp, body, 403, "AccessDenied")
 				if t.Failed() {
 					t.Fatalf("at DELETE ?%s by %s, %s", query, role, door.name)
 				}
@@ -682,7 +682,7 @@ func TestAbuse023VersionID(t *testing.T) {
 			for _, door := range opsDoors {
 				name, key := opsUser(role, "photos")
 				resp, body := door.send(g, name, key, opsRequest{method: "POST", path: "/photos", query: "delete", body: "<Delete>" + document + "</Delete>"})
-				pathAbuseDenied(t, "POST", resp, body, 403, "AccessDenied")
+				wantDenied(t, "POST", resp, body, 403, "AccessDenied")
 				if t.Failed() {
 					t.Fatalf("at DeleteObjects of %.200s by %s, %s", document, role, door.name)
 				}
@@ -693,12 +693,12 @@ func TestAbuse023VersionID(t *testing.T) {
 		for _, role := range []string{"admin", "user", "readonly"} {
 			name, key := opsUser(role, "photos")
 			resp, body := opsKeyDoor(g, name, key, opsRequest{method: method, path: "/photos/k", query: "versionId=abc"})
-			pathAbuseDenied(t, method, resp, body, 501, "NotImplemented")
+			wantDenied(t, method, resp, body, 501, "NotImplemented")
 		}
 	}
 	for _, method := range []string{"GET", "PUT", "DELETE"} {
 		resp, body := g.do(method, "/photos?versionId=abc", adminKey, "")
-		pathAbuseDenied(t, method, resp, body, 501, "NotImplemented")
+		wantDenied(t, method, resp, body, 501, "NotImplemented")
 	}
 	rec.wantNone(t)
 
@@ -750,7 +750,7 @@ func (r opsRequest) opsFrom(header ...string) opsRequest {
 // be an upload of nothing.
 func TestAbuse024CopySource(t *testing.T) {
 	g, rec, other := opsAccounts(t)
-	one, all := pathAbuseKey("user", "photos"), pathAbuseKey("user", "*")
+	one, all := roleKey("user", "photos"), roleKey("user", "*")
 	for _, row := range []struct {
 		source, name, key string
 		status            int
@@ -763,9 +763,9 @@ func TestAbuse024CopySource(t *testing.T) {
 		{"elsewhere/k", "one-user", one, 403, "AccessDenied"},
 		{"pics/k", "one-user", one, 403, "AccessDenied"},
 		{"corp-pics-prod/k", "one-user", one, 403, "AccessDenied"},
-		{"secret/k", "one-admin", pathAbuseKey("admin", "photos"), 403, "AccessDenied"},
-		{"photos/k", "one-readonly", pathAbuseKey("readonly", "photos"), 403, "AccessDenied"},
-		{"photos/k", "all-readonly", pathAbuseKey("readonly", "*"), 403, "AccessDenied"},
+		{"secret/k", "one-admin", roleKey("admin", "photos"), 403, "AccessDenied"},
+		{"photos/k", "one-readonly", roleKey("readonly", "photos"), 403, "AccessDenied"},
+		{"photos/k", "all-readonly", roleKey("readonly", "*"), 403, "AccessDenied"},
 		{"photos/k", "none", noneKey, 403, "AccessDenied"},
 		{"unknown/k", "all-user", all, 404, "NoSuchBucket"},
 		{"corp-pics-prod/k", "all-user", all, 404, "NoSuchBucket"}, // the name behind is none of ours
@@ -775,7 +775,7 @@ func TestAbuse024CopySource(t *testing.T) {
 			for _, door := range opsDoors {
 				r := copy.opsFrom("x-amz-copy-source: " + row.source)
 				resp, body := door.send(g, row.name, row.key, r)
-				pathAbuseDenied(t, "PUT", resp, body, row.status, row.code)
+				wantDenied(t, "PUT", resp, body, row.status, row.code)
 				if t.Failed() {
 					t.Fatalf("at %s by %s, %s", r, row.name, door.name)
 				}
@@ -784,7 +784,7 @@ func TestAbuse024CopySource(t *testing.T) {
 				r := copy
 				r.query = strings.TrimPrefix(r.query+"&"+more+uriEncode(row.source, true), "&")
 				resp, body := g.do("PUT", r.target(), row.key, "")
-				pathAbuseDenied(t, "PUT", resp, body, row.status, row.code)
+				wantDenied(t, "PUT", resp, body, row.status, row.code)
 			}
 		}
 	}
@@ -793,7 +793,7 @@ func TestAbuse024CopySource(t *testing.T) {
 		"POST /photos?delete", "GET /photos/k", "HEAD /photos/k", "DELETE /photos/k", "GET /photos"} {
 		method, path, _ := strings.Cut(target, " ")
 		resp, body := g.do(method, path, adminKey, "", "x-amz-copy-source: /photos/a")
-		pathAbuseDenied(t, method, resp, body, 400, "InvalidRequest")
+		wantDenied(t, method, resp, body, 400, "InvalidRequest")
 	}
 	// A target that is not the user's, from a source that is.
 	for _, bucket := range []string{"secret", "unknown", "elsewhere", "pics"} {
@@ -814,7 +814,7 @@ func TestAbuse024CopySource(t *testing.T) {
 func TestAbuse025CopySourceSpellings(t *testing.T) {
 	g, rec, other := opsAccounts(t)
 	const source = "x-amz-copy-source: "
-	one := pathAbuseKey("user", "photos")
+	one := roleKey("user", "photos")
 	for _, header := range [][]string{
 		{source + "/secret/k"}, {source + "secret%2Fk"}, {source + "%2Fsecret%2Fk"}, {source + "%2fsecret/k"}, {source + "/secret%2fk"},
 		{source + "//secret/k"}, {source + "/%2Fsecret/k"}, {source + "%2F%2Fsecret/k"}, {source + "///photos/k"}, {source + "//photos/k"},
@@ -866,7 +866,7 @@ func TestAbuse025CopySourceSpellings(t *testing.T) {
 	} {
 		for _, copy := range opsCopies {
 			before := opsHeard(rec)
-			resp, body := g.do("PUT", copy.target(), pathAbuseKey("user", "*"), "", source+row.source)
+			resp, body := g.do("PUT", copy.target(), roleKey("user", "*"), "", source+row.source)
 			seen := rec.requests()[before:]
 			if resp.StatusCode != 200 || len(seen) != 1 || !slices.Equal(seen[0].header["X-Amz-Copy-Source"], []string{row.want}) {
 				t.Errorf("%s from %q = %d %s, the backend saw %v, want the source %q", copy.target(), row.source, resp.StatusCode, body, seen, row.want)
@@ -921,15 +921,15 @@ func TestAbuse026CopyBetweenAccounts(t *testing.T) {
 			status              int
 			code                string
 		}{
-			{"photos", "elsewhere", pathAbuseKey("user", "photos"), 403, "AccessDenied"},
-			{"elsewhere", "photos", pathAbuseKey("user", "photos"), 403, "AccessDenied"},
+			{"photos", "elsewhere", roleKey("user", "photos"), 403, "AccessDenied"},
+			{"elsewhere", "photos", roleKey("user", "photos"), 403, "AccessDenied"},
 			{"elsewhere", "secret", opsCrossKey, 403, "AccessDenied"},
 			{"elsewhere", "notinconfig", opsCrossKey, 403, "AccessDenied"},
 			{"photos", "notinconfig", opsCrossKey, 403, "AccessDenied"},
 			{"elsewhere", "notinconfig", adminKey, 404, "NoSuchBucket"},
 			{"photos", "notinconfig", adminKey, 404, "NoSuchBucket"},
 			{"notinconfig", "photos", adminKey, 404, "NoSuchBucket"},
-			{"elsewhere", "photos", pathAbuseKey("readonly", "*"), 403, "AccessDenied"},
+			{"elsewhere", "photos", roleKey("readonly", "*"), 403, "AccessDenied"},
 		} {
 			for _, copy := range opsCopies {
 				copy.path = "/" + row.target + "/x"
@@ -1036,7 +1036,7 @@ func TestAbuse027CopyRange(t *testing.T) {
 			for _, door := range opsDoors[:3] {
 				r := opsRequest{method: "PUT", path: path, query: "partNumber=1&uploadId=u", header: []string{"x-amz-copy-source: photos/k", "x-amz-copy-source-range: " + value}}
 				resp, body := door.send(g, "cross", opsCrossKey, r)
-				pathAbuseDenied(t, "PUT", resp, body, 400, "InvalidArgument")
+				wantDenied(t, "PUT", resp, body, 400, "InvalidArgument")
 				if t.Failed() {
 					t.Fatalf("at %s, %s", r, door.name)
 				}
@@ -1131,7 +1131,7 @@ func TestAbuse028DeleteObjects(t *testing.T) {
 			for _, caller := range []struct{ name, key, path string }{{"ro", readOnlyKey, "/photos"}, {"none", noneKey, "/photos"}, {"user", userKey, "/secret"}, {"user", userKey, "/nosuch"}} {
 				r.path = caller.path
 				resp, body := door.send(g, caller.name, caller.key, r)
-				pathAbuseDenied(t, "POST", resp, body, 403, "AccessDenied")
+				wantDenied(t, "POST", resp, body, 403, "AccessDenied")
 			}
 		}
 		for _, header := range []string{"Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==", "Content-MD5: x", "x-amz-content-sha256: " + strings.Repeat("0", 64)} {
@@ -1198,7 +1198,7 @@ func TestAbuse029FormUpload(t *testing.T) {
 			resp, body := g.do("POST", r.target(), "", form, r.header...)
 			wantError(t, resp, body, 401, "Unauthorized")
 		}
-		resp, body := g.do("POST", "/secret", pathAbuseKey("user", "photos"), form, "Content-Type: "+contentType)
+		resp, body := g.do("POST", "/secret", roleKey("user", "photos"), form, "Content-Type: "+contentType)
 		wantError(t, resp, body, 403, "AccessDenied")
 	}
 	rec.wantNone(t)
@@ -1215,12 +1215,12 @@ func TestAbuse030MultipartByReaders(t *testing.T) {
 			for _, scope := range []string{"photos", "*"} {
 				name, key := opsUser("readonly", scope)
 				resp, body := door.send(g, name, key, r)
-				pathAbuseDenied(t, r.method, resp, body, 403, "AccessDenied")
+				wantDenied(t, r.method, resp, body, 403, "AccessDenied")
 			}
 			r.path = strings.Replace(r.path, "photos", "secret", 1)
 			name, key := opsUser("user", "photos")
 			resp, body := door.send(g, name, key, r)
-			pathAbuseDenied(t, r.method, resp, body, 403, "AccessDenied")
+			wantDenied(t, r.method, resp, body, 403, "AccessDenied")
 			r = opsRequestFor(operation, "photos")
 			if t.Failed() {
 				t.Fatalf("at %s, %s", r, door.name)
@@ -1367,7 +1367,7 @@ func TestAbuse032SizeEscapes(t *testing.T) {
 			r := opsRequest{method: "PUT", path: bucket, query: query, body: strings.Repeat("x", limit+1)}
 			for _, door := range opsDoors {
 				resp, body := door.send(g, "user", userKey, r)
-				pathAbuseDenied(t, "PUT", resp, body, 413, "EntityTooLarge")
+				wantDenied(t, "PUT", resp, body, 413, "EntityTooLarge")
 				if t.Failed() {
 					t.Fatalf("at %s, %s", r, door.name)
 				}
@@ -1473,7 +1473,7 @@ func TestAbuse033HeadersInTheQuery(t *testing.T) {
 			r := opsRequestFor(operation, "photos")
 			send := func(where string, resp *http.Response, body string) {
 				t.Helper()
-				pathAbuseDenied(t, r.method, resp, body, row.want.status, row.want.code)
+				wantDenied(t, r.method, resp, body, row.want.status, row.want.code)
 				if t.Failed() {
 					t.Fatalf("at %s with %s in %s", r, row.header, where)
 				}
@@ -1636,7 +1636,7 @@ func TestAbuse048Doors(t *testing.T) {
 			}
 			for _, door := range doors {
 				resp, body := door.send(g, row.name, row.key, r)
-				pathAbuseDenied(t, r.method, resp, body, status, code)
+				wantDenied(t, r.method, resp, body, status, code)
 				if t.Failed() {
 					t.Fatalf("that was %s by %s, %s", r, row.name, door.name)
 				}
@@ -1750,7 +1750,7 @@ func TestAbuse064Authorization(t *testing.T) {
 								t.Errorf("answer = %d %s, want %d", resp.StatusCode, body, status)
 							}
 						} else {
-							pathAbuseDenied(t, r.method, resp, body, status, code)
+							wantDenied(t, r.method, resp, body, status, code)
 						}
 						opsWantSince(t, main, beforeMain, wantMain)
 						opsWantSince(t, other, beforeOther, wantOther)
@@ -1778,7 +1778,7 @@ func TestAbuse064Authorization(t *testing.T) {
 			for _, door := range opsDoors[:3] {
 				r := opsRequestFor(operation, "photos")
 				resp, body := door.send(g, "none", noneKey, r)
-				pathAbuseDenied(t, r.method, resp, body, 403, "AccessDenied")
+				wantDenied(t, r.method, resp, body, 403, "AccessDenied")
 			}
 		}
 	}
@@ -1793,3 +1793,6 @@ func TestAbuse064Authorization(t *testing.T) {
 		return maps.Equal(got, logged)
 	})
 }
+
+// roleKey is the API key of the user with a role and a scope.
+func roleKey(role, scope string) string { return "key-of-" + role + "-for-" + scope }

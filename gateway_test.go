@@ -449,6 +449,42 @@ func (g *testGateway) answersUntilClose(wire string) []wholeAnswer {
 	}
 }
 
+// wantDenied checks a refusal in the format that its request gets: JSON,
+// XML, or for a HEAD the status alone. Nothing of the backend is in it.
+func wantDenied(t *testing.T, method string, resp *http.Response, body string, status int, code string) {
+	t.Helper()
+	checkNoSecret(t, "the answer", body)
+	if failure := resp.Header.Get("Test-Error"); failure != "" {
+		t.Errorf("no whole answer: %s", failure)
+		return
+	}
+	if location := resp.Header.Get("Location"); location != "" {
+		t.Errorf("the answer leads to %q, want no redirect", location)
+	}
+	switch {
+	case method == "HEAD":
+		checkHardened(t, resp)
+		if resp.StatusCode != status || body != "" {
+			t.Errorf("answer = %d %q, want %d without a body", resp.StatusCode, body, status)
+		}
+	case resp.Header.Get("Content-Type") == "application/xml":
+		checkHardened(t, resp)
+		var e struct {
+			XMLName   xml.Name `xml:"Error"`
+			Code      string
+			RequestID string `xml:"RequestId"`
+		}
+		if err := xml.Unmarshal([]byte(body), &e); err != nil || resp.StatusCode != status || e.Code != code {
+			t.Errorf("answer = %d %s, %v, want %d %s", resp.StatusCode, body, err, status, code)
+		}
+		if e.RequestID == "" || e.RequestID != resp.Header.Get("X-Amz-Request-Id") {
+			t.Errorf("RequestId = %q, header %q, want the same", e.RequestID, resp.Header.Get("X-Amz-Request-Id"))
+		}
+	default:
+		wantError(t, resp, body, status, code)
+	}
+}
+
 func TestGatewayRoundTrip(t *testing.T) {
 	g := startGateway(t, testConfig(startDemoBackend(t).URL))
 	resp, body := g.do("PUT", "/photos/cat.txt", userKey, "meow", "Content-Type: text/x-cat", "x-amz-meta-name: Tom")

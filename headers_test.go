@@ -110,7 +110,7 @@ func TestUnknownAmzHeaderIsRefusedByName(t *testing.T) {
 		for _, key := range []string{adminKey, userKey} {
 			for _, method := range []string{"PUT", "GET", "DELETE", "HEAD"} {
 				resp, body := g.do(method, "/photos/k", key, "", name+": 1")
-				pathAbuseDenied(t, method, resp, body, 501, "NotImplemented")
+				wantDenied(t, method, resp, body, 501, "NotImplemented")
 				if method != "HEAD" && !strings.Contains(body, "the header "+name+" ") {
 					t.Errorf("%s with %s = %s, want the header named", method, name, body)
 				}
@@ -224,10 +224,10 @@ func TestTraversalInAnyAmzHeaderIsRefused(t *testing.T) {
 				header := name + ": " + value
 				if !strings.ContainsAny(value, "\x00\r\n\x1b\x7f") { // or net/http refuses it
 					resp, body := g.do("PUT", "/photos/k", adminKey, "", append(more, header)...)
-					pathAbuseDenied(t, "PUT", resp, body, 400, "InvalidArgument")
+					wantDenied(t, "PUT", resp, body, 400, "InvalidArgument")
 				}
 				resp, body := g.do("PUT", "/photos/k?"+name+"="+uriEncode(value, true), adminKey, "", more...)
-				pathAbuseDenied(t, "PUT", resp, body, 400, "InvalidArgument")
+				wantDenied(t, "PUT", resp, body, 400, "InvalidArgument")
 				if t.Failed() {
 					t.Fatalf("that was %.60q, nested_keys %t", header, nested)
 				}
@@ -538,6 +538,106 @@ func TestContentTypeIsNeverInvented(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// A condition that is dropped on the way is data overwritten. Every
+// one arrives as it was sent, and what the backend makes of it comes back.
+func TestConditionsReachTheBackend(t *testing.T) {
+	g := startGateway(t, testConfig(startDemoBackend(t).URL))
+	if resp, body := g.do("PUT", "/photos/k", userKey, "first", "If-None-Match: *"); resp.StatusCode != 200 {
+		t.Fatalf("PUT of a new key = %d %s, want 200", resp.StatusCode, body)
+	}
+	resp, _ := g.do("HEAD", "/photos/k", userKey, "")
+	etag, modified := resp.Header.Get("Etag"), resp.Header.Get("Last-Modified")
+	if etag == "" || modified == "" {
+		t.Fatalf("HEAD: Etag %q, Last-Modified %q, want both", etag, modified)
+	}
+	const long, other = "Thu, 01 Jan 1970 00:00:00 GMT", `"00000000000000000000000000000000"`
+	for _, test := range []struct {
+		method, header string
+		status         int
+		code           string
+	}{
+		{"PUT", "If-None-Match: *", 412, "PreconditionFailed"},
+		{"PUT", "if-none-match:   *  ", 412, "PreconditionFailed"},
+		{"PUT", "If-Match: " + other, 412, "PreconditionFailed"},
+		{"GET", "If-Match: " + other, 412, "PreconditionFailed"},
+		{"HEAD", "If-Match: " + other, 412, "PreconditionFailed"},
+		{"GET", "If-Unmodified-Since: " + long, 412, "PreconditionFailed"},
+		{"HEAD", "If-Unmodified-Since: " + long, 412, "PreconditionFailed"},
+		{"GET", "If-None-Match: " + etag, 304, ""},
+		{"HEAD", "If-None-Match: " + etag, 304, ""},
+		{"GET", "If-None-Match: " + other + "\r\nIf-None-Match: " + etag, 304, ""}, // two lines are one list
+		{"GET", "If-Modified-Since: " + modified, 304, ""},
+		{"GET", "If-Match: " + etag, 200, ""},
+		{"GET", "If-None-Match: " + other, 200, ""},
+	} {
+		resp, body := g.do(test.method, "/photos/k", userKey, map[string]string{"PUT": "second"}[test.method], test.header)
+		switch test.status {
+		case 412:
+			wantDenied(t, test.method, resp, body, test.status, test.code)
+		case 304:
+			checkHardened(t, resp)
+			if resp.StatusCode != 304 || body != "" || resp.Header.Get("Etag") != etag {
+				t.Errorf("%s with %s = %d %q, Etag %s, want 304 with Etag %s", test.method, test.header, resp.StatusCode, body, resp.Header.Get("Etag"), etag)
+			}
+		default:
+			if resp.StatusCode != test.status || body != "first" {
+				t.Errorf("%s with %s = %d %q, want 200 first", test.method, test.header, resp.StatusCode, body)
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("that was %s with %s", test.method, test.header)
+		}
+	}
+	if _, body := g.do("GET", "/photos/k", userKey, ""); body != "first" {
+		t.Errorf("after all the conditions the object is %q, want first", body)
+	}
+	if resp, body := g.do("PUT", "/photos/k", userKey, "second", "If-Match: "+etag); resp.StatusCode != 200 {
+		t.Errorf("PUT with the ETag that is there = %d %s, want 200", resp.StatusCode, body)
+	}
+	if resp, _ := g.do("PUT", "/photos/k", userKey, "third", "If-Match: "+etag); resp.StatusCode != 412 {
+		t.Errorf("PUT with the ETag that was there = %d, want 412", resp.StatusCode)
+	}
+	if _, body := g.do("GET", "/photos/k", userKey, ""); body != "second" {
+		t.Errorf("the object is %q, want second", body)
+	}
+
+	rec := startRecorder(t, nil)
+	g = startGateway(t, testConfig(rec.URL))
+	sent := map[string]string{
+		"If-Match": `"a", W/"b"`, "If-None-Match": `"c"`, "If-Modified-Since": long, "If-Unmodified-Since": modified, "If-Range": `"d"`, "Range": "bytes=0-1",
+		"X-Amz-If-Match-Size": "3", "X-Amz-If-Match-Last-Modified-Time": long, "X-Amz-Expected-Bucket-Owner": "111122223333", "Content-Md5": "1B2M2Y8AsgTpgAmY7PhCfg==",
+	}
+	var header []string
+	for name, value := range sent {
+		header = append(header, name+": "+value)
+	}
+	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
+		before := len(rec.requests())
+		g.do(method, "/photos/k", userKey, "", header...)
+		seen := rec.requests()[before:]
+		if len(seen) != 1 {
+			t.Fatalf("%s: %d requests behind, want one", method, len(seen))
+		}
+		for name, want := range sent {
+			if got := seen[0].header.Values(name); len(got) != 1 || got[0] != want {
+				t.Errorf("%s: the backend sees %s: %q, want %q", method, name, got, want)
+			}
+		}
+	}
+	// Of two different conditions of one kind, a backend may take either.
+	for _, header := range []string{
+		"If-Modified-Since: " + long + "\r\nIf-Modified-Since: " + modified, "If-Unmodified-Since: " + long + "\r\nIf-Unmodified-Since: " + modified,
+		"If-Range: \"a\"\r\nIf-Range: \"b\"", "Range: bytes=0-1\r\nRange: bytes=2-3", "x-amz-if-match-size: 1\r\nx-amz-if-match-size: 2",
+	} {
+		before := len(rec.requests())
+		resp, body := g.do("GET", "/photos/k", userKey, "", header)
+		wantDenied(t, "GET", resp, body, 400, "InvalidRequest")
+		if len(rec.requests()) != before {
+			t.Errorf("%q reached the backend", header)
 		}
 	}
 }

@@ -585,3 +585,50 @@ func readHead(r *bufio.Reader) (line string, header textproto.MIMEHeader, err er
 	header, err = tp.ReadMIMEHeader()
 	return line, header, err
 }
+
+// wantDenied checks a refusal in the format that its request gets: JSON,
+// XML, or for a HEAD the status alone. Nothing of the backend is in it.
+func wantDenied(t *testing.T, method string, resp *http.Response, body string, status int, code string) {
+	t.Helper()
+	checkNoSecret(t, "the answer", body)
+	if failure := resp.Header.Get("Test-Error"); failure != "" {
+		t.Errorf("no whole answer: %s", failure)
+		return
+	}
+	if location := resp.Header.Get("Location"); location != "" {
+		t.Errorf("the answer leads to %q, want no redirect", location)
+	}
+	switch {
+	case method == "HEAD":
+		checkHardened(t, resp)
+		if resp.StatusCode != status || body != "" {
+			t.Errorf("answer = %d %q, want %d without a body", resp.StatusCode, body, status)
+		}
+	case resp.Header.Get("Content-Type") == "application/xml":
+		checkHardened(t, resp)
+		var e struct {
+			XMLName   xml.Name `xml:"Error"`
+			Code      string
+			RequestID string `xml:"RequestId"`
+		}
+		if err := xml.Unmarshal([]byte(body), &e); err != nil || resp.StatusCode != status || e.Code != code {
+			t.Errorf("answer = %d %s, %v, want %d %s", resp.StatusCode, body, err, status, code)
+		}
+		if e.RequestID == "" || e.RequestID != resp.Header.Get("X-Amz-Request-Id") {
+			t.Errorf("RequestId = %q, header %q, want the same", e.RequestID, resp.Header.Get("X-Amz-Request-Id"))
+		}
+	default:
+		wantError(t, resp, body, status, code)
+	}
+}
+
+// answerEmpty answers as S3 would, as far as the gateway looks: a list for
+// a bucket, 204 for a DELETE, else an empty 200.
+func answerEmpty(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method == "DELETE":
+		w.WriteHeader(http.StatusNoContent)
+	case r.Method == "GET" && strings.Count(r.URL.Path, "/") == 1:
+		io.WriteString(w, `<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated></ListBucketResult>`)
+	}
+}
