@@ -36,8 +36,8 @@ const (
 
 // What the log says of a change.
 const (
-	configTaken   = "configuration taken"
-	configRefused = "the new configuration is not taken; the one of before stays"
+	configTaken   = "configuration applied"
+	configRefused = "reload failed; keeping the previous configuration"
 	pairTaken     = "TLS certificate loaded"
 	storeLost     = "the shared limiter does not answer: each gateway limits by itself"
 	storeBack     = "the shared limiter answers again"

@@ -59,19 +59,19 @@ type user struct {
 	digests    [][sha256.Size]byte
 	secrets    []string  // the keys in the clear, where the configuration has them
 	limit      rateLimit // of requests in a window
-	share      share     // of what the gateway does at once
+	share      share     // of requests in flight and of bandwidth
 }
 
 func (u *user) mayUse(bucketName string) bool {
 	return u.allBuckets || u.buckets[bucketName]
 }
 
-// mayEverything reports whether nothing of the gateway is kept from a user.
+// mayEverything reports whether a user is an admin of every bucket.
 func (u *user) mayEverything() bool { return u.role == roleAdmin && u.allBuckets }
 
-// An authenticator knows users by the SHA-256 of their keys. A map's lookup
-// takes longer the more of a digest fits, but who could choose digests could
-// invert SHA-256; so the time it takes says nothing about a key.
+// An authenticator finds users by the SHA-256 of their keys. A map's lookup takes
+// longer the more of a digest matches, but nobody can choose a digest without inverting
+// SHA-256. So the time it takes says nothing about a key.
 type authenticator struct {
 	byDigest map[[sha256.Size]byte]*user
 	byName   map[string]*user
@@ -88,10 +88,10 @@ func newAuthenticator(users []*user) *authenticator {
 	return a
 }
 
-// authenticate finds out who sent a request, by one door: x-api-key if it is
-// there, whatever else is; else a signature, in the header or in the query. No
-// door leads to another: what is wrong at one is refused. The claim is nil for
-// a user with x-api-key. The path is in escaped form, as received.
+// authenticate finds out who sent a request, by one authentication method: x-api-key if
+// the header is there, else a signature, in the header or in the query. A request that
+// one method refuses is not tried by the other. The claim is nil for a user with
+// x-api-key. The path is in escaped form, as received.
 func (a *authenticator) authenticate(r *http.Request, path string, query []parameter, now time.Time) (*user, *claim, *apiError) {
 	if values := r.Header["X-Api-Key"]; len(values) > 0 {
 		u, err := a.byKey(values)
@@ -117,9 +117,9 @@ func (a *authenticator) authenticate(r *http.Request, path string, query []param
 	return u, c, nil
 }
 
-// byKey returns the user whose key an x-api-key header holds. The header must
-// be there once, with one printable value: of two values, or of one that was
-// folded or padded, a proxy on the way may have checked another.
+// byKey returns the user whose key an x-api-key header holds. The header must be there
+// once, with one printable value. With two values, or one that was folded or padded, a
+// proxy before the gateway may have checked another.
 func (a *authenticator) byKey(values []string) (*user, *apiError) {
 	if key := values[0]; len(values) == 1 && key != "" && len(key) <= maxAPIKey && isPrintable(key) {
 		if u := a.byDigest[sha256.Sum256([]byte(key))]; u != nil {

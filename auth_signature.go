@@ -1,9 +1,9 @@
 package main
 
-// The second door: a client's own Signature Version 4, whose access key id is
-// the user's name and whose secret is the user's API key. It comes in the
-// Authorization header or, presigned, in the query. It is verified from the
-// request as it was received, before anything else looks at it.
+// The second authentication method: a client's own Signature Version 4. Its access key id
+// is the user's name, its secret access key the user's API key. It comes in the
+// Authorization header or, presigned, in the query. The request is verified as it was
+// received, before anything else reads it.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
@@ -33,7 +33,7 @@ type claim struct {
 	expires       time.Duration // of a presigned request
 	presigned     bool
 
-	key []byte // the signing key that fits, once verified
+	key []byte // the signing key that matched, once verified
 }
 
 // hasClaim reports whether a request is signed, in the header or in the query.
@@ -60,7 +60,7 @@ func parseClaim(r *http.Request, query []parameter, presigned bool) (*claim, *ap
 //	AWS4-HMAC-SHA256 Credential=ID/20130524/us-east-1/s3/aws4_request,
 //	    SignedHeaders=host;x-amz-date, Signature=64hex
 //
-// in which each part stands once.
+// in which each part occurs once.
 func parseAuthorization(h http.Header) (*claim, *apiError) {
 	values := h["Authorization"]
 	rest, ok := strings.CutPrefix(values[0], signatureAlgorithm+" ")
@@ -89,31 +89,31 @@ func parseAuthorization(h http.Header) (*claim, *apiError) {
 	return c, nil
 }
 
-// parsePresigned reads the same from the query; that no parameter stands there
-// twice has been checked by parseQuery.
+// parsePresigned reads the same from the query. parseQuery has checked that no parameter
+// occurs twice.
 func parsePresigned(query []parameter) (*claim, *apiError) {
 	c := &claim{presigned: true, signature: parameterValue(query, "X-Amz-Signature")}
 	seconds, err := strconv.ParseUint(parameterValue(query, "X-Amz-Expires"), 10, 32)
 	switch {
 	case parameterValue(query, "X-Amz-Algorithm") != signatureAlgorithm:
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Algorithm wants to be AWS4-HMAC-SHA256")
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Algorithm must be AWS4-HMAC-SHA256")
 	case err != nil || seconds < 1 || seconds > maxPresignExpiry:
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Expires wants a number of seconds from 1 to 604800")
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Expires must be a number of seconds from 1 to 604800")
 	case !c.setScope(parameterValue(query, "X-Amz-Credential")):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Credential wants the form ID/20130524/region/s3/aws4_request")
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Credential must have the form ID/20130524/region/s3/aws4_request")
 	case !c.setHeaders(parameterValue(query, "X-Amz-SignedHeaders")):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-SignedHeaders wants a sorted list of headers with host in it")
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-SignedHeaders must be a sorted list of headers that includes host")
 	case !c.setDate(parameterValue(query, "X-Amz-Date")):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Date wants the form 20130524T000000Z")
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Date must have the form 20130524T000000Z")
 	case !isSignature(c.signature):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Signature wants 64 hex digits")
+		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Signature must be 64 hex digits")
 	}
 	c.expires = time.Duration(seconds) * time.Second
 	return c, nil
 }
 
-// setScope takes "ID/date/region/s3/aws4_request". Any region will do: the
-// gateway has none, and clients must name one.
+// setScope accepts "ID/date/region/s3/aws4_request", with any region: the gateway has
+// none, and clients must name one.
 func (c *claim) setScope(credential string) bool {
 	parts := strings.SplitN(credential, "/", 6)
 	if len(parts) != 5 || parts[0] == "" || len(parts[1]) != 8 || parts[2] == "" || parts[3] != "s3" || parts[4] != scopeTerminator {
@@ -123,11 +123,11 @@ func (c *claim) setScope(credential string) bool {
 	return true
 }
 
-// maxSignedHeaders bounds what is looked up before anybody is known. S3 takes 8 KiB
+// maxSignedHeaders bounds the work before the user is known. S3 allows 8 KiB
 // of headers, which are 512 lines of the shortest user metadata.
 const maxSignedHeaders = 512
 
-// setHeaders takes names in lower case, sorted, none twice, host among them.
+// setHeaders accepts names in lower case, sorted, none twice, with host among them.
 func (c *claim) setHeaders(list string) bool {
 	if strings.Count(list, ";") >= maxSignedHeaders {
 		return false
@@ -141,7 +141,7 @@ func (c *claim) setHeaders(list string) bool {
 	return c.signs("host")
 }
 
-// setDate takes the form of amzDateFormat. time.Parse would let "…00.5Z" pass.
+// setDate accepts the form of amzDateFormat. time.Parse alone would accept "…00.5Z".
 func (c *claim) setDate(value string) bool {
 	t, err := time.Parse(amzDateFormat, value)
 	c.amzDate, c.at = value, t
@@ -157,7 +157,7 @@ func isSignature(s string) bool {
 	return len(s) == 64
 }
 
-// checkTime refuses what is not of now: an old request may have been overheard.
+// checkTime refuses a request that is too old or too new: it may be a replay.
 func (c *claim) checkTime(now time.Time) *apiError {
 	age := now.Sub(c.at)
 	switch {
@@ -180,11 +180,11 @@ func (c *claim) signs(name string) bool {
 	return found
 }
 
-// checkHeaders refuses a request to which somebody on the way could have added
-// an x-amz-* header, x-amz-copy-source above all. CloudFront adds X-Amz-Cf-*,
-// which is dropped. The value of x-amz-content-sha256 is the last line of the
-// canonical request, signed whether the list of headers has it or not; some older
-// clients leave it out, and S3 takes that.
+// checkHeaders refuses a request with an x-amz-* header that is not signed: somebody on
+// the way could have added it, and x-amz-copy-source above all. CloudFront adds
+// X-Amz-Cf-*, which is dropped. The value of x-amz-content-sha256 is the last line of
+// the canonical request, so it is signed even if the list of headers lacks it. Some older
+// clients leave it out of the list, and S3 accepts that.
 func (c *claim) checkHeaders(h http.Header) *apiError {
 	for name, values := range h {
 		switch {
@@ -197,9 +197,9 @@ func (c *claim) checkHeaders(h http.Header) *apiError {
 	return nil
 }
 
-// canonicalRequest writes the request down as its client did before it signed: one
-// that folds any white space of a header, or spaces only. It reports whether that
-// makes a difference. The path is in escaped form, as received.
+// canonicalRequest returns the canonical request as the client built it to sign. Clients
+// differ: some fold any white space of a header, others spaces only. It reports whether
+// that makes a difference. The path is in escaped form, as received.
 func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter, fold bool) (canonical []byte, differs bool, refusal *apiError) {
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
@@ -230,8 +230,8 @@ func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter
 	return appendCanonicalRequest(nil, r.Method, uriEncode(decoded, false), canonicalQuery(query), fields, payloadHash), differs, nil
 }
 
-// receivedHeader finds a header by its lower-case name, those too that net/http
-// keeps elsewhere.
+// receivedHeader finds a header by its lower-case name, including those that net/http
+// removes from the header map.
 func receivedHeader(r *http.Request, name string) (string, bool) {
 	switch name {
 	case "host":
@@ -273,8 +273,8 @@ func (c *claim) verify(u *user, r *http.Request, path string, query []parameter,
 	return newError("SignatureDoesNotMatch", "")
 }
 
-// matches reports whether one of the user's keys makes the signature, and keeps the
-// signing key that does.
+// matches reports whether one of the user's keys makes the signature, and keeps its
+// signing key.
 func (c *claim) matches(u *user, canonical []byte) bool {
 	secrets := []string{"nobody has this key"}
 	if u != nil && len(u.secrets) > 0 {
@@ -283,7 +283,7 @@ func (c *claim) matches(u *user, canonical []byte) bool {
 	text := stringToSign(c.amzDate, c.scope(), canonical)
 	for _, secret := range secrets {
 		key := signingKey(secret, c.date, c.region, "s3")
-		// In constant time: how far a guess was right must not be heard.
+		// In constant time: the time must not tell how much of a guess is right.
 		if subtle.ConstantTimeCompare(signature(key, text), []byte(c.signature)) == 1 && u != nil && len(u.secrets) > 0 {
 			c.key = key
 			return true

@@ -1,8 +1,7 @@
 package main
 
-// Memory for what is on its way, used again and again: it grows with how many
-// transfers there are, not with how large they are, and small ones take small
-// buffers.
+// Buffers for transfers, used again and again. Their memory grows with the number of
+// transfers, not with their sizes, and small transfers use small buffers.
 
 import (
 	"sync"
@@ -27,8 +26,8 @@ func borrow(n int64) []byte {
 	return largeBuffers.Get().(*[largeBuffer]byte)[:]
 }
 
-// giveBack ends the use of a buffer, at whatever length. One that has grown since is
-// another, and left to the collector.
+// giveBack ends the use of a buffer of any length. One that has grown is of another size,
+// and is left to the garbage collector.
 func giveBack(b []byte) {
 	switch cap(b) {
 	case smallBuffer:
@@ -38,5 +37,5 @@ func giveBack(b []byte) {
 	}
 }
 
-// roomForHead is what most heads of requests fit into.
+// roomForHead has room for most heads of requests, in bytes.
 const roomForHead = 4 << 10

@@ -74,7 +74,7 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	conf.adminHosts = c.adminHosts(f.Server.Admin)
 	if f.MaxFileSize != nil {
 		if conf.maxFileSize = *f.MaxFileSize; conf.maxFileSize < 1 {
-			c.fault("max_file_size", "want a number of bytes above 0, have %d", conf.maxFileSize)
+			c.fault("max_file_size", "must be a number of bytes above 0, not %d", conf.maxFileSize)
 		}
 	}
 	c.accounts(f, conf)
@@ -135,16 +135,16 @@ func (c *checker) listeners(s serverFile) listeners {
 		l.admin = c.address("server.admin", s.Admin.Host, s.Admin.Port, defaultAdminPort)
 	}
 	if overlap(l.listen, l.admin) {
-		c.fault("server.admin.port", "is that of the main listener too; use another")
+		c.fault("server.admin.port", "is the port of the main listener too; use another")
 	}
 	if (l.certFile == "") != (l.keyFile == "") {
-		c.fault("server.tls_cert_file", "goes with tls_key_file: want both, or neither")
+		c.fault("server.tls_cert_file", "goes with tls_key_file: set both or neither")
 	}
 	if l.clientCA != "" && l.certFile == "" {
 		c.fault("server.tls_client_ca_file", "goes with tls_cert_file and tls_key_file")
 	}
 	if l.maxConnections < 0 {
-		c.fault("server.max_connections", "want a number of connections, or 0 for no limit, have %d", l.maxConnections)
+		c.fault("server.max_connections", "must be a number of connections, or 0 for no limit, not %d", l.maxConnections)
 	}
 	return l
 }
@@ -155,7 +155,7 @@ func (c *checker) address(path, host string, port *int, standard int) string {
 		number = *port
 	}
 	if number < 0 || number > 65535 {
-		c.fault(path+".port", "want 0 (any free port) to 65535, have %d", number)
+		c.fault(path+".port", "must be 0 (any free port) to 65535, not %d", number)
 	}
 	if problem := hostProblem(host, path); problem != "" {
 		c.fault(path+".host", "%s", problem)
@@ -167,7 +167,7 @@ func (c *checker) address(path, host string, port *int, standard int) string {
 // faults each time.
 func (c *checker) accounts(f *configFile, conf *config) {
 	if len(f.Accounts) == 0 {
-		c.fault("accounts", "want at least one account")
+		c.fault("accounts", "must have at least one account")
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Accounts)) {
 		path, af := "accounts."+name, f.Accounts[name]
@@ -177,7 +177,7 @@ func (c *checker) accounts(f *configFile, conf *config) {
 			conf.warnings = append(conf.warnings, path+".endpoint_url: plain http to another machine; who listens on the way can read and replay it")
 		}
 		if len(af.Buckets) == 0 {
-			c.fault(path+".buckets", "want at least one bucket")
+			c.fault(path+".buckets", "must have at least one bucket")
 		}
 		for i, entry := range af.Buckets {
 			c.bucket(fmt.Sprintf("%s.buckets[%d]", path, i), entry, a, conf)
@@ -222,7 +222,7 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 		responseHeaderTimeout: orDefault(f.ResponseHeaderTimeout, defaultHeaderTimeout),
 	}
 	if !validIdentifier.MatchString(accountName) {
-		c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
+		c.fault(path, "must be 1 to 64 letters, digits and . _ @ + -")
 	}
 	if a.region == "" {
 		a.region = "us-east-1"
@@ -238,10 +238,10 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 		}
 	}
 	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
-		c.fault(path+".addressing", `want "path" or "virtual", have %q`, f.Addressing)
+		c.fault(path+".addressing", `must be "path" or "virtual", not %q`, f.Addressing)
 	}
 	if f.TrailingChecksums != "" && f.TrailingChecksums != "forward" && f.TrailingChecksums != "verify" {
-		c.fault(path+".trailing_checksums", `want "forward" or "verify", have %q`, f.TrailingChecksums)
+		c.fault(path+".trailing_checksums", `must be "forward" or "verify", not %q`, f.TrailingChecksums)
 	}
 	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
 	return a
@@ -264,13 +264,13 @@ func (c *checker) credentials(path, accountName string, f accountFile, a *accoun
 		return
 	}
 	if !validToken.MatchString(f.AccessKeyID) {
-		c.fault(path+".access_key_id", "want the access key id: printable characters without space, slash or comma")
+		c.fault(path+".access_key_id", "must be an access key id: printable characters without space, slash or comma")
 	}
 	if f.SecretAccessKey == "" {
-		c.fault(path+".secret_access_key", "want the secret access key")
+		c.fault(path+".secret_access_key", "must be a secret access key")
 	}
 	if !isPrintable(f.SessionToken) {
-		c.fault(path+".session_token", "has characters that can't stand in a header")
+		c.fault(path+".session_token", "has characters that a header can't have")
 	}
 }
 
@@ -292,7 +292,7 @@ func (c *checker) hsts(path string, value *string) []string {
 	case *value == "":
 		return nil
 	case !validHSTS.MatchString(*value):
-		c.fault(path, `want a value like "max-age=31536000; includeSubDomains", or "" for none, have %q`, *value)
+		c.fault(path, `must be a value like "max-age=31536000; includeSubDomains", or "" for none, not %q`, *value)
 	}
 	return []string{*value}
 }
@@ -307,7 +307,7 @@ func (c *checker) adminHosts(f *adminFile) map[string]bool {
 		path := fmt.Sprintf("server.admin.allowed_hosts[%d]", i)
 		names[c.domain(path, strings.ToLower(host))] = true
 		if host == "" {
-			c.fault(path, "want a host name without a port")
+			c.fault(path, "must be a host name without a port")
 		}
 	}
 	return names
@@ -325,7 +325,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 		return nil
 	}
 	if len(f.AllowedOrigins) == 0 {
-		c.fault(path+".allowed_origins", `want origins like "https://app.example", or "*"`)
+		c.fault(path+".allowed_origins", `must be origins like "https://app.example", or "*"`)
 	}
 	for i, origin := range f.AllowedOrigins {
 		if origin != "*" && !isOrigin(origin) {
@@ -334,7 +334,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 	}
 	for i, method := range f.AllowedMethods {
 		if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
-			c.fault(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "want GET, HEAD, PUT, POST or DELETE, have %q", method)
+			c.fault(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "must be GET, HEAD, PUT, POST or DELETE, not %q", method)
 		}
 	}
 	for i, header := range slices.Concat(f.AllowedHeaders, f.ExposeHeaders) {
@@ -343,7 +343,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 		}
 	}
 	if f.MaxAgeSeconds < 0 {
-		c.fault(path+".max_age_seconds", "want 0 or more, have %d", f.MaxAgeSeconds)
+		c.fault(path+".max_age_seconds", "must be 0 or more, not %d", f.MaxAgeSeconds)
 	}
 	return newCORS(f.AllowedOrigins, f.AllowedMethods, f.AllowedHeaders, f.ExposeHeaders, f.MaxAgeSeconds)
 }
@@ -353,7 +353,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 func (c *checker) endpoint(path, raw string, a *account) {
 	u, err := url.Parse(raw)
 	if err != nil || !isServerURL(u, "http", "https") {
-		c.fault(path, "want an address like http://localhost:9000 or https://s3.eu-west-1.amazonaws.com")
+		c.fault(path, "must be an address like http://localhost:9000 or https://s3.eu-west-1.amazonaws.com")
 		return
 	}
 	if u.User != nil {
@@ -373,7 +373,7 @@ func (c *checker) endpoint(path, raw string, a *account) {
 	a.host = strings.TrimSuffix(a.host, ":")
 	a.basePath = strings.TrimSuffix(u.EscapedPath(), "/")
 	if !plainPath.MatchString(a.basePath) || hasDotSegment(a.basePath) {
-		c.fault(path, "the path would change keys: want segments of letters, digits and . _ ~ - only")
+		c.fault(path, "the path would change keys: use segments of letters, digits and . _ ~ - only")
 	}
 	if a.virtualHost && net.ParseIP(u.Hostname()) != nil {
 		c.fault(path, `"addressing": "virtual" needs a host name, not an IP address`)
@@ -384,7 +384,7 @@ var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
 
 func (c *checker) users(f *configFile, conf *config) {
 	if len(f.Users) == 0 {
-		c.fault("users", "want at least one user")
+		c.fault("users", "must have at least one user")
 	}
 	standard := c.limit("rate_limit", f.RateLimit, rateLimit{defaultLimitRequests, defaultLimitWindow * time.Second})
 	if f.RateLimit != nil && f.RateLimit.RedisURL != "" {
@@ -399,7 +399,7 @@ func (c *checker) users(f *configFile, conf *config) {
 	for _, userName := range slices.Sorted(maps.Keys(f.Users)) {
 		path, uf := "users."+userName, f.Users[userName]
 		if !validIdentifier.MatchString(userName) {
-			c.fault(path, "want a name of 1 to 64 letters, digits and . _ @ + -")
+			c.fault(path, "must be 1 to 64 letters, digits and . _ @ + -")
 		}
 		u := &user{name: userName, role: c.role(path+".role", uf.Role)}
 		u.digests, u.secrets = c.keys(path, uf)
@@ -416,7 +416,7 @@ func (c *checker) users(f *configFile, conf *config) {
 		conf.users = append(conf.users, u)
 		u.limit = c.limit(path+".rate_limit", uf.RateLimit, standard)
 		if uf.RateLimit != nil && uf.RateLimit.RedisURL != "" {
-			c.fault(path+".rate_limit.redis_url", "is one for all users: it belongs into the rate_limit at the top")
+			c.fault(path+".rate_limit.redis_url", "is one for all users: set it in the rate_limit at the top")
 		}
 		u.share = c.share(path+".", uf.MaxInFlight, uf.BytesPerSecond, standardShare)
 	}
@@ -428,7 +428,7 @@ func (c *checker) role(path, s string) role {
 			return r
 		}
 	}
-	c.fault(path, `want "admin", "user" or "readonly", have %q`, s)
+	c.fault(path, `must be "admin", "user" or "readonly", not %q`, s)
 	return roleReadOnly
 }
 
@@ -443,7 +443,7 @@ func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, se
 	if f.APIKeys != nil {
 		forms++
 		if len(f.APIKeys) < 1 || len(f.APIKeys) > 2 {
-			c.fault(path+".api_keys", "want one key, or two while one takes the place of the other")
+			c.fault(path+".api_keys", "must be one key, or two during a rotation")
 		}
 		for i, key := range f.APIKeys {
 			secrets = append(secrets, c.key(fmt.Sprintf("%s.api_keys[%d]", path, i), key))
@@ -456,13 +456,13 @@ func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, se
 		forms++
 		digest, err := hex.DecodeString(f.APIKeySHA256)
 		if err != nil || len(digest) != sha256.Size {
-			c.fault(path+".api_key_sha256", "want 64 hex digits, the SHA-256 of the key")
+			c.fault(path+".api_key_sha256", "must be 64 hex digits, the SHA-256 of the key")
 			return digests, secrets
 		}
 		digests = append(digests, [sha256.Size]byte(digest))
 	}
 	if forms != 1 {
-		c.fault(path, "want one of api_key, api_keys and api_key_sha256, not empty%s%s", c.emptyHint(path+".api_key"), c.emptyHint(path+".api_key_sha256"))
+		c.fault(path, "must have one of api_key, api_keys and api_key_sha256, not empty%s%s", c.emptyHint(path+".api_key"), c.emptyHint(path+".api_key_sha256"))
 	}
 	return digests, secrets
 }
@@ -473,11 +473,11 @@ const exampleKey = "change-me"
 func (c *checker) key(path, key string) string {
 	switch {
 	case len(key) < minAPIKey:
-		c.fault(path, "want at least %d characters; `openssl rand -hex 24` makes a good one", minAPIKey)
+		c.fault(path, "must have at least %d characters; `openssl rand -hex 24` makes a good one", minAPIKey)
 	case len(key) > maxAPIKey || !isPrintable(key):
-		c.fault(path, "want at most %d printable ASCII characters and no space: it travels in a header", maxAPIKey)
+		c.fault(path, "must have at most %d printable ASCII characters and no space: it is sent in a header", maxAPIKey)
 	case strings.Contains(key, exampleKey) && !c.exampleKeys:
-		c.fault(path, "is an example that everybody knows; `openssl rand -hex 24` makes a good one")
+		c.fault(path, "is a published example; `openssl rand -hex 24` makes a good one")
 	}
 	return key
 }
@@ -506,11 +506,11 @@ func (c *checker) limit(path string, f *limitFile, standard rateLimit) rateLimit
 	if f.WindowSeconds != nil {
 		standard.window = time.Duration(*f.WindowSeconds) * time.Second
 		if *f.WindowSeconds < 1 || *f.WindowSeconds > 86400 {
-			c.fault(path+".window_seconds", "want 1 to 86400 seconds, have %d", *f.WindowSeconds)
+			c.fault(path+".window_seconds", "must be 1 to 86400 seconds, not %d", *f.WindowSeconds)
 		}
 	}
 	if standard.requests < 0 || standard.requests > maxLimitRequests {
-		c.fault(path+".requests", "want 1 to %d, or 0 for no limit, have %d", maxLimitRequests, standard.requests)
+		c.fault(path+".requests", "must be 1 to %d, or 0 for no limit, not %d", maxLimitRequests, standard.requests)
 	}
 	return standard
 }
@@ -528,6 +528,6 @@ func (c *checker) atLeastZero(path string, value, to *int64) {
 		return
 	}
 	if *to = *value; *value < 0 {
-		c.fault(path, "want a number above 0, or 0 for no limit, have %d", *value)
+		c.fault(path, "must be a number above 0, or 0 for no limit, not %d", *value)
 	}
 }

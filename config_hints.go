@@ -74,9 +74,9 @@ func overlap(a, b string) bool {
 func bucketHint(name string) string {
 	switch {
 	case strings.Contains(name, "/"):
-		return "; want the name of a bucket alone, without a key or a scheme"
+		return "; use the name of the bucket alone, without a key or a scheme"
 	case strings.HasPrefix(name, "arn:"):
-		return "; want the name of a bucket, not an ARN"
+		return "; use the name of the bucket, not an ARN"
 	case strings.ContainsAny(name, "*?[]{}^$|\\"):
 		return `; there are no patterns: name each bucket, or "*" for all`
 	}
@@ -95,7 +95,7 @@ func (c *checker) bucketInEndpoint(path string, f accountFile, a *account, conf 
 	host, _, _ := strings.Cut(a.host, ":")
 	amazon := amazonHost.FindStringSubmatch(host)
 	if amazon != nil && amazon[1] != "" {
-		c.fault(at, "names the bucket %q in its host: want the address of the service, https://s3.REGION.amazonaws.com", amazon[1])
+		c.fault(at, "names the bucket %q in its host; use the address of the service, https://s3.REGION.amazonaws.com", amazon[1])
 	}
 	if amazon != nil && amazon[2] != "" && amazon[2] != a.region {
 		c.fault(path+".region", "is %q, and endpoint_url is in %q: S3 refuses signatures for another region", a.region, amazon[2])

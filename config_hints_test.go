@@ -34,7 +34,7 @@ func TestEmptySourceIsNamed(t *testing.T) {
 		change func(map[string]any)
 		want   string
 	}{
-		{with("accounts.main.secret_access_key", "${EMPTY}"), "accounts.main.secret_access_key: want the secret access key; the environment variable EMPTY is empty"},
+		{with("accounts.main.secret_access_key", "${EMPTY}"), "accounts.main.secret_access_key: must be a secret access key; the environment variable EMPTY is empty"},
 		{with("accounts.main.access_key_id", "${EMPTY}"), "; the environment variable EMPTY is empty"},
 		{with("accounts.main.endpoint_url", "${EMPTY}"), "; the environment variable EMPTY is empty"},
 		{with("accounts.main.secret_access_key", "file:"+file), "; the file \"" + file + "\" is empty"},
@@ -90,7 +90,7 @@ func TestSizesAreBytes(t *testing.T) {
 		{"bytes_per_second", "1MB", "1MB is 1000000"},
 		{"users.user.bytes_per_second", "2KiB", "2KiB is 2048"},
 		{"server.port", "8080", "write it without quotes"},
-		{"server.port", "hunter2", "want a whole number, have a string"},
+		{"server.port", "hunter2", "must be a whole number, not a string"},
 	} {
 		got := faultOf(t, configText(t, with(test.path, test.value)), nil)
 		if !strings.HasPrefix(got, test.path+": ") || !strings.Contains(got, test.want) || strings.Contains(got, "hunter2") {

@@ -171,7 +171,7 @@ func (d *strictDecoder) array(path string, v reflect.Value) {
 func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	parsed, isPlain := v.Addr().Interface().(interface{ fromString(string) })
 	if !isPlain && v.Kind() != reflect.String && v.Type() != reflect.TypeFor[duration]() {
-		d.fault(path, "want %s, have a string%s", jsonTypeName(v.Type()), numberHint(path, s, v.Type()))
+		d.fault(path, "must be %s, not a string%s", jsonTypeName(v.Type()), numberHint(path, s, v.Type()))
 		return
 	}
 	s, err := d.expand(path, s)
@@ -189,7 +189,7 @@ func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	}
 	t, err := time.ParseDuration(s)
 	if err != nil || t <= 0 {
-		d.fault(path, "want %s", jsonTypeName(v.Type()))
+		d.fault(path, "must be %s", jsonTypeName(v.Type()))
 		return
 	}
 	v.SetInt(int64(t))

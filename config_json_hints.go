@@ -40,7 +40,7 @@ func syntaxHint(data []byte, at int) string {
 	case c == '/' || c == '#':
 		return "; JSON has no comments, remove it"
 	case c == '\'':
-		return `; strings stand between double quotes`
+		return `; strings need double quotes`
 	case c == '"' && len(before) > 0 && bytes.IndexByte([]byte(`"}]el0123456789`), before[len(before)-1]) >= 0:
 		return "; a comma is missing before it"
 	}

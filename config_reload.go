@@ -95,7 +95,7 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 	next, err := s.next(before)
 	if err != nil {
 		s.metrics.reloaded(false, time.Now())
-		s.log.Error("the new configuration is not taken; the one of before stays", "file", s.path, localCauseAttr(err))
+		s.log.Error("reload failed; keeping the previous configuration", "file", s.path, localCauseAttr(err))
 		return err
 	}
 	next.applyLimits()
@@ -108,7 +108,7 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 	if next.config.listeners != s.listeners {
 		s.log.Warn("server.host, port, tls_*_file, max_connections and admin change with a restart only")
 	}
-	s.log.Info("configuration taken", "file", s.path, "changes", changes(before.config, next.config))
+	s.log.Info("configuration applied", "file", s.path, "changes", changes(before.config, next.config))
 	return nil
 }
 

@@ -174,8 +174,8 @@ func (p *testProgram) entries(msg string) []map[string]any {
 
 // What the log says of a reload.
 const (
-	configTaken   = "configuration taken"
-	configRefused = "the new configuration is not taken; the one of before stays"
+	configTaken   = "configuration applied"
+	configRefused = "reload failed; keeping the previous configuration"
 	restartOnly   = "server.host, port, tls_*_file, max_connections and admin change with a restart only"
 )
 

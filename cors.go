@@ -1,8 +1,8 @@
 package main
 
-// Cross-origin requests of browsers: off, unless server.cors is set. A preflight
-// is answered here, without a key, which a browser never sends with one; the
-// backends' own rules are neither asked nor passed on.
+// Cross-origin requests of browsers: refused unless server.cors is set. A preflight is
+// answered here, and without a key, because browsers send none with it. The backends' own
+// rules are not used.
 // https://fetch.spec.whatwg.org/#http-cors-protocol
 
 import (
@@ -41,19 +41,19 @@ func newCORS(origins, methods, headers, exposed []string, maxAgeSeconds int) *co
 	}
 }
 
-// What the answers depend on. A cache must know it from every one of them, those
-// without an Origin too: else it would hand one of these to a page of another
-// origin, without the headers that this page needs. A backend's Vary goes beside
-// it. The slices are shared by all responses, which only ever replace them.
+// What the answers depend on. Every answer says so, also one to a request without an
+// Origin: otherwise a cache would serve it to a page of another origin, without the
+// headers that the page needs. A backend's Vary is added to it. All responses share the
+// slices, and only ever replace them.
 // https://fetch.spec.whatwg.org/#cors-protocol-and-http-caches
 var (
 	varyOrigin    = []string{"Origin"}
 	varyPreflight = []string{"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
 )
 
-// answer adds to a response what the browser wants to know, and writes it if
-// the request was a preflight. The origin is repeated, never with credentials:
-// an API key is in a header that the page must set itself.
+// answer adds the CORS headers to a response. It writes the response and returns true if
+// the request was a preflight. The origin is repeated, never with credentials: an API key
+// is in a header that the page must set itself.
 func (c *cors) answer(w http.ResponseWriter, r *http.Request) (done bool) {
 	if c == nil {
 		return false

@@ -92,7 +92,7 @@ func newCredentialSource(spec, accountName string, lookupEnv func(string) (strin
 	kind, argument, hasArgument := strings.Cut(spec, ":")
 	use := credentialProviders[kind]
 	if use == nil || hasArgument && (kind != "profile" || argument == "") {
-		return nil, fmt.Errorf(`want "env", "profile:NAME", "web-identity", "ecs" or "imds", have %q`, spec)
+		return nil, fmt.Errorf(`must be "env", "profile:NAME", "web-identity", "ecs" or "imds", not %q`, spec)
 	}
 	s := staticCredentials(credentials{})
 	s.account, s.kind = accountName, kind
@@ -210,11 +210,11 @@ func (s *credentialSource) refresh(ctx context.Context) error {
 func (c *credentials) check() error {
 	switch {
 	case !validToken.MatchString(c.AccessKeyID):
-		return errors.New("the access key id is missing, or has characters that can't stand in a header")
+		return errors.New("the access key id is missing, or has characters that a header can't have")
 	case c.SecretAccessKey == "":
 		return errors.New("the secret access key is missing")
 	case !isPrintable(c.SessionToken):
-		return errors.New("the session token has characters that can't stand in a header")
+		return errors.New("the session token has characters that a header can't have")
 	}
 	return nil
 }

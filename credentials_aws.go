@@ -109,7 +109,7 @@ func parseProfile(file, profile string) (credentials, error) {
 			c.SessionToken = value
 		default:
 			if elsewhere.MatchString(key) {
-				return c, fmt.Errorf("has %s, which is not supported here; want aws_access_key_id and aws_secret_access_key", key)
+				return c, fmt.Errorf("has %s, which is not supported here; use aws_access_key_id and aws_secret_access_key", key)
 			}
 		}
 	}
@@ -360,7 +360,7 @@ func (d *credentialsDocument) read() (expiringCredentials, error) {
 func parseEndpoint(variable, raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		return nil, fmt.Errorf("%s: want an address like http://127.0.0.1:8080/path", variable)
+		return nil, fmt.Errorf("%s: must be an address like http://127.0.0.1:8080/path", variable)
 	}
 	return u, nil
 }

@@ -52,7 +52,7 @@ var s3Errors = map[string]struct {
 	"BadDigest":                         {400, "the digest given does not match the body received"},
 	"BucketAlreadyOwnedByYou":           {409, "the bucket is there already, and you may use it"},
 	"BucketNotEmpty":                    {409, "the bucket is not empty"},
-	"ConditionalRequestConflict":        {409, "a conflicting request is under way; try again"},
+	"ConditionalRequestConflict":        {409, "a conflicting request is in flight; try again"},
 	"EntityTooLarge":                    {413, "the body is larger than allowed"},
 	"EntityTooSmall":                    {400, "the upload is smaller than the minimum"},
 	"ExpiredToken":                      {400, "the token has expired"},
@@ -81,7 +81,7 @@ var s3Errors = map[string]struct {
 	"NoSuchUpload":                      {404, "the multipart upload does not exist"},
 	"NoSuchVersion":                     {404, "the version does not exist"},
 	"NotImplemented":                    {501, "this operation is not implemented"},
-	"OperationAborted":                  {409, "a conflicting operation is under way; try again"},
+	"OperationAborted":                  {409, "a conflicting operation is in flight; try again"},
 	"PreconditionFailed":                {412, "a precondition given does not hold"},
 	"QuotaExceeded":                     {403, "the storage quota is exceeded"},
 	"RequestTimeTooSkewed":              {403, "the clocks of client and gateway differ by more than 15 minutes"},
@@ -93,9 +93,9 @@ var s3Errors = map[string]struct {
 
 	"Unauthorized":            {401, "unauthorized"},
 	"TooManyRequests":         {429, "too many requests"},
-	"BadGateway":              {502, "the storage service behind this gateway did not answer as it should; the gateway's log has the details"},
+	"BadGateway":              {502, "the storage service did not give a valid answer; the gateway's log has the cause"},
 	"HTTPVersionNotSupported": {505, "this answer needs HTTP/1.1"},
-	"GatewayTimeout":          {504, "the storage service behind this gateway did not answer in time"},
+	"GatewayTimeout":          {504, "the storage service did not answer in time"},
 }
 
 // conditionHeaders are the headers with preconditions, as S3's error documents name them.

@@ -1,8 +1,8 @@
 package main
 
 // One request and its answer: the edge of the gateway. An exchange is the
-// http.ResponseWriter that handlers get; it counts, keeps slow peers moving,
-// writes errors in the client's format and the access log line.
+// http.ResponseWriter that handlers get. It writes errors in the client's format, and the
+// line of the access log. It knows nothing of what an operation does.
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// statusClientGone is what the log says when the client left before an answer.
+// statusClientGone is the status in the log of a request whose client left before an answer.
 // The number is nginx's; it is never sent.
 const statusClientGone = 499
 
@@ -33,7 +33,7 @@ type exchange struct {
 	start   time.Time
 
 	op       *operation
-	load     *userLoad            // once the request counts there
+	load     *userLoad            // nil until the request is counted as in flight
 	answered holding              // memory of an answer that the gateway reads
 	check    func(*element) error // checks the answer's document against the request; nil: nothing to check
 	cause    error                // for the log, not for the client
@@ -62,8 +62,8 @@ func requestID() string {
 	return string(id[:])
 }
 
-// end is deferred around a request: a panic becomes a 500, or if the answer has
-// begun, a broken connection; then the line is logged.
+// end is deferred around a request. It turns a panic into a 500, or into a broken
+// connection if the answer has begun, and writes the line of the log.
 func (x *exchange) end() {
 	aborted := false
 	switch p := recover(); {
@@ -90,15 +90,15 @@ func (x *exchange) end() {
 	}
 }
 
-// failInternally answers with a 500, and reports whether the client has left meanwhile.
+// failInternally answers with a 500. It reports whether that was not possible either.
 func (x *exchange) failInternally() (aborted bool) {
 	defer func() { aborted = recover() != nil }()
 	x.fail(newError("InternalError", ""))
 	return false
 }
 
-// leave ends the request for its user's max_in_flight. The client may send the next
-// one as soon as it has the answer, so this comes before the log line.
+// leave ends the request for its user's max_in_flight. It comes before the line of the
+// log, because a client may send the next request as soon as it has the answer.
 func (x *exchange) leave() {
 	x.body.stop()
 	x.answered.free()
@@ -107,8 +107,8 @@ func (x *exchange) leave() {
 	}
 }
 
-// abort ends an answer that can't be completed in a way no client can take for
-// its end: what was written goes out, then the connection or stream breaks.
+// abort ends an answer that can't be completed, so that no client takes it for complete:
+// it sends what was written, and then breaks the connection or the stream.
 func (x *exchange) abort(cause error) {
 	if x.cause = cause; x.left() {
 		x.cause = x.note(cause)
@@ -117,7 +117,7 @@ func (x *exchange) abort(cause error) {
 	panic(http.ErrAbortHandler)
 }
 
-// fail answers with an error: the one place where one is written.
+// fail answers with an error. No other function writes one.
 func (x *exchange) fail(e *apiError) {
 	x.cause, x.backend.code = e.cause, e.upstreamCode
 	x.answered.free()
@@ -139,7 +139,7 @@ func (x *exchange) fail(e *apiError) {
 		body = appendErrorJSON(e, x.id)
 	}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	if x.r.Method == http.MethodHead { // no body, and so no length of one
+	if x.r.Method == http.MethodHead { // RFC 9110 section 9.3.2: no body
 		delete(h, "Content-Length")
 		delete(h, "Content-Type")
 	}
@@ -149,8 +149,8 @@ func (x *exchange) fail(e *apiError) {
 	}
 }
 
-// complete adds to an error what the request tells of it: clients that create an object
-// only if there is none look for the condition, and not every backend names it.
+// complete adds the condition that failed to an error, from the request: clients that
+// create an object only if there is none look for it, and not every backend names it.
 func (x *exchange) complete(e *apiError) {
 	if e.Code == "PreconditionFailed" && e.condition == "" {
 		e.condition = conditionOf(x.r.Header)
@@ -171,9 +171,9 @@ func appendErrorJSON(e *apiError, id string) []byte {
 	return append(body, '\n')
 }
 
-// record writes the access log line. Fields that come from the client are
-// quoted by the handler and bounded in length here; the query, the headers and
-// a path that could not be parsed are not in it, for they may hold secrets.
+// record writes the line of the access log. Fields that come from the client are bounded in
+// length here, and quoted by the log's handler. The query, the headers and a path that
+// could not be parsed are left out: they may hold secrets.
 func (x *exchange) record(aborted bool) {
 	level := slog.LevelInfo
 	if x.status >= 500 || aborted && x.status != statusClientGone {
@@ -220,8 +220,8 @@ func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool) []slog.Attr {
 	return attrs
 }
 
-// whatWentWrong is the cause of an error, or of an answer that was not sent whole, or of
-// both; nil if all went well.
+// whatWentWrong returns the causes of an error and of an answer that was not sent whole,
+// or nil.
 func (x *exchange) whatWentWrong() error {
 	switch {
 	case x.unsent == nil || x.cause == x.unsent:
@@ -271,10 +271,11 @@ func (x *exchange) documentShare() *memoryShare {
 	return &x.load.documents
 }
 
-// transportError tells whose fault it was that there is no answer.
+// transportError returns the error for a request without an answer: the client's, if its
+// body failed, or the backend's.
 func (x *exchange) transportError(err error) *apiError {
 	var checked *apiError
-	if errors.As(err, &checked) { // a check of the body, through the transport
+	if errors.As(err, &checked) { // a check of the body failed
 		return checked
 	}
 	if errors.Is(err, errEarlySuccess) { // it interrupted the body

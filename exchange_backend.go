@@ -1,8 +1,7 @@
 package main
 
-// What is known of the backend's side of an exchange, and what the backend repeats of a
-// request: its answers may echo credentials of the client or of the gateway, and neither
-// an answer nor the log may.
+// The backend's side of an exchange. A backend's answer may echo credentials of the client
+// or of the gateway; what is found here to do so reaches neither the client nor the log.
 
 import (
 	"errors"
@@ -12,8 +11,8 @@ import (
 	"time"
 )
 
-// A backendCall is the last request that was sent for an exchange. The zero value says
-// that nothing was sent.
+// A backendCall is the last request that was sent for an exchange. Its zero value means
+// that none was.
 type backendCall struct {
 	out       *outgoing
 	upstream  *upstream
@@ -38,7 +37,7 @@ func looksLikeID(s string) bool {
 	})
 }
 
-// authentication returns the parts of the signed request that authenticate it: what an
+// authentication returns the parts of the signed request that authenticate it, which an
 // answer may echo.
 func (c *backendCall) authentication() [4]string {
 	keys := c.upstream.account.source.get()
@@ -46,8 +45,8 @@ func (c *backendCall) authentication() [4]string {
 	return [4]string{keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken, signed}
 }
 
-// repeats reports whether a text of a backend's answer holds a part of what authenticated
-// the request it answers, or a piece of one.
+// repeats reports whether a text of a backend's answer holds a piece of what
+// authenticated the request.
 func (c *backendCall) repeats(text string) bool {
 	if c.upstream == nil || text == "" {
 		return false
@@ -60,13 +59,12 @@ func (c *backendCall) repeats(text string) bool {
 	return false
 }
 
-// pieceSize is how much of a secret is taken for an echo of it, in bytes: each text that
-// has twice as many bytes of a secret in a row holds a piece.
+// pieceSize is how much of a secret counts as an echo of it, in bytes. A text with twice
+// as many bytes of a secret in a row always holds a piece.
 const pieceSize = 8
 
-// holdsPiece reports whether a text holds a piece of a part, or all of a short one. How
-// long it takes says something about the part only to whoever wrote the text: the
-// backend, which was sent the part.
+// holdsPiece reports whether a text holds a piece of a part, or all of a short part. Its
+// time depends on the part, but only the backend writes the text, and it knows the part.
 func holdsPiece(text, part string) bool {
 	if len(part) < pieceSize {
 		return part != "" && strings.Contains(text, part)
@@ -79,8 +77,8 @@ func holdsPiece(text, part string) bool {
 	return false
 }
 
-// withoutEchoes returns a backend's error without what repeats a secret: its code, and
-// headers. Their names have the case that net/http gives them.
+// withoutEchoes removes from a backend's error its code and its headers, if they repeat a
+// secret. Names of headers have the case that net/http gives them.
 func (c *backendCall) withoutEchoes(e *apiError) *apiError {
 	switch {
 	case !c.repeats(e.upstreamCode):

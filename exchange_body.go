@@ -1,7 +1,7 @@
 package main
 
-// The client's body, as everything that reads it sees it: an upload, a document, or what
-// is left of either. It knows nothing of what the body is for.
+// The client's body, for whatever reads it: an upload, a document, or the rest of one. It
+// knows nothing of what the body is for.
 
 import (
 	"context"
@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// drainTimeout bounds how long a client may take to send the rest of a small
-// body that nobody wants, and maxDrain what is small, in bytes.
+// drainTimeout bounds how long a client may take to send the rest of an unread body, and
+// maxDrain how many bytes of it are read.
 const (
 	drainTimeout = 5 * time.Second
 	maxDrain     = 256 << 10
 )
 
-// A requestBody is the client's body: counted, and cut off when the client sends nothing
-// for the idle time. It remembers how it ended, because what a transport says of a
-// failed upload does not tell whose fault it was. It belongs to the goroutine of its
-// request, but for interrupt and wasInterrupted.
+// A requestBody is the client's body. It counts bytes, and fails when the client sends
+// nothing for the idle time. It remembers its error, because the error of a failed upload
+// does not tell which side failed. It belongs to the goroutine of its request, except for
+// interrupt and wasInterrupted.
 type requestBody struct {
 	r       *http.Request
 	body    io.ReadCloser
@@ -41,7 +41,7 @@ type requestBody struct {
 	mu          sync.Mutex // guards the rest
 	reading     bool       // a Read waits for the client, or is about to
 	done        bool       // the end was read
-	interrupted bool       // no Read may wait any more
+	interrupted bool       // no Read may wait from now on
 }
 
 func newRequestBody(r *http.Request, control *http.ResponseController, idle time.Duration) requestBody {
@@ -73,8 +73,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 // isMalformed reports whether a body that has ended is not as long as its
-// Content-Length: RFC 9113 section 8.1.1. net/http sees to it in HTTP/1.1, but in
-// HTTP/2 not if the request ended with its headers, or the header is no number or
+// Content-Length: RFC 9113 section 8.1.1. net/http checks that in HTTP/1.1. In HTTP/2 it
+// does not if the request ended with its headers, or if the header is not a number or is
 // given twice.
 func (b *requestBody) isMalformed() bool {
 	lengths := b.r.Header["Content-Length"]
@@ -84,14 +84,14 @@ func (b *requestBody) isMalformed() bool {
 	return len(lengths) > 1 || lengths[0] != strconv.FormatInt(b.received, 10)
 }
 
-// interrupt makes a Read that waits for the client return, and later ones fail.
+// interrupt makes a Read that waits for the client return, and makes later ones fail.
 func (b *requestBody) interrupt() {
 	b.stop()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.interrupted = true
-	// Only for a Read that waits: from the end of the body on, net/http reads from the
-	// connection to see the client leave, and takes a deadline that has passed for that.
+	// Only for a Read that waits: after the end of the body net/http reads from the
+	// connection to see the client leave, and a deadline would look as if it had.
 	if b.reading && !b.done {
 		b.control.SetReadDeadline(time.Now())
 	}
@@ -104,7 +104,7 @@ func (b *requestBody) wasInterrupted() bool {
 	return b.interrupted
 }
 
-// mayRead reports whether a Read may begin. Then hasRead must follow it.
+// mayRead reports whether a Read may begin. If so, hasRead must follow.
 func (b *requestBody) mayRead() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,7 +119,7 @@ func (b *requestBody) hasRead(err error) {
 	b.done = b.done || err == io.EOF
 }
 
-// failure is the client's error for a body that did not arrive whole, or nil.
+// failure returns the error for a body that did not arrive whole, or nil.
 func (b *requestBody) failure() *apiError {
 	if b.err == nil {
 		return nil
@@ -134,10 +134,9 @@ func (b *requestBody) failure() *apiError {
 	return e
 }
 
-// giveUp ends the reading of the body, before the answer. It looks for the end of a small
-// rest, so that the connection can be kept, as net/http does; but net/http would wait for
-// it as long as the client likes. A client that waits for "100 Continue" is not asked for
-// its body now.
+// giveUp ends the reading of the body, before the answer. It reads a small rest to its
+// end, so that the connection can be kept. net/http does the same, but waits for it
+// without a limit. A client that waits for "100 Continue" is not asked for its body.
 func (b *requestBody) giveUp() {
 	if b.r.ContentLength == 0 || b.r.ProtoMajor != 1 || b.done {
 		return
@@ -146,7 +145,7 @@ func (b *requestBody) giveUp() {
 		b.control.SetReadDeadline(time.Now())
 		return
 	}
-	// Less than the time that the answer, which waits for this, has to be written.
+	// Less than idle, in which the answer, which waits for this, must be written.
 	b.control.SetReadDeadline(time.Now().Add(min(drainTimeout, b.idle/2)))
 	if b.r.ContentLength > maxDrain {
 		return

@@ -1,7 +1,7 @@
 package main
 
-// What a request can ask for: an operation, chosen by its parameters and headers from the
-// rows of its method and level. The rows stand in operations.go.
+// The choice of an operation: by the parameters and headers of a request, from the rows of
+// its method and level. The rows are in operations.go.
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// An operation is a row: what selects it, what it takes to be allowed, and the
-// function that runs it.
+// An operation is a row of the table: what selects it, what it requires, and the function
+// that runs it.
 type operation struct {
 	name     string
 	method   string
@@ -18,7 +18,7 @@ type operation struct {
 	selector string // the query parameter that tells it from its siblings, or ""
 	header   string // the header that does, or ""
 	action   action
-	params   string // query parameters it takes besides, separated by spaces; "(name)" is not forwarded
+	params   string // its other query parameters, separated by spaces; "(name)" is not forwarded
 	run      func(*gateway, *exchange) *apiError
 }
 
@@ -60,8 +60,8 @@ func (op *operation) selectedBy(h http.Header, query []parameter) bool {
 	return (op.header == "" || hasHeader) && (op.selector == "" || hasParameter(query, op.selector))
 }
 
-// takes reports whether a parameter is one of the operation's. One without a name
-// is nobody's: an operation without a selector has the selector "".
+// takes reports whether a parameter is one of the operation's. A parameter without a name
+// never is, although an operation without a selector has the selector "".
 func (op *operation) takes(name string) bool {
 	if name == op.selector {
 		return name != ""
@@ -74,7 +74,7 @@ func (op *operation) takes(name string) bool {
 	return false
 }
 
-// drops reports whether a parameter is taken and not forwarded: without it the
+// drops reports whether a parameter is accepted and not forwarded: without it the
 // operation does the same.
 func (op *operation) drops(name string) bool {
 	for param := range strings.FieldsSeq(op.params) {

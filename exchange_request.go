@@ -1,7 +1,7 @@
 package main
 
 // What a client asks for, and who it is: the part of an exchange that is known before
-// anything is answered or sent. Nothing here knows of backends.
+// anything is sent or answered. It knows nothing of backends.
 
 import (
 	"net/http"
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A request is what the steps before the operation learn of an http.Request, in their
-// order. Until a step has passed, its fields have their zero values.
+// A request is what the steps of handlers.go learn of an http.Request, in their order.
+// Before a step, its fields have their zero values.
 type request struct {
 	r    *http.Request
 	head requestHead // its framing on the wire
@@ -35,27 +35,28 @@ func (q *request) isSecure() bool {
 	return secure || q.r.TLS != nil
 }
 
-// signs reports whether the client is an S3 tool. It says nothing of whether
-// the signature is good, or looked at.
+// signs reports whether the client signs its requests, as S3 tools do. The signature may
+// be wrong, and may not have been verified.
 func (q *request) signs() bool {
 	return strings.HasPrefix(q.r.Header.Get("Authorization"), signatureAlgorithm) ||
 		strings.Contains(q.r.URL.RawQuery, "X-Amz-Credential=") || strings.Contains(q.r.URL.RawQuery, "AWSAccessKeyId=")
 }
 
-// wantsXML reports whether errors go out as S3's XML: for a client that signs,
-// as every S3 tool does, and for listings, whose answer is XML as well.
+// wantsXML reports whether errors are S3's XML: for clients that sign, as every S3 tool
+// does, and for listings, whose answers are XML too.
 func (q *request) wantsXML() bool {
 	return q.signs() || q.parsed && q.r.Method == http.MethodGet &&
 		(q.target.level() == bucketLevel || q.target.level() == serviceLevel)
 }
 
-// left reports whether the client has gone without an answer. An interrupted body may
-// have ended the context, too.
+// left reports whether the client left before the answer. The context also ends when a
+// body fails or is interrupted; neither means that the client left.
 func (q *request) left() bool {
 	return q.r.Context().Err() != nil && q.body.failure() == nil && !q.body.wasInterrupted()
 }
 
-// resource is the path as errors name it, escaped: a key may hold what no XML can.
+// resource is the path as errors name it, escaped: a key may have characters that XML
+// can't.
 func (q *request) resource() string {
 	switch q.target.level() {
 	case objectLevel:
@@ -66,7 +67,7 @@ func (q *request) resource() string {
 	return "/"
 }
 
-// userName returns the name of the user, or "" for a stranger.
+// userName returns the name of the user, or "" if it is not known.
 func (q *request) userName() string {
 	if q.user == nil {
 		return ""
@@ -74,10 +75,10 @@ func (q *request) userName() string {
 	return q.user.name
 }
 
-// withoutCredentials returns a text of the client for the log, without the API key or
-// the signature that authenticated the request, and without the signature of a
-// presigned URL: if a shell's quoting made the query a part of the key, the signature
-// is still good for the key before it.
+// withoutCredentials returns a text of the client for the log, without the API key or the
+// signature that authenticated the request, and without the signature of a presigned URL.
+// If a shell's quoting made the query a part of the key, that signature is still valid for
+// the key without it.
 func (q *request) withoutCredentials(text string) string {
 	switch {
 	case q.user == nil:
@@ -93,10 +94,10 @@ func (q *request) withoutCredentials(text string) string {
 	return before + withheld + q.withoutCredentials(strings.TrimLeft(rest, "0123456789abcdef"))
 }
 
-// withheld stands in the log for a credential.
+// withheld replaces a credential in the log.
 const withheld = "(withheld)"
 
-// origin is the gateway's address as the client has it.
+// origin is the address of the gateway, as the client wrote it.
 func (q *request) origin() string {
 	u := url.URL{Scheme: "http", Host: q.r.Host}
 	if q.isSecure() {

@@ -1,7 +1,7 @@
 package main
 
-// The gateway of one configuration: what it is made of, and what of it the gateway
-// of the next configuration goes on with.
+// The gateway of one configuration, and what the gateway of the next one keeps of it. It
+// knows nothing of requests.
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A gateway is the http.Handler in front of all accounts of one configuration.
+// A gateway is one configuration at work: the http.Handler for all its accounts.
 type gateway struct {
 	config   *config
 	auth     *authenticator
@@ -31,8 +31,8 @@ type gateway struct {
 	beats    beats // of slow answers
 }
 
-// A userLoad is what a user takes of the gateway now. All configurations with that
-// user have the same; the limits in it are those of the last.
+// A userLoad is what a user uses of the gateway at this moment. All configurations with
+// that user share it; its limits are those of the latest one.
 type userLoad struct {
 	inFlight    inFlight
 	maxInFlight atomic.Int64 // 0: no limit
@@ -40,16 +40,15 @@ type userLoad struct {
 	documents   memoryShare
 }
 
-// newGateway returns the gateway of a configuration. Before requests come, its
-// accounts have to be started where their credentials are fetched.
+// newGateway returns the gateway of a configuration. The caller starts its accounts,
+// which fetches their credentials, before it serves requests.
 func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
 	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now(), beats: usualBeats}).succeed(c)
 	g.applyLimits()
 	return g
 }
 
-// applyLimits gives what users may take its limits, for those requests too that are
-// under way.
+// applyLimits sets the limits of all users, also for their requests in flight.
 func (g *gateway) applyLimits() {
 	g.limiter.apply(limitsOf(g.config.users))
 	for _, u := range g.config.users {
@@ -60,9 +59,9 @@ func (g *gateway) applyLimits() {
 	}
 }
 
-// succeed returns the gateway of another configuration, which goes on with what g
-// has of the users and accounts that stay: their windows, what they use,
-// credentials and connections. Whoever lets it serve calls applyLimits.
+// succeed returns the gateway of another configuration. For the users and accounts that
+// stay it keeps their windows, loads, credentials and connections. The caller calls
+// applyLimits when the new gateway serves.
 func (g *gateway) succeed(c *config) *gateway {
 	limits := limitsOf(c.users)
 	next := &gateway{
@@ -123,8 +122,8 @@ func limitsOf(users []*user) map[string]rateLimit {
 	return limits
 }
 
-// startAccounts fetches the credentials of the accounts that were not started for
-// the gateway before, which may be nil: all at once, for each may take its time.
+// startAccounts fetches the credentials of the accounts that the gateway before, which
+// may be nil, has not started. It does so for all at once: each may take seconds.
 func (g *gateway) startAccounts(ctx context.Context, before *gateway) error {
 	var mu sync.Mutex // guards faults
 	var faults []error
@@ -144,8 +143,9 @@ func (g *gateway) startAccounts(ctx context.Context, before *gateway) error {
 	return errors.Join(faults...)
 }
 
-// retire lets go of what a gateway has and the other, which may be nil, has not.
-// Requests under way end on it all the same.
+// retire stops the accounts that the other gateway, which may be nil, does not share:
+// their credential refresh ends and their idle connections are closed. Requests in
+// flight still end normally.
 func (g *gateway) retire(other *gateway) {
 	for _, u := range g.accounts {
 		if !other.has(u) {
@@ -162,8 +162,8 @@ func (g *gateway) has(u *upstream) bool {
 	return g != nil && g.accounts[u.account.name] != nil && g.accounts[u.account.name].pool == u.pool
 }
 
-// Beats are when a silent answer begins, and how often it gives a sign of life after
-// that. The AWS SDK for Java 2 waits for 30 s, botocore and most proxies for 60 s.
+// Beats are when an answer begins whose result takes long, and how often it then sends a
+// space. The AWS SDK for Java 2 waits for 30 s, botocore and most proxies for 60 s.
 type beats struct{ first, next time.Duration }
 
 var usualBeats = beats{first: 20 * time.Second, next: 10 * time.Second}

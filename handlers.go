@@ -1,8 +1,8 @@
 package main
 
-// The way of a request: parse, authenticate, limit, classify, authorize, size,
-// forward, respond. Nothing reaches a backend before the first seven have
-// passed; nothing after the first looks at the path again.
+// The steps of a request: parse, authenticate, limit, classify, authorize, size, forward,
+// respond. Nothing reaches a backend before the first six have passed, and nothing after
+// the first reads the path again.
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func (g *gateway) admit(x *exchange) *apiError {
 	return g.limit(x)
 }
 
-// enter counts a request among those of its user that are under way.
+// enter counts a request as one of its user's requests in flight.
 func (g *gateway) enter(x *exchange) *apiError {
 	u := g.loads[x.user.name]
 	if !u.inFlight.enter(u.maxInFlight.Load()) {
@@ -39,7 +39,7 @@ func (g *gateway) enter(x *exchange) *apiError {
 	}
 	x.load = u
 	x.body.in.bandwidth, x.out.bandwidth = &u.in, &u.out
-	if !x.body.in.unlimited() { // a reader that waits for its turn has to be woken
+	if !x.body.in.unlimited() { // so that a reader that waits for bandwidth can be woken
 		x.body.ctx, x.body.stop = context.WithCancel(x.body.ctx)
 	}
 	return nil
@@ -81,11 +81,11 @@ func (g *gateway) parse(x *exchange) *apiError {
 	return newError("MethodNotAllowed", "")
 }
 
-// checkFraming closes the connection after a request of which somebody on the way may
-// have seen another end than net/http: one with a Transfer-Encoding in HTTP/1.0, which
-// net/http drops (it would run the chunks as the next request), or one with a
-// Content-Length and a Transfer-Encoding (RFC 9112 section 6.1). A request with both in
-// HTTP/1.0 is refused.
+// checkFraming closes the connection after a request that another server on the way may
+// have ended elsewhere than net/http does. That is one with a Transfer-Encoding in
+// HTTP/1.0, which net/http drops (it would run the chunks as the next request), and one
+// with both a Content-Length and a Transfer-Encoding (RFC 9112 section 6.1). A request
+// with both in HTTP/1.0 is refused.
 func (x *exchange) checkFraming() *apiError {
 	if x.r.ProtoMajor != 1 {
 		return nil
@@ -100,7 +100,7 @@ func (x *exchange) checkFraming() *apiError {
 	return nil
 }
 
-// refusePath is the answer to a request with a path that is not valid.
+// refusePath returns the error for a request whose path is not valid.
 func refusePath(err error) *apiError {
 	code := "InvalidRequest"
 	if e, ok := errors.AsType[*pathError](err); ok {
@@ -109,7 +109,7 @@ func refusePath(err error) *apiError {
 	return newError(code, err.Error())
 }
 
-// refuseKey is the same for a key that stands in no URI.
+// refuseKey does the same for a key that is not in a URI, but in a document.
 func refuseKey(err error) *apiError {
 	e := refusePath(err)
 	if e.Code == "InvalidURI" {
@@ -162,8 +162,8 @@ func roundUp(t time.Time) int64 {
 	return t.Add(time.Second - 1).Unix()
 }
 
-// run takes an admitted request through the other steps. The rows are those of its
-// method and level.
+// run takes an admitted request through the remaining steps. The rows are the operations
+// of its method and level.
 func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 	var signed []string
 	if x.claim != nil {
@@ -189,14 +189,15 @@ func (g *gateway) run(x *exchange, rows []*operation) *apiError {
 
 func (g *gateway) authorize(x *exchange) *apiError {
 	if x.target.bucket == "" || x.op.action == actionNone {
-		return nil // the service and the pages show each user their own
+		return nil // ListBuckets and the pages check the user themselves
 	}
 	x.bucket = g.buckets[x.target.bucket]
 	return g.mayAct(x.user, x.target.bucket, x.op.action, x.op.name)
 }
 
-// mayAct answers alike for a bucket that is forbidden and one that is not there,
-// unless the user may see them all. What says in words what is to be done.
+// mayAct returns an error unless a user may act on a bucket. It returns the same error
+// for a bucket that is forbidden and for one that does not exist, unless the user may use
+// every bucket. The argument what names the action for the message.
 func (g *gateway) mayAct(u *user, bucketName string, a action, what string) *apiError {
 	switch {
 	case !u.mayUse(bucketName):
@@ -211,10 +212,10 @@ func (g *gateway) mayAct(u *user, bucketName string, a action, what string) *api
 	return nil
 }
 
-// moveHeaders makes headers of the parameters that a presigner has moved into the
-// query: there they mean the same. So one rule sees them, and they reach the backend
-// in the form that is signed. A header that is sent as well must have the same value:
-// the SDK for JavaScript 2 has both.
+// moveHeaders turns the parameters that a presigner has moved into the query back into
+// headers: they mean the same. So one rule checks them, and they reach the backend in the
+// form that is signed. If the header is sent as well, as the SDK for JavaScript 2 does,
+// it must have the same value.
 func (x *exchange) moveHeaders() *apiError {
 	if len(x.query) == 0 {
 		return nil
@@ -257,9 +258,9 @@ func (g *gateway) notImplemented(x *exchange) *apiError {
 
 const bucketsAreDeclared = "buckets are not created or deleted here: they are declared in the gateway's configuration, under accounts.NAME.buckets"
 
-// createBucket answers what S3 answers to the owner of a bucket, since many programs
-// create theirs whenever they start. For a bucket that the user may not use it makes
-// no difference whether it is there.
+// createBucket answers as S3 answers the owner of a bucket, because many programs create
+// theirs at every start. For a bucket that the user may not use, the answer is the same
+// whether it exists or not.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
 func (g *gateway) createBucket(x *exchange) *apiError {
 	if x.user.mayUse(x.target.bucket) && g.buckets[x.target.bucket] != nil {
@@ -278,7 +279,7 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	if encodings, framed := withoutChunked(header); framed { // it is no property of an object, of whichever operation
+	if encodings, framed := withoutChunked(header); framed { // a coding of the transfer, never of an object
 		setEncodings(header, encodings)
 	}
 	if answerSpecs[x.op.name].kind != objectBytes {
@@ -291,11 +292,11 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 		interrupt: x.body.interrupt}, nil
 }
 
-// identityEncoding asks for an answer that is not compressed, for the gateway to read.
-// RFC 9110 section 12.5.3 lets a server compress where the header is not there at all.
+// identityEncoding asks for an answer that is not compressed, because the gateway reads
+// it. Without the header a server may compress: RFC 9110 section 12.5.3.
 var identityEncoding = []string{"identity"}
 
-// stream sends a request and hands the answer on.
+// stream sends a request and relays the answer.
 func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 	resp, err := x.send(x.bucket, out)
 	if err != nil {
@@ -305,9 +306,9 @@ func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 	return x.relay(resp)
 }
 
-// send sends a request for a bucket and returns an answer that is a success of it:
-// any other is an error. So is one whose body has neither length nor chunks: its end
-// is nothing but the end of a connection, and may be a cut.
+// send sends a request for a bucket and returns its answer. An answer that is not a
+// success of the request is an error. So is one whose body has neither length nor chunks:
+// it ends where the connection ends, which may be a cut.
 func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 	start := time.Now()
 	resp, err := b.upstream.roundTrip(x.r.Context(), out)
@@ -322,7 +323,7 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 			return nil, x.headRefusal(resp.StatusCode, resp.Header)
 		}
 		refusal := x.backend.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
-		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
+		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
 		return nil, refusal
 	}
 	if closeDelimited(resp) {
@@ -332,7 +333,8 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 	return resp, nil
 }
 
-// checksumsOfUpload are the operations that have to agree on the checksums of an upload.
+// checksumsOfUpload are the operations of a multipart upload, which must agree on its
+// checksums.
 var checksumsOfUpload = setOf("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
 
 // takesChecksums reports whether the backend gets the checksums of the request.
@@ -340,7 +342,7 @@ func (x *exchange) takesChecksums() bool {
 	return x.bucket == nil || x.bucket.account.forwardTrailers || !checksumsOfUpload[x.op.name]
 }
 
-// checkToken holds what a service has issued to the rule for such values.
+// checkToken applies the rule for tokens that a service has issued.
 func checkToken(path string, text []byte) error {
 	if err := markerID(string(text)); err != nil {
 		return newError("InvalidArgument", fmt.Sprintf("%s %v", path, err))

@@ -25,7 +25,7 @@ func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
 		return x.incomingChunks(declared[0], maxSize)
 	}
 	if encodings, framed := withoutChunked(x.r.Header); framed {
-		return nil, newError("InvalidRequest", fmt.Sprintf("content-encoding says aws-chunked, and x-amz-content-sha256 does not; want one of %s, %s and %s there, or content-encoding %q",
+		return nil, newError("InvalidRequest", fmt.Sprintf("content-encoding says aws-chunked, and x-amz-content-sha256 does not; it must be one of %s, %s and %s, or content-encoding %q",
 			streamingTrailer, streamingSigned, streamingSignedTrailer, encodings))
 	}
 	size, err := x.contentLength(maxSize)
@@ -73,7 +73,7 @@ func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *ap
 	}
 	size, err := strconv.ParseUint(lengths[0], 10, 63)
 	if err != nil || len(lengths) > 1 {
-		return nil, newError("InvalidArgument", "x-amz-decoded-content-length wants one number of bytes")
+		return nil, newError("InvalidArgument", "x-amz-decoded-content-length must be one number of bytes")
 	}
 	if int64(size) > maxSize {
 		return nil, tooLarge(int64(size), maxSize)

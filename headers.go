@@ -1,9 +1,9 @@
 package main
 
-// Which headers pass. To a backend: what S3 documents, user metadata, and a few
-// for tracing. An x-amz-* header that is not known is refused: dropping it could
-// change what the request means, and forwarding it is a guess. To a client: what
-// is known to be about the object, and not about the backend.
+// Which headers pass. To a backend: those that S3 documents, user metadata, and a few for
+// tracing. An unknown x-amz-* header is refused: dropping it could change what the
+// request means, and forwarding it would be a guess. To a client: those that are known to
+// describe the object, not the backend.
 
 import (
 	"fmt"
@@ -16,10 +16,10 @@ import (
 
 // A headerRule says how a header passes to a backend.
 type headerRule struct {
-	reason string    // why it passes, in the words of the README's table
+	reason string    // why it passes, in the words of docs/headers-and-parameters.md
 	value  valueRule // what it may hold; nil: free text, as net/http has checked it
 	list   bool      // several lines are one list: RFC 9110 section 5.3
-	admin  bool      // it hands out rights or takes protection away
+	admin  bool      // it grants rights or removes protection
 }
 
 // Reasons for which headers of a request pass.
@@ -39,9 +39,8 @@ const (
 )
 
 // passing are the headers of a request that reach a backend: those that S3
-// documents for the operations of the table, and a few for tracing. An x-amz-*
-// header that stands here without a rule for its value obeys the one for opaque
-// tokens. See also ruleFor.
+// documents for the operations of the table, and a few for tracing. The value of an
+// x-amz-* header without a rule obeys the rule for opaque tokens. See also ruleFor.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html
 var passing = headerTable([]struct {
 	rule  headerRule
@@ -124,7 +123,7 @@ func headerTable(groups []struct {
 	return table
 }
 
-// ending are headers of a request that mean something to the gateway, and end here.
+// ending are headers of a request that are for the gateway alone.
 var ending = setOf(
 	// The client's credentials.
 	"X-Api-Key", "Authorization", "Cookie", "Proxy-Authorization", "X-Amz-Security-Token", "X-Amz-S3session-Token",
@@ -136,8 +135,8 @@ var ending = setOf(
 	"X-Amz-User-Agent",
 	// The version of S3's API, of which there is one. The AWS SDK for C++ sends it.
 	"X-Amz-Api-Version",
-	// A wish that a server may ignore: the MD5 of an object behind its body. Who
-	// resumes a download could not tell the two apart.
+	// A wish that a server may ignore: to append the MD5 of an object to its body. A client
+	// that resumes a download could not tell the two apart.
 	"X-Amz-Te",
 )
 
@@ -145,11 +144,10 @@ var ending = setOf(
 // own: RFC 9110 section 7.6.1, and what older software sends.
 var hopByHop = setOf("close", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings")
 
-// refusedHeaders are headers that change what a request is, in the language of another
-// protocol or of one store: where an object comes from, when it goes, whether it
-// may be overwritten. Without them the request would be another one, and with
-// them it is not the one that was authorized. An entry that ends in "-" is a
-// prefix. Other headers that are not known are dropped.
+// refusedHeaders are headers that change what a request is, in another protocol or in one
+// store: where an object comes from, when it is deleted, whether it may be overwritten.
+// Without them the request would be another, and with them it is not the one that was
+// authorized. An entry that ends in "-" is a prefix. Other unknown headers are dropped.
 var refusedHeaders = []string{
 	"Content-Range", // of an upload, it would be a write in the middle: RFC 9110 section 14.5
 	"X-Amz-Replication-", "X-Minio-", "X-Rgw-", "X-Rustfs-",
@@ -160,7 +158,7 @@ var refusedHeaders = []string{
 	"X-Obs-Copy-Source", "X-Obs-Copy-Source-", "X-Cos-Copy-Source", "X-Cos-Copy-Source-", "X-Cos-Forbid-Overwrite",
 }
 
-// isTrigger reports whether a store takes the name of user metadata for a command.
+// isTrigger reports whether some store reads the name of user metadata as a command.
 // MinIO and RustFS unpack the upload into other keys, RustFS for a name with any
 // word before "snowball" (CVE-2026-40344); Zenko stores it in another place.
 // Servers that keep headers as CGI variables do not tell "_" from "-".
@@ -177,10 +175,9 @@ func isTrigger(name string) bool {
 
 const metadataPrefix = "X-Amz-Meta-"
 
-// returned are the headers of a backend's answer that reach a client. A name that
-// nobody here knows may hold what nobody here expects (X-Served-By and X-Backend do, and
-// every store has its own), and dropping it changes no object. An entry that ends in
-// "-" is a prefix.
+// returned are the headers of a backend's answer that reach a client. An unknown header
+// may identify the backend (as X-Served-By, X-Backend and the headers of each store do),
+// and dropping it changes no object. An entry that ends in "-" is a prefix.
 var returned = []string{
 	// The representation, and how to keep it: RFC 9110, RFC 9111, RFC 9530.
 	"Accept-Ranges", "Age", "Cache-Control", "Digest", "Etag", "Expires", "Last-Modified", "Repr-Digest", "Vary",
@@ -201,7 +198,7 @@ var returned = []string{
 	"X-Amz-Version-Id", "X-Amz-Website-Redirect-Location",
 }
 
-// returnedAs are the names that the entries of returned go out by.
+// returnedAs are the names of the entries of returned as they are sent.
 var returnedAs = func() map[string]string {
 	m := make(map[string]string, len(returned))
 	for _, name := range returned {
@@ -211,8 +208,8 @@ var returnedAs = func() map[string]string {
 }()
 
 // answerName is how S3 writes the name of a header in an answer. Names are
-// case-insensitive, but AWS SDK for Java 1.10 and Hadoop 2.7 look for "ETag" to the letter,
-// and SDKs hand on what is behind "x-amz-meta-" as they find it.
+// case-insensitive, but AWS SDK for Java 1.10 and Hadoop 2.7 look for exactly "ETag", and
+// SDKs return what follows "x-amz-meta-" as they find it.
 func answerName(name string) string {
 	switch {
 	case strings.HasPrefix(name, "X-Amz-"):
@@ -247,8 +244,8 @@ func ruleFor(name string) (headerRule, bool) {
 	return rule, false
 }
 
-// isDropped reports whether a header that does not pass means nothing to anybody
-// but the gateway. CloudFront adds X-Amz-Cf-* to what it fetches.
+// isDropped reports whether a header that does not pass may be dropped. CloudFront adds
+// X-Amz-Cf-* to what it fetches.
 func isDropped(name string) bool {
 	return ending[name] || strings.HasPrefix(name, "X-Amz-Cf-")
 }
@@ -277,8 +274,8 @@ func forwardHeader(in http.Header, r role) (http.Header, *apiError) {
 }
 
 // wireName is the name that a header is sent to a backend by. net/http writes names as
-// "X-Amz-Meta-Name", and S3 in lower case; some servers store what is behind
-// "x-amz-meta-" as they find it, and a program that looks for "name" does not find "Name".
+// "X-Amz-Meta-Name", and S3 in lower case. Some servers store what follows "x-amz-meta-"
+// as they find it, and then a program that looks for "name" does not find "Name".
 func wireName(name string) string {
 	if strings.HasPrefix(name, metadataPrefix) {
 		return strings.ToLower(name)
@@ -320,9 +317,9 @@ func checkUnknown(name string) *apiError {
 	return nil
 }
 
-// looksReserved reports whether a name is that of a header which means something,
-// but for underscores. Servers that keep headers as CGI variables take
-// x_amz_copy_source for x-amz-copy-source, which nobody would have checked.
+// looksReserved reports whether a name differs from that of a known header in underscores
+// only. Servers that keep headers as CGI variables read x_amz_copy_source as
+// x-amz-copy-source, which would pass unchecked.
 func looksReserved(name string) bool {
 	if !strings.Contains(name, "_") {
 		return false
@@ -331,16 +328,16 @@ func looksReserved(name string) bool {
 	return strings.HasPrefix(name, "X-Amz-") || ending[name] || matches(refusedHeaders, name)
 }
 
-// harmlessACL reports whether a header is a canned ACL that gives nobody new
-// access; s3cmd, s3fs and others send these without being asked.
+// harmlessACL reports whether a header is a canned ACL that grants no new access; s3cmd, s3fs and others send these without being asked.
 func harmlessACL(name string, values []string) bool {
 	return name == "X-Amz-Acl" && len(values) == 1 &&
 		(values[0] == "private" || values[0] == "bucket-owner-full-control")
 }
 
-// checkConnection refuses a Connection header that names more than hop-by-hop
-// headers; signed are the names that a signature covers. It is never signed, so whoever adds it could take a condition or a
-// digest out of a signed request. What is not known is dropped anyway.
+// checkConnection refuses a Connection header that names other than hop-by-hop headers.
+// The header is never signed, so a proxy that adds it could remove a condition or a digest
+// from a signed request. The argument signed holds the names that the signature covers;
+// unknown names are ignored, because such headers are dropped anyway.
 func checkConnection(h http.Header, signed []string) *apiError {
 	for _, value := range h["Connection"] {
 		for option := range strings.SplitSeq(value, ",") {
@@ -372,15 +369,15 @@ func namedBy(connection []string) map[string]bool {
 	return names
 }
 
-// returnHeader copies what a client gets of a backend's headers. It takes away none
-// of ours.
+// returnHeader copies the headers of a backend that a client gets. It replaces none of
+// the gateway's own.
 func returnHeader(out, in http.Header) {
 	returnHeaders(out, in, func(name string) bool { return true })
 }
 
-// returnErrorHeader is returnHeader for an answer whose body is not the backend's:
-// of what describes the body, Content-Range stays, which tells the size of the object
-// in a 416.
+// returnErrorHeader is returnHeader for an answer whose body is not the backend's. Of the
+// headers that describe the body it copies only Content-Range, which tells the size of the
+// object in a 416.
 func returnErrorHeader(out, in http.Header) {
 	returnHeaders(out, in, func(name string) bool { return !strings.HasPrefix(name, "Content-") || name == "Content-Range" })
 }
@@ -405,7 +402,7 @@ func returnHeaders(out, in http.Header, but func(name string) bool) {
 	}
 }
 
-// hardening is what every response carries, beside Strict-Transport-Security. The
+// hardening are the headers of every response, besides Strict-Transport-Security. The
 // sandbox keeps a stored page from acting in the gateway's origin. The slices are
 // shared by all responses, which only ever replace them.
 var hardening = map[string][]string{
@@ -425,8 +422,8 @@ func harden(h http.Header, hsts []string) {
 const copySource = "X-Amz-Copy-Source"
 
 // authentication are the parameters of a presigned URL, which are the client's
-// credentials, and x-id, with which SDKs name the operation for logs. In lower case:
-// by another spelling they would be headers that a presigner has moved.
+// credentials, and x-id, with which SDKs name the operation for logs. They are in lower
+// case: another spelling would be a header that a presigner has moved.
 var authentication = setOf("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires",
 	"x-amz-signedheaders", "x-amz-signature", "x-amz-security-token", "x-id")
 
@@ -434,15 +431,15 @@ var authentication = setOf("x-amz-algorithm", "x-amz-credential", "x-amz-date", 
 type destination int
 
 const (
-	toOperation destination = iota // the operation table knows it, or nobody does
+	toOperation destination = iota // for the operation table to accept or refuse
 	toHeader                       // it is a header that a presigner has moved into the query
 	toNobody
 )
 
-// destinationOf returns where a parameter goes, of a request that is presigned or not.
+// destinationOf returns where a parameter goes.
 //
-// Presigners move x-amz-* headers into the query, and S3 reads them there. It does
-// not read checksums and Content-* there: they are part of the signature, no more.
+// Presigners move x-amz-* headers into the query, and S3 reads them there. It does not
+// read checksums and Content-* there: they are part of the signature only.
 // The SDK for JavaScript presigns a PUT with the checksum of an empty body
 // (https://github.com/aws/aws-sdk-js-v3/issues/6994).
 //

@@ -54,7 +54,7 @@ var (
 	errRedisClosed = errors.New("the client is closed")
 	errRedisBusy   = errors.New("there were more calls than the store could answer in time")
 	errRedisReply  = errors.New("the reply is not RESP2, or too large")
-	errRedisScript = errors.New("the script's reply is not what it returns")
+	errRedisScript = errors.New("the script returned an unexpected reply")
 )
 
 // A redisServer is where the store is and how to log in, out of a URL.

@@ -1,10 +1,10 @@
 package main
 
-// Memory for documents: lists of keys or parts, configurations, whatever is held
-// whole before it goes on. Objects stream; documents add up. All that are held
-// at a time share one budget, which is charged for bytes that have come, not for
-// bytes that a head announces, and nobody waits for it: over the budget a request
-// is refused with 503 SlowDown, after which S3 clients try again.
+// Memory for documents: lists of keys or parts, configurations, and whatever else is held
+// whole. Objects are streamed, but documents add up. All documents in memory share one
+// budget. It is charged for bytes that have arrived, not for bytes that a head announces.
+// No request waits for it: over the budget a request is refused with 503 SlowDown, after
+// which S3 clients try again.
 
 import (
 	"errors"
@@ -13,10 +13,9 @@ import (
 	"sync"
 )
 
-// documentMemory is the budget of a process in bytes. It holds the largest document
-// of S3 (a completion of 10,000 parts) several times, or thousands of usual ones,
-// and leaves the other half of the 64 MiB that 64 slow clients may cost to the
-// garbage collector.
+// documentMemory is the budget of a process in bytes. It has room for several of S3's
+// largest documents (a completion of 10,000 parts) or thousands of usual ones. It is half
+// of the 64 MiB that 64 slow clients may cost; the other half is the garbage collector's.
 const documentMemory = 32 << 20
 
 // A memory is a budget. It may be used by several goroutines at once.
@@ -26,16 +25,16 @@ type memory struct {
 	used  int64      // bytes
 }
 
-// A memoryShare is what one user holds of a budget. The limit of a share is what
-// the budget has left: one user alone gets half, two get a third each, and there
-// is always some for one who comes later. It must not be copied.
+// A memoryShare is what one user holds of a budget. The limit of a share is what the
+// budget has left: one user alone gets half, two get a third each, and there is always
+// some left for another. It must not be copied.
 type memoryShare struct {
 	of   *memory
 	used int64 // bytes
 }
 
-// reserve takes n bytes, which may be negative to give some back, and reports
-// whether they were to be had.
+// reserve takes n bytes, or gives them back if n is negative. It reports whether the
+// budget had them.
 func (s *memoryShare) reserve(n int64) bool {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
@@ -102,9 +101,8 @@ func isOutOfMemory(err error) bool {
 	return errors.As(err, &e) && e.Code == "SlowDown"
 }
 
-// A heldDocument is written, and then read once; each part of its memory is given back
-// when it was read. So nothing is left of it when the backend that has it is waited
-// for.
+// A heldDocument is written, and then read once. Each part of its memory is given back once
+// it was read, so nothing is left of it while the backend works on it.
 type heldDocument struct {
 	memory holding
 	blocks [][]byte // of buffers.go; the first one is small, as most documents are

@@ -437,8 +437,8 @@ func (m *metrics) stateFamilies() []family {
 	return []family{
 		{"s3proxy_build_info", gauge, "1, with what the gateway was built from.", []string{"version", "revision", "goversion"}, buildInfo},
 		{"s3proxy_client_connections", gauge, "Connections from clients that are open.", nil, nil},
-		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When the configuration was last read and taken.", nil, load(&m.reloadedAt)},
-		{"s3proxy_config_last_reload_successful", gauge, "1 if the configuration was taken when last read, 0 if it was refused.", nil, load(&m.reloadOK)},
+		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When a configuration was last applied.", nil, load(&m.reloadedAt)},
+		{"s3proxy_config_last_reload_successful", gauge, "1 if the last reload was applied, 0 if it failed.", nil, load(&m.reloadOK)},
 		{"s3proxy_log_dropped_lines_total", counter, "Log lines dropped because the log was too slow or gone.", nil, nil},
 		{"s3proxy_ratelimit_store_busy_total", counter, "Requests refused because the shared limiter store had no time to decide on them.", nil, nil},
 		{"s3proxy_ratelimit_store_up", gauge, "1 if the shared limiter store is in use, 0 if this process limits by itself.", nil, nil},

@@ -1,9 +1,8 @@
 package main
 
-// The operation table: every request that is answered is one row of it, by its
-// AWS name. What is not in the table is refused with 501 and never forwarded:
-// a sub-resource that nobody thought of ("PUT /bucket?policy") would be run
-// with the rights of the backend's owner.
+// The operation table. Every request that is answered is a row of it, under its AWS name.
+// What is not in the table is refused with 501 and never forwarded: a sub-resource that
+// was forgotten ("PUT /bucket?policy") would be run with the rights of the backend's owner.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
 import (
@@ -18,9 +17,8 @@ const (
 	listParams = "prefix delimiter max-keys encoding-type (metadata)" // by which MinIO adds user metadata
 )
 
-// operations by level and method. Of the rows of one level and method, the one
-// is chosen of which the request has the selector and the header; one without
-// either is chosen last.
+// operations by level and method. Of the rows of one level and method, the request gets
+// the one whose selector and header it has; a row without either comes last.
 var operations = append([]operation{
 	{"ListBuckets", "GET", serviceLevel, "", "", actionRead, "prefix max-buckets continuation-token", (*gateway).listBuckets},
 	{"Presign", "GET", pageLevel, "", "", actionRead, "bucket key method expires", (*gateway).presign},
@@ -31,7 +29,7 @@ var operations = append([]operation{
 	{"ListObjectVersions", "GET", bucketLevel, "versions", "", actionRead, listParams + " key-marker version-id-marker", (*gateway).listObjectVersions},
 	{"ListMultipartUploads", "GET", bucketLevel, "uploads", "", actionRead, "prefix delimiter encoding-type max-uploads key-marker upload-id-marker", (*gateway).listMultipartUploads},
 	{"DeleteObjects", "POST", bucketLevel, "delete", "", actionWrite, "", (*gateway).passSmall},
-	{"PostObject", "POST", bucketLevel, "", "", actionRead, "", (*gateway).notImplemented}, // not for anybody
+	{"PostObject", "POST", bucketLevel, "", "", actionRead, "", (*gateway).notImplemented}, // for nobody
 	{"CreateBucket", "PUT", bucketLevel, "", "", actionNone, "", (*gateway).createBucket},
 	{"DeleteBucket", "DELETE", bucketLevel, "", "", actionAdmin, "", (*gateway).deleteBucket},
 
@@ -64,18 +62,18 @@ var operations = append([]operation{
 	{"DeleteObject", "DELETE", objectLevel, "", "", actionWrite, "", (*gateway).pass},
 }, bucketConfigurations()...)
 
-// withinBucket are the configurations that name nothing outside of their bucket.
-// Everybody who may read the bucket may read them, admins may change them. An ACL
-// and an encryption name who has access and with which key, not where data goes:
-// that is what admins are for. All others (analytics, inventory, logging,
-// notification, replication, website; a policy, whose resources are ARNs that only
-// the backend checks) name places, and are for those who may everything.
+// withinBucket are the configurations that name nothing outside of their bucket. Everybody
+// who may read the bucket may read them, and admins may change them. An ACL and an
+// encryption say who has access and with which key, not where data goes, so they are for
+// admins. All others (analytics, inventory, logging, notification, replication, website;
+// and a policy, whose resources are ARNs that only the backend checks) name other places,
+// and are for admins of all buckets.
 var withinBucket = setOf("accelerate", "acl", "cors", "encryption", "intelligent-tiering", "lifecycle", "location", "metrics",
 	"object-lock", "ownershipControls", "policyStatus", "publicAccessBlock", "requestPayment", "tagging", "versioning")
 
-// bucketSettings are the parts of a bucket's configuration: the name behind Get, Put or
-// Delete in the operation's, the query parameter that selects it, the methods that S3
-// has for it, and the other parameters it takes.
+// bucketSettings are the parts of a bucket's configuration: the name that follows Get, Put
+// or Delete in the operation's name, the query parameter that selects it, the methods that
+// S3 has for it, and its other parameters.
 var bucketSettings = []struct{ name, selector, methods, params string }{
 	{"BucketAccelerateConfiguration", "accelerate", "GET PUT", ""},
 	{"BucketAcl", "acl", "GET PUT", ""},
@@ -101,8 +99,8 @@ var bucketSettings = []struct{ name, selector, methods, params string }{
 	{"BucketWebsite", "website", "GET PUT DELETE", ""},
 }
 
-// bucketConfigurations are the rows of a bucket's configuration. To delete one is
-// always an admin's: it names nothing.
+// bucketConfigurations returns the rows of bucketSettings. Any admin may delete a
+// configuration: to delete names no place.
 func bucketConfigurations() []operation {
 	var rows []operation
 	for _, c := range bucketSettings {
@@ -125,8 +123,8 @@ func bucketConfigurations() []operation {
 	return rows
 }
 
-// patterns of the levels for ServeMux, to which the gateway hands a path of the
-// same shape.
+// patterns are the levels as ServeMux knows them. The gateway gives it a path of the same
+// shape.
 var patterns = map[pathLevel]string{
 	serviceLevel: "/{$}",
 	pageLevel:    "/-/-/{page}", // three segments: two would be a bucket and a key
@@ -134,7 +132,7 @@ var patterns = map[pathLevel]string{
 	objectLevel:  "/{bucket}/{key}",
 }
 
-// routes hands an admitted request to the rows of its method and level.
+// routes dispatches an admitted request to the rows of its method and level.
 var routes = newMux()
 
 // newMux routes by method and level; what is left is chosen by classify.
@@ -156,7 +154,7 @@ func newMux() *http.ServeMux {
 	return mux
 }
 
-// rowsOf returns the rows of a level and method, the most particular first.
+// rowsOf returns the rows of a level and method, the most specific first.
 func rowsOf(level pathLevel, method string) []*operation {
 	var rows []*operation
 	for i := range operations {
@@ -192,8 +190,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(x, err)
 		return
 	}
-	// ServeMux gets the shape of the path alone: it has nothing to clean in it,
-	// and nowhere to redirect to.
+	// ServeMux gets only the shape of the path, so it has nothing to clean and nowhere to
+	// redirect to.
 	r.URL.Path, r.URL.RawPath = "/"+x.target.bucket, ""
 	if x.target.page != "" {
 		r.URL.Path = "/-/-/page"
@@ -204,8 +202,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	routes.ServeHTTP(x, r)
 }
 
-// refuse answers with an error, unless it is nil. One about the method names those of
-// the level: RFC 9110 section 15.5.6.
+// refuse answers with an error, unless it is nil. A 405 has an Allow header with the
+// methods of the level: RFC 9110 section 15.5.6.
 func refuse(x *exchange, err *apiError) {
 	if err == nil {
 		return

@@ -1,7 +1,7 @@
 package main
 
-// The one parse of a request's path. What it returns is what is authorized,
-// logged, signed and sent; nothing after it looks at the path again.
+// The one parse of a request's path. What it returns is what is authorized, logged, signed
+// and sent; nothing after it reads the path again. It knows nothing of users or backends.
 
 import (
 	"fmt"
@@ -11,14 +11,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxKey is the longest key S3 takes, in bytes of UTF-8.
+// maxKey is the length of the longest key in S3, in bytes of UTF-8.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 const maxKey = 1024
 
-// A target is what a request is about: an object, or with an empty key a
-// bucket, or with both empty the service. The key is decoded: the bytes that
-// S3 knows it by. A page is one of the gateway's own, below "/-/", where no
-// bucket can be.
+// A target is what a request is about: an object; a bucket, if key is empty; or the
+// service, if both are. The key is decoded: the bytes that S3 knows it by. A page is one of
+// the gateway's own, below "/-/", which can't be a bucket.
 type target struct{ bucket, key, page string }
 
 type pathLevel string
@@ -59,21 +58,21 @@ func invalidPath(text string) error { return &pathError{"InvalidRequest", text} 
 //	key    = 1 to 1024 bytes of UTF-8         after one round of unescaping
 //
 // The bucket ends at the first "/" as sent, before anything is unescaped, so
-// that "/pub%2Fsecret" names no bucket, rather than one here and another
-// behind. With nested false a key is one segment: no "/", however it is
-// written. With nested true it is any S3 key, byte for byte, but for NUL and
-// the segments "." and "..": see hasDotSegment.
+// that "/pub%2Fsecret" names no bucket, rather than one bucket for the gateway and another
+// for a backend. With nested false a key is one segment, without "/" in any spelling. With
+// nested true it is any S3 key, byte for byte, except for NUL and the segments "." and
+// "..": see hasDotSegment.
 // The error is for the client.
 func parsePath(escaped string, nested bool) (target, error) {
 	if page, ok := strings.CutPrefix(escaped, "/-/"); ok {
 		if page != "presign" {
-			return target{}, invalidPath("there is no such page; want /-/presign, or a path of the form /bucket/key")
+			return target{}, invalidPath("there is no such page; use /-/presign, or a path of the form /bucket/key")
 		}
 		return target{page: page}, nil
 	}
 	rest, ok := strings.CutPrefix(escaped, "/")
 	if !ok {
-		return target{}, invalidURI("want a path of the form /bucket/key")
+		return target{}, invalidURI("the path must have the form /bucket/key")
 	}
 	if rest == "" {
 		return target{}, nil
@@ -95,7 +94,7 @@ func parsePath(escaped string, nested bool) (target, error) {
 	return target{bucket: bucketName, key: key}, checkKey(key, nested)
 }
 
-// checkKey is parsePath's rule for a key, for keys that come by other ways.
+// checkKey is the rule of parsePath for a key, also for keys in headers and documents.
 func checkKey(key string, nested bool) error {
 	switch {
 	case key == "":
@@ -167,12 +166,12 @@ func validBucket(s string) bool {
 	return !(onlyDigits && strings.Count(s, ".") == 3)
 }
 
-// requestPath returns the path of a request in escaped form, or an error if the
-// request target is of a form that has none, or that has more than one reading.
+// requestPath returns the path of a request in escaped form. It returns an error if the
+// form of the request target has no path, or can be read in more than one way.
 func requestPath(r *http.Request) (string, error) {
 	switch {
 	case r.URL.Opaque != "" || r.RequestURI == "*":
-		return "", invalidURI("want a request target of the form /bucket/key")
+		return "", invalidURI("the request target must have the form /bucket/key")
 	case strings.Contains(r.RequestURI, "#"):
 		return "", invalidURI(`a "#" in a key is written %23`)
 	}
@@ -185,7 +184,7 @@ func requestPath(r *http.Request) (string, error) {
 }
 
 // hostedBucket returns the bucket that a virtual-host-style request names in its
-// Host header, "bucket.domain", or "" if there is none. The port is not looked at.
+// Host header, "bucket.domain", or "" if there is none. The port does not matter.
 func hostedBucket(host, domain string) string {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
 		host = host[:i]

@@ -3,14 +3,13 @@ package main
 // Deadlines that follow bytes. A transfer is broken off when a peer makes no
 // progress for the idle time, never for taking long.
 //
-// A deadline that is set before a call says nothing of the bytes that move while
-// the call blocks: Linux wakes a blocked writer only when a third of its send
-// buffer is free, which may be megabytes, and crypto/tls returns a record only
-// when all of it is here. To let such a deadline fire and go on is not possible
-// either: after a write that timed out, neither net/http, nor crypto/tls, nor a
-// splice can continue. So no deadline is set while bytes move. A pulse looks at a
-// blocked call now and then, asks the kernel what the peer has acknowledged or
-// sent since, and breaks the call off when that has not changed for the idle time.
+// A deadline that is set before a call can't follow the bytes that move while the call
+// blocks. Linux wakes a blocked writer only when a third of its send buffer is free, which
+// may be megabytes, and crypto/tls returns a record only when it has all of it. Nor can a
+// transfer continue after such a deadline: after a write that timed out, neither net/http
+// nor crypto/tls nor a splice goes on. So no deadline is set while bytes move. Instead a
+// pulse looks at a blocked call at intervals, asks the kernel what the peer has
+// acknowledged or sent, and breaks the call off if that has not changed for the idle time.
 
 import (
 	"context"
@@ -49,13 +48,13 @@ type pulse struct {
 	what    string // "the client took nothing for"
 	backend bool   // the peer is a backend
 
-	// look returns a count that changes when the peer makes progress, and false
-	// if it is not the peer who is waited for.
+	// look returns a count that changes when the peer makes progress, and false if the
+	// call does not wait for the peer.
 	look func() (count uint64, waiting bool)
-	cut  func() // makes the call return, and those after it
+	cut  func() // makes the call return, and later ones fail
 
 	idle  atomic.Int64  // how long the peer may make no progress, in ns
-	calls atomic.Uint64 // in the upper half those that began, in the lower those in progress
+	calls atomic.Uint64 // upper half: calls that began; lower half: calls in progress
 	armed atomic.Bool   // the timer is set, or the call was cut
 	stuck atomic.Pointer[stall]
 	onto  atomic.Pointer[pulse] // of writes, see beginFor
@@ -91,7 +90,8 @@ func (p *pulse) begin(idle time.Duration) {
 }
 
 // beginFor is begin for a splice, which reads from one peer and writes to another, whose
-// pulse is to. The first is waited for only while the other has taken everything.
+// pulse is to. The splice waits for the first only while the other has acknowledged
+// everything.
 func (p *pulse) beginFor(to *pulse, idle time.Duration) {
 	if p != nil {
 		p.onto.Store(to)
@@ -125,7 +125,7 @@ func (p *pulse) stalled() error {
 	return nil
 }
 
-// stop ends the watch: cut is not called from here on.
+// stop ends the watch. cut is not called after it.
 func (p *pulse) stop() {
 	if p == nil {
 		return
@@ -150,8 +150,8 @@ func (p *pulse) arm(d time.Duration) {
 	}
 }
 
-// tick looks at the call in progress. Without calls since the last tick it is the
-// last, until begin.
+// tick looks at the call in progress. If there was no call since the last tick, the timer
+// stops until begin.
 func (p *pulse) tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,8 +191,8 @@ func (p *pulse) tick() {
 	p.timer.Reset(min(idle/ticksPerIdle, left))
 }
 
-// blocked returns what changes when the peer of a blocked call makes progress:
-// 0, and the count of calls, while none is blocked for long.
+// blocked returns a count that changes when the peer of a blocked call makes progress. It
+// is 0, with the count of calls, while no call is blocked for long.
 func (p *pulse) blocked(seen uint64) (count, calls uint64) {
 	if p == nil {
 		return 0, 0
@@ -216,9 +216,9 @@ func newSocket(conn net.Conn) socket {
 	return socket{}
 }
 
-// writePulse watches writes to a connection, by whatever layer above it. The peer is
-// waited for while it has not acknowledged everything; so a splice that waits for
-// its source is not taken for a peer that takes nothing.
+// writePulse watches writes to a connection, by any layer above it. A call waits for the
+// peer while the peer has not acknowledged everything. So a splice that waits for its
+// source does not count against the peer.
 func writePulse(conn net.Conn, what string, backend bool) *pulse {
 	s := newSocket(conn)
 	return &pulse{what: what, backend: backend,
@@ -227,7 +227,7 @@ func writePulse(conn net.Conn, what string, backend bool) *pulse {
 	}
 }
 
-// readPulse watches reads from a connection, by whatever layer above it.
+// readPulse watches reads from a connection, by any layer above it.
 func readPulse(conn net.Conn, what string, backend bool) *pulse {
 	s := newSocket(conn)
 	return &pulse{what: what, backend: backend,
@@ -251,8 +251,9 @@ func piece(b []byte) []byte {
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
-// A drain gives a peer its time to answer: patience, from when it has acknowledged
-// all that was written to it. Until then it is cut off for making no progress only.
+// A drain bounds the time of a peer to answer: patience, from the moment at which it has
+// acknowledged all that was written to it. Before that it is cut off only if it makes no
+// progress.
 type drain struct {
 	conn           net.Conn
 	written        *pulse // of the connection
@@ -266,12 +267,12 @@ type drain struct {
 }
 
 // shortestDrain is the time until the first look at what is not acknowledged. The
-// next ones follow at twice the time each, so that patience begins late by at most
-// as long as it took to take the bytes.
+// interval doubles each time, so patience begins late by at most the time that the peer
+// took to acknowledge the bytes.
 const shortestDrain = 5 * time.Millisecond
 
-// answerWithin sets the read deadline of a connection to which everything was
-// written. After stop the deadline is left alone.
+// answerWithin sets the read deadline of a connection to which everything was written.
+// After stop it no longer touches the deadline.
 func (p *pulse) answerWithin(conn net.Conn, idle, patience time.Duration) (stop func()) {
 	now := time.Now()
 	if p == nil {
@@ -322,8 +323,7 @@ func (d *drain) stop() {
 	d.timer.Stop()
 }
 
-// whyLate returns the stall that a deadline which has passed stands for, or err if it
-// is none.
+// whyLate returns the stall that made a deadline pass, or err if there is none.
 func whyLate(err error, pulses ...*pulse) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		for _, p := range pulses {
@@ -335,8 +335,7 @@ func whyLate(err error, pulses ...*pulse) error {
 	return err
 }
 
-// errNoProgress ends a request whose backend neither takes nor gives a byte for
-// as long as it may.
+// errNoProgress ends a request whose backend makes no progress for the idle time.
 var errNoProgress = errors.New("the backend made no progress in time")
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -2,7 +2,7 @@
 
 package main
 
-// What Linux counts of a connection, whatever moved the bytes: write, TLS or splice.
+// What Linux counts of a connection, whether write, TLS or splice moved the bytes.
 // These are the architectures with getsockopt(2) as a system call of its own and the
 // generic numbers of ioctl(2).
 

@@ -1,8 +1,8 @@
 package main
 
-// The query of a request: how it is read, what each parameter may hold, and how
-// it is written for a backend. A query is read before its sender is known, so
-// the work is bounded by the bytes received.
+// The query of a request: how it is parsed, what each parameter may hold, and how it is
+// encoded for a backend. A query is parsed before the user is known, so the work is
+// linear in the bytes received. It knows nothing of operations.
 
 import (
 	"fmt"
@@ -13,17 +13,16 @@ import (
 )
 
 // maxParameters bounds the parameters of a request. SDKs move headers into the
-// query of a presigned URL. Most has a PutObject: 8 parameters of the signature,
-// x-id, 33 headers of the operation, and user metadata, of which S3 takes 2 KiB.
+// query of a presigned URL. A PutObject can have the most: 8 parameters of the signature,
+// x-id, 33 headers of the operation, and user metadata, of which S3 allows 2 KiB.
 const maxParameters = 128
 
 // A parameter is one name and value of a query, decoded.
 type parameter struct{ name, value string }
 
 // parseQuery decodes a query. Where url.Values would drop a pair that it can't
-// decode, or keep the second of two, parseQuery returns an error: a parameter
-// that the policy does not see must not be one that a backend sees. The error is
-// for the client.
+// decode, or keep both of two, parseQuery returns an error: no parameter may reach a
+// backend that the gateway did not check. The error is for the client.
 func parseQuery(raw string) ([]parameter, error) {
 	if raw == "" {
 		return nil, nil
@@ -86,7 +85,7 @@ func repeated(params []parameter) (name string, twice bool) {
 	return "", false
 }
 
-// canonicalQuery encodes a query as the canonical request wants it: each name
+// canonicalQuery encodes a query for the canonical request: each name
 // and value encoded, then sorted. url.Values.Encode sorts first, which is
 // another order where one name is the beginning of another ("x[" and "xA").
 func canonicalQuery(params []parameter) string {
@@ -136,15 +135,15 @@ func withParameter(query []parameter, name, value string) []parameter {
 }
 
 var (
-	issuedID    = notEmpty(opaque(maxID)) // without it the request would be another
+	issuedID    = notEmpty(opaque(maxID)) // required: without it the request would be another
 	markerID    = opaque(maxID)           // may be empty: tools send it with the first page
 	keyPrefix   = keyText(maxKey)
 	pageToken   = keyText(maxPageToken)
 	unknownKind = notEmpty(opaque(maxID))
 )
 
-// parameterRules has a rule for every parameter of the operation table. One that
-// is missing here obeys unknownKind, the strictest.
+// parameterRules has a rule for every parameter of the operation table. A missing one
+// obeys unknownKind, the strictest.
 var parameterRules = map[string]valueRule{
 	// Selectors.
 	"acl": noValue, "attributes": noValue, "delete": noValue, "legal-hold": noValue, "restore": noValue, "retention": noValue,
@@ -189,8 +188,8 @@ func checkParameter(p parameter) *apiError {
 	return nil
 }
 
-// maxParts is S3's limit on the parts of an upload. A server that looks for the
-// number or the upload and finds none might store the part as the object.
+// maxParts is S3's limit on the parts of an upload. A server that finds no such number or
+// upload might store the part as the object.
 const maxParts = 10_000
 
 // maxBuckets is the largest page of buckets, as S3 has it.

@@ -1,9 +1,9 @@
 package main
 
-// Syntax of the values that a client sends: one rule for each kind, wherever the
-// value stands, in a query, a header or a document. A backend may resolve any of
-// them (versitygw joins an upload id to a path), so a value that is not known to
-// be free text obeys the rule for keys or the stricter one for opaque tokens.
+// Syntax of the values that a client sends: one rule for each kind, whether the value is
+// in a query, a header or a document. A backend may resolve any of them (versitygw joins
+// an upload id to a path), so a value that is not known to be free text obeys the rule
+// for keys or the stricter one for opaque tokens. Nothing here knows where a value is from.
 
 import (
 	"errors"
@@ -52,9 +52,9 @@ var (
 	errValue      = errors.New("takes no value")
 )
 
-// opaque is the rule for what another service has issued: an id, a token, and
-// everything whose form is not known. Services use letters, digits, "-._~" and
-// base64 with "+/=", all of which pass.
+// opaque is the rule for what a service has issued, such as an id or a token, and for
+// everything of unknown form. Services use letters, digits, "-._~" and base64 with "+/=",
+// all of which pass.
 func opaque(maxBytes int) valueRule {
 	return func(value string) error {
 		if len(value) > maxBytes {
@@ -118,9 +118,9 @@ func delimiterText(value string) error {
 	return keyText(maxKey)(value)
 }
 
-// headerText is the rule for free text that will be the value of a header. It is
-// for the values of response-* parameters: no type, language or date has a dot
-// segment, and a file name that has one is none to save under.
+// headerText is the rule for free text that becomes the value of a header: the values of
+// response-* parameters. No type, language or date has a dot segment, and a file name
+// that has one is unsafe.
 func headerText(value string) error {
 	switch {
 	case !isHeaderText(value):
@@ -143,8 +143,8 @@ func decimal(smallest, largest uint64) valueRule {
 	}
 }
 
-// oneOf is the rule for one of a few words. An empty one may be left out of the
-// request as well.
+// oneOf is the rule for one of a few words. An empty word means that the parameter may be
+// left out.
 func oneOf(words ...string) valueRule {
 	wrong := fmt.Errorf("must be %s", strings.TrimPrefix(strings.Join(words, " or "), " or "))
 	return func(value string) error {
@@ -217,7 +217,7 @@ func setOf(names ...string) map[string]bool {
 	return m
 }
 
-// noEOF keeps the end of the input from being taken for the end of a document.
+// noEOF turns the end of the input into io.ErrUnexpectedEOF.
 func noEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -235,7 +235,7 @@ func isWord(s string) bool {
 	})
 }
 
-// validToken matches what can stand in an Authorization header between "/" and ",".
+// validToken matches what an Authorization header can have between "/" and ",".
 var validToken = regexp.MustCompile(`^[!-+.0-~-]+$`)
 
 var validDomain = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)

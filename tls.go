@@ -98,7 +98,7 @@ func (t *serverTLS) watch(ctx context.Context, every time.Duration) {
 			fault = err.Error()
 		}
 		if err != nil && fault != known {
-			t.log.Warn("the TLS files are not taken over; the certificate of before stays in use", localCauseAttr(err))
+			t.log.Warn("could not reload the TLS files; keeping the previous certificate", localCauseAttr(err))
 		}
 		known = fault
 	}
@@ -141,7 +141,7 @@ func (t *serverTLS) reload() error {
 func (t *serverTLS) build(certPEM, keyPEM, clientCAPEM []byte) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("server.tls_cert_file %q and server.tls_key_file %q: %w; want a certificate, followed by its chain, and the key that belongs to it, without a passphrase, both in PEM", t.certFile, t.keyFile, err)
+		return nil, fmt.Errorf("server.tls_cert_file %q and server.tls_key_file %q: %w; they must be a certificate, followed by its chain, and its key without a passphrase, both in PEM", t.certFile, t.keyFile, err)
 	}
 	tlsConfig := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
@@ -188,7 +188,7 @@ func caPool(path string) (*x509.CertPool, error) {
 func parsePool(data []byte) (*x509.CertPool, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(data) {
-		return nil, errors.New("no certificate in it; want PEM, one block for each authority")
+		return nil, errors.New("holds no certificate; it must be PEM, with one block for each authority")
 	}
 	return roots, nil
 }
