@@ -98,7 +98,7 @@ func TestCredentialSpecification(t *testing.T) {
 		env  env
 		want string // in the error; "" is none
 	}{
-		{"", nil, `want "env"`},
+		{"", nil, `must be "env"`},
 		{"vault", nil, `"vault"`},
 		{"ENV", nil, `"ENV"`},
 		{"env:x", nil, `"env:x"`},
