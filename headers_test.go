@@ -1,7 +1,7 @@
 package main
 
 // Which headers of a request reach a backend, with which values, and that the
-// README says the same.
+// docs say the same.
 
 import (
 	"fmt"
@@ -75,26 +75,26 @@ func TestWhatS3DocumentsPasses(t *testing.T) {
 	}
 }
 
-func TestReadmeHasTheHeadersThatPass(t *testing.T) {
+func TestEveryHeaderThatPassesIsInTheDocs(t *testing.T) {
 	want := map[string]string{"x-amz-meta-*": metadata.reason, "x-amz-checksum-*": checksums.reason}
 	for name, rule := range passing {
 		want[strings.ToLower(name)] = rule.reason
 	}
-	for _, row := range readmeTable(t, "header", "why", "role") {
+	for _, row := range docsTable(t, "headers-and-parameters", "header", "why", "role") {
 		for cell := range strings.SplitSeq(row[0], ", ") {
 			name, ok := codeSpan(cell)
 			rule, passes := ruleFor(http.CanonicalHeaderKey(strings.ReplaceAll(name, "*", "any")))
 			if !ok || want[name] != row[1] || !passes {
-				t.Errorf("the README has %s, which %s; it passes: %t, for it %s", cell, row[1], passes, want[name])
+				t.Errorf("the docs has %s, which %s; it passes: %t, for it %s", cell, row[1], passes, want[name])
 			}
 			if role, _ := codeSpan(row[2]); (role == "admin") != rule.admin {
-				t.Errorf("the README has %s for the role %s", cell, row[2])
+				t.Errorf("the docs has %s for the role %s", cell, row[2])
 			}
 			delete(want, name)
 		}
 	}
 	for name := range want {
-		t.Errorf("%s passes, and is not in the README", name)
+		t.Errorf("%s passes, and is not in the docs", name)
 	}
 }
 

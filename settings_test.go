@@ -1,6 +1,6 @@
 package main
 
-// The README is the manual: its tables are compared with what the program has.
+// The tables of README.md and docs/ are compared with what the program has.
 
 import (
 	"bytes"
@@ -18,17 +18,13 @@ import (
 	"testing"
 )
 
-// readmeTable returns the rows of the table whose head begins with these cells,
-// without the backquotes around a whole cell.
-func readmeTable(t *testing.T, head ...string) [][]string {
+// docsTable returns the rows of the table in docs/NAME.md whose head begins with these
+// cells.
+func docsTable(t *testing.T, name string, head ...string) [][]string {
 	t.Helper()
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var rows [][]string
 	found := false
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(readDoc(t, "docs/"+name+".md")) {
 		line = strings.TrimSpace(line)
 		if !found {
 			found = strings.HasPrefix(line, "| "+strings.Join(head, " | ")+" |")
@@ -44,7 +40,7 @@ func readmeTable(t *testing.T, head ...string) [][]string {
 		rows = append(rows, cells)
 	}
 	if len(rows) < 2 {
-		t.Fatalf("the README has no table %q", head)
+		t.Fatalf("docs/%s.md has no table %q", name, head)
 	}
 	return rows[1:] // the first is the rule below the head
 }
@@ -61,10 +57,10 @@ type setting struct {
 	reloads              bool
 }
 
-func readmeSettings(t *testing.T) []setting {
+func documentedSettings(t *testing.T) []setting {
 	t.Helper()
 	var settings []setting
-	for _, row := range readmeTable(t, "setting", "type", "unit", "default", "reloads") {
+	for _, row := range docsTable(t, "configuration", "setting", "type", "unit", "default", "reloads") {
 		path, ok := codeSpan(row[0])
 		if !ok {
 			t.Errorf("%s: want the name of a setting between backquotes", row[0])
@@ -86,7 +82,7 @@ func (s setting) at() string {
 }
 
 // settingsOf returns the path of each value that a type can hold, with its type as
-// the README names it.
+// the docs names it.
 func settingsOf(path string, t reflect.Type) map[string]string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -116,27 +112,27 @@ func settingsOf(path string, t reflect.Type) map[string]string {
 	return settings
 }
 
-func TestSettingsAreInReadme(t *testing.T) {
+func TestEverySettingIsInTheDocs(t *testing.T) {
 	want := settingsOf("", reflect.TypeFor[configFile]())
 	// One type serves both limits, but the store is one for all.
 	const refused = "users.NAME.rate_limit.redis_url"
 	wantFaults(t, configText(t, with("users.ro.rate_limit.redis_url", "redis://localhost")), "users.ro.rate_limit.redis_url")
 	delete(want, refused)
 	seen := map[string]bool{}
-	for _, s := range readmeSettings(t) {
+	for _, s := range documentedSettings(t) {
 		switch kind, known := want[s.path]; {
 		case seen[s.path]:
-			t.Errorf("%s is in the README twice", s.path)
+			t.Errorf("%s is in the docs twice", s.path)
 		case !known:
-			t.Errorf("%s is in the README, and is no setting", s.path)
+			t.Errorf("%s is in the docs, and is no setting", s.path)
 		case s.kind != kind:
-			t.Errorf("%s is a %s in the README, want %s", s.path, s.kind, kind)
+			t.Errorf("%s is a %s in the docs, want %s", s.path, s.kind, kind)
 		}
 		seen[s.path] = true
 	}
 	for path := range want {
 		if !seen[path] {
-			t.Errorf("%s is a setting, and not in the README", path)
+			t.Errorf("%s is a setting, and not in the docs", path)
 		}
 	}
 }
@@ -185,7 +181,7 @@ func parsed(t *testing.T, changes ...func(map[string]any)) *config {
 // fault, and to leave out all else is none.
 func TestSettingsDefaults(t *testing.T) {
 	checked := 0
-	for _, s := range readmeSettings(t) {
+	for _, s := range documentedSettings(t) {
 		before := sparse(t, s.path)
 		if strings.HasPrefix(s.fallback, "required") {
 			if strings.HasSuffix(s.at(), "[0].name") {
@@ -195,7 +191,7 @@ func TestSettingsDefaults(t *testing.T) {
 			}
 			_, err := parseConfig([]byte(configText(t, before...)), noEnv)
 			if err == nil || !slices.ContainsFunc(faultPaths(err), func(path string) bool { return within(s.at(), path) }) {
-				t.Errorf("without %s: %v, want a fault there, for the README says %q", s.path, err, s.fallback)
+				t.Errorf("without %s: %v, want a fault there, for the docs says %q", s.path, err, s.fallback)
 			}
 			continue
 		}
@@ -210,7 +206,7 @@ func TestSettingsDefaults(t *testing.T) {
 		checked++
 		absent, written := parsed(t, before...), parsed(t, append(before, with(s.at(), value))...)
 		if !reflect.DeepEqual(absent, written) {
-			t.Errorf("%s: %s in the README is not the default", s.path, code)
+			t.Errorf("%s: %s in the docs is not the default", s.path, code)
 		}
 	}
 	if checked < 20 {
@@ -244,7 +240,7 @@ func TestSettingsReload(t *testing.T) {
 		"rate_limit.requests": 9, "rate_limit.window_seconds": 9, "rate_limit.redis_url": "redis://localhost",
 		"max_in_flight": 9, "bytes_per_second": 9, "max_file_size": 9, "nested_keys": true,
 	}
-	for _, s := range readmeSettings(t) {
+	for _, s := range documentedSettings(t) {
 		other, ok := others[s.path]
 		if !ok {
 			t.Errorf("%s: no other value to try", s.path)
@@ -261,10 +257,10 @@ func TestSettingsReload(t *testing.T) {
 		path, _, _ := strings.Cut(s.at(), "[")
 		before, now := parsed(t, base...), parsed(t, append(changed, with(path, other))...)
 		if same := before.listeners == now.listeners; same != s.reloads {
-			t.Errorf("%s: reloads is %t in the README, and %t by the listeners", s.path, s.reloads, same)
+			t.Errorf("%s: reloads is %t in the docs, and %t by the listeners", s.path, s.reloads, same)
 		}
 		if named := changes(before, now); s.reloads == (len(named) == 0) {
-			t.Errorf("%s: reloads is %t in the README, and a reload logs the changes %q", s.path, s.reloads, named)
+			t.Errorf("%s: reloads is %t in the docs, and a reload logs the changes %q", s.path, s.reloads, named)
 		}
 	}
 }
@@ -325,7 +321,7 @@ func TestFullExample(t *testing.T) {
 	}
 }
 
-func TestReadmeFlags(t *testing.T) {
+func TestEveryFlagIsInTheDocs(t *testing.T) {
 	var help syncBuffer
 	run(t.Context(), []string{"-help"}, &help, &help)
 	want := map[string]string{}
@@ -333,7 +329,7 @@ func TestReadmeFlags(t *testing.T) {
 		want[m[1]] = m[2]
 	}
 	got := map[string]string{}
-	for _, row := range readmeTable(t, "flag", "default") {
+	for _, row := range docsTable(t, "configuration", "flag", "default") {
 		flag, _ := codeSpan(row[0])
 		name, _, _ := strings.Cut(strings.TrimPrefix(flag, "-"), " ")
 		if got[name] = ""; strings.HasPrefix(row[1], "`") {
@@ -341,41 +337,41 @@ func TestReadmeFlags(t *testing.T) {
 		}
 	}
 	if len(want) < 5 || !maps.Equal(got, want) {
-		t.Errorf("flags and defaults in the README = %q, of -help = %q", got, want)
+		t.Errorf("flags and defaults in the docs = %q, of -help = %q", got, want)
 	}
 }
 
-func TestReadmeMetrics(t *testing.T) {
+func TestEveryMetricIsInTheDocs(t *testing.T) {
 	want := map[string]string{}
 	for _, f := range newMetrics().ownFamilies() {
 		want[f.name] = f.kind + " " + strings.Join(f.labels, " ")
 	}
 	got := map[string]string{}
-	for _, row := range readmeTable(t, "metric", "type", "labels") {
+	for _, row := range docsTable(t, "metrics-and-logs", "metric", "type", "labels") {
 		name, _ := codeSpan(row[0])
 		got[name] = row[1] + " " + strings.NewReplacer("`", "", ",", "").Replace(row[2])
 	}
 	if !maps.Equal(got, want) {
-		t.Errorf("metrics in the README = %q, want %q", got, want)
+		t.Errorf("metrics in the docs = %q, want %q", got, want)
 	}
 }
 
-func TestReadmeCredentials(t *testing.T) {
+func TestEverySourceOfCredentialsIsInTheDocs(t *testing.T) {
 	var got []string
-	for _, row := range readmeTable(t, "credentials", "come from", "are renewed") {
+	for _, row := range docsTable(t, "configuration", "credentials", "come from", "are renewed") {
 		kind, _ := codeSpan(row[0])
 		kind, _, _ = strings.Cut(kind, ":")
 		got = append(got, kind)
 	}
 	slices.Sort(got)
 	if want := slices.Sorted(maps.Keys(credentialProviders)); !slices.Equal(got, want) {
-		t.Errorf("credentials in the README = %q, want %q", got, want)
+		t.Errorf("credentials in the docs = %q, want %q", got, want)
 	}
 }
 
 // Each line of a request has the fields that are always there, and the others when
-// there is a reason; all have the type that the README says.
-func TestReadmeLogFields(t *testing.T) {
+// there is a reason; all have the type that the docs says.
+func TestEveryFieldOfTheLogIsInTheDocs(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("x-amz-request-id", "OFTHEBACKEND")
 		switch r.URL.Path {
@@ -405,7 +401,7 @@ func TestReadmeLogFields(t *testing.T) {
 	}
 
 	always, optional := map[string]string{}, map[string]string{}
-	for _, row := range readmeTable(t, "field", "type", "there") {
+	for _, row := range docsTable(t, "metrics-and-logs", "field", "type", "there") {
 		name, _ := codeSpan(row[0])
 		if row[2] == "always" {
 			always[name] = row[1]
@@ -435,35 +431,5 @@ func TestReadmeLogFields(t *testing.T) {
 	}
 	if !maps.Equal(extra, optional) {
 		t.Errorf("some lines have the fields %v, want %v", extra, optional)
-	}
-}
-
-// Every file and heading that the README leads to is there.
-func TestReadmeLinks(t *testing.T) {
-	data, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(data)
-	for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(text, -1) {
-		if _, err := os.Stat(m[1]); err != nil {
-			t.Errorf("the README leads to %v", err)
-		}
-	}
-	anchors := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
-		anchors[strings.ReplaceAll(strings.ToLower(strings.ReplaceAll(m[1], ",", "")), " ", "-")] = true
-	}
-	for _, m := range regexp.MustCompile(`\]\(#([^)]+)\)`).FindAllStringSubmatch(text, -1) {
-		if !anchors[m[1]] {
-			t.Errorf("the README leads to #%s, and has no such heading", m[1])
-		}
-	}
-	for _, row := range append(readmeTable(t, "file", "owns"), readmeTable(t, "optional file", "owns")...) {
-		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[0], -1) {
-			if files, _ := filepath.Glob(m[1]); len(files) == 0 {
-				t.Errorf("the README names %s, which is not there", m[1])
-			}
-		}
 	}
 }
