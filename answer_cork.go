@@ -1,7 +1,5 @@
 package main
 
-import _ "embed"
-
 // Small answers in one write. net/http buffers 4 KiB of an answer and writes the head and
 // what fits when the buffer is full, then the rest: two system calls and two packets for
 // an object of 4 KiB. So the client's connection can be told to keep what is written until

@@ -45,8 +45,8 @@ func (d *deleteReader) visit(path string, text []byte) (keep bool, err error) {
 		if len(text) == 0 { // which is none
 			return false, nil
 		}
-		if role := d.x.user.role; !role.may(actionAdmin) {
-			d.refuse(newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(role)))
+		if !d.x.user.role.may(actionAdmin) {
+			d.refuse(newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(d.x.user.role)))
 		}
 		d.version = string(text)
 		return true, checkToken(path, text)

@@ -204,17 +204,16 @@ func (o options) openLog(stderr io.Writer) (*logWriter, *slog.Logger, error) {
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var options slog.HandlerOptions
-	var min slog.Level
-	if err := min.UnmarshalText([]byte(level)); err != nil {
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("-log-level must be debug, info, warn or error, not %q", level)
 	}
-	options.Level = min
+	handlerOptions := &slog.HandlerOptions{Level: least}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, &options)), nil
+		return slog.New(slog.NewTextHandler(w, handlerOptions)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, &options)), nil
+		return slog.New(slog.NewJSONHandler(w, handlerOptions)), nil
 	}
 	return nil, fmt.Errorf("-log-format must be text, json or auto, not %q", format)
 }

@@ -2,6 +2,8 @@
 
 package main
 
+// Connections in the pool, on systems that tell nothing of them.
+
 import (
 	"net"
 	"os"

@@ -2,6 +2,8 @@
 
 package main
 
+// What Unix tells of a connection that waits in the pool, without reading from it.
+
 import (
 	"io"
 	"net"
