@@ -1,20 +1,20 @@
 package main
 
-// The errors that clients see: S3's codes with their statuses and messages, and what an
-// error of a backend becomes. Nothing here knows of a request.
+// The errors that clients see: S3's codes, with their statuses and messages. Nothing here
+// knows of requests or backends.
 
 import (
 	"net/http"
 )
 
-// An apiError is an answer that is not a success. Code is S3's where S3 has
-// one; Message is for the client; cause and upstreamCode are for the log only.
+// An apiError is an answer that is not a success. Code is S3's where S3 has one, and
+// Message is for the client. cause and upstreamCode are for the log only.
 type apiError struct {
 	Status  int
 	Code    string
 	Message string
 
-	condition string // the header of a precondition that does not hold; "" if it is not known
+	condition string // the header of the precondition that failed; "" if it is not known
 
 	cause        error
 	upstreamCode string
@@ -28,8 +28,7 @@ func (e *apiError) Error() string {
 	return e.Code + ": " + e.Message
 }
 
-// newError makes an error with a code of the table below. An empty message
-// means the table's.
+// newError returns an error with a code of s3Errors. An empty message means the table's.
 func newError(code, message string) *apiError {
 	known := s3Errors[code]
 	if message == "" {
@@ -38,8 +37,8 @@ func newError(code, message string) *apiError {
 	return &apiError{Status: known.status, Code: code, Message: message}
 }
 
-// s3Errors are the codes this gateway answers with by itself, and those of a
-// backend that tell more with a sentence. S3's own, but for the last five.
+// s3Errors are the codes that the gateway itself answers with, and those of a backend that
+// need a message. All but the last five are S3's.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 var s3Errors = map[string]struct {
 	status  int
@@ -107,8 +106,8 @@ var conditionHeaders = []string{
 	"x-amz-if-match-last-modified-time", "x-amz-if-match-size",
 }
 
-// conditionOf is the only header of a request with a precondition, or "" if there is none
-// or more than one.
+// conditionOf returns the only header of a request that has a precondition, or "" if there
+// is none or more than one.
 func conditionOf(h http.Header) (only string) {
 	for _, name := range conditionHeaders {
 		if _, given := h[http.CanonicalHeaderKey(name)]; given {

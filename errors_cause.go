@@ -1,16 +1,16 @@
 package main
 
-// What the log says of an error. Peers answer with whatever they like: a backend that
-// echoes the request in a broken head would have its signature and session token in the
-// log, if the log repeated what could not be parsed. So the log has the gateway's own
-// words and the standard library's fixed ones, and nothing of a peer's. Three rules:
+// What the log says of an error. A peer can send anything. If the log repeated what could
+// not be parsed, a backend that echoes the request in a malformed head would put its
+// signature and session token there. So the log has the gateway's own words and fixed texts
+// of the standard library, and nothing that a peer sent. Three rules:
 //
-//   - Every cause goes through causeAttr. Of an error of another package it keeps what
-//     is known to be fixed text, and of any other no more than its type.
-//   - What the standard library says as plain text of a head or of a certificate is
-//     replaced where it is received: headError, handshakeError.
-//   - A request id or an error code of a backend is repeated only if it looks like one,
-//     and is not part of what authenticated the request: see exchange.repeats.
+//   - Every cause goes through causeAttr. Of an error of another package it keeps the text
+//     if that is known to be fixed, and otherwise only the type.
+//   - Where the standard library quotes a head or a certificate, the error is replaced when
+//     it is received: headError, handshakeError.
+//   - A request id or an error code of a backend is repeated only if it looks like one, and
+//     does not repeat what authenticated the request: see backendCall.repeats.
 
 import (
 	"context"
@@ -33,8 +33,8 @@ import (
 	"syscall"
 )
 
-// causeAttr is the attribute of a log line for what went wrong with a peer. It is
-// empty, which a handler leaves out, for nil.
+// causeAttr returns the attribute of a log line for an error that involves a peer. For nil
+// it is the empty attribute, which a handler leaves out.
 func causeAttr(err error) slog.Attr {
 	if err == nil {
 		return slog.Attr{}
@@ -42,15 +42,14 @@ func causeAttr(err error) slog.Attr {
 	return slog.String("cause", shortened(ownWords(err), maxCause))
 }
 
-// localCauseAttr is the attribute for what went wrong with a file of this machine,
-// where the operator is to read what is wrong in it. Those who read configurations
-// do not quote secrets.
+// localCauseAttr returns the attribute for an error with a file of this machine, whose text
+// the operator has to see. Errors about configurations quote no secrets.
 func localCauseAttr(err error) slog.Attr { return slog.String("cause", err.Error()) }
 
 var ownPackage = reflect.TypeFor[apiError]().PkgPath()
 
-// ownWords is the text of an error without what a peer said. The text of an error that
-// wraps others holds theirs, which is replaced.
+// ownWords returns the text of an error without what a peer sent. An error that wraps
+// others includes their texts, which are replaced.
 func ownWords(err error) string {
 	text := err.Error()
 	switch t := typeOf(err); t.PkgPath() {
@@ -90,8 +89,8 @@ func unwrapped(err error) []error {
 	return nil
 }
 
-// foreignWords is the text of an error of another package, if it is known to be fixed,
-// or to name nothing but addresses and files of the configuration.
+// foreignWords returns the text of an error of another package, if that is known to be
+// fixed, or to name only addresses and files of the configuration.
 func foreignWords(err error) (string, bool) {
 	switch err.(type) {
 	case *net.OpError, *net.DNSError, *os.SyscallError, *fs.PathError, syscall.Errno, tls.AlertError:
@@ -114,8 +113,8 @@ func foreignWords(err error) (string, bool) {
 	return "", false
 }
 
-// panicWords is what the log says of a panic: what the runtime or an error says. The
-// stack tells the rest.
+// panicWords returns what the log says of a panic: the text of a runtime error or of an
+// error. The stack tells the rest.
 func panicWords(p any) string {
 	switch p := p.(type) {
 	case runtime.Error:
@@ -128,8 +127,8 @@ func panicWords(p any) string {
 
 var errHeadTooLarge = errors.New("the head of the answer is too large")
 
-// headError is an error of http.ReadResponse in fixed words: its own quote the line that
-// is malformed. What kept the head from being read stays.
+// headError returns an error of http.ReadResponse in fixed words, because its own quotes
+// the malformed line. An error of the connection stays as it is.
 func headError(err error) error {
 	var header textproto.ProtocolError
 	switch text := err.Error(); {
@@ -147,7 +146,7 @@ func headError(err error) error {
 	return errors.New("malformed head of the answer")
 }
 
-// isTransport reports whether an error is of the connection, not of what came over it.
+// isTransport reports whether an error is about the connection, not about the bytes on it.
 func isTransport(err error) bool {
 	var network net.Error
 	var number syscall.Errno
@@ -155,8 +154,8 @@ func isTransport(err error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// handshakeError is an error of a TLS handshake in fixed words: those of crypto/x509
-// quote the certificate, which the peer has written.
+// handshakeError returns an error of a TLS handshake in fixed words, because those of
+// crypto/x509 quote the certificate, which the peer wrote.
 func handshakeError(err error) error {
 	var name x509.HostnameError
 	var authority x509.UnknownAuthorityError
@@ -180,8 +179,8 @@ func handshakeError(err error) error {
 	return errors.New("the TLS handshake failed")
 }
 
-// A serverLog takes what net/http has to say of clients. It quotes some of their bytes,
-// which may hold a key or a signature; what stands before the quotes is enough.
+// A serverLog receives what net/http logs about clients. Those lines quote bytes of the
+// client, which may hold a key or a signature, so only the text before the quotes is kept.
 type serverLog struct{ log *slog.Logger }
 
 // Write implements io.Writer.
@@ -191,5 +190,5 @@ func (w serverLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// maxCause bounds what the log repeats of a backend's words, in bytes.
+// maxCause bounds the text of a cause in the log, in bytes.
 const maxCause = 1024

@@ -1,7 +1,7 @@
 package main
 
-// DeleteObjects: many keys in one document. Each is held to the rules for a key
-// in a path, and a version may be deleted by admins only, here as anywhere.
+// DeleteObjects: many keys in one document. Each key obeys the rules for a key in a path,
+// and only admins may delete a version, as everywhere.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 import (
@@ -15,8 +15,8 @@ const maxDeleteKeys = 1000
 var deleteForm = requestForm{root: "Delete", depth: 3, members: members(
 	"Quiet", "Object+", "Object/Key", "Object/VersionId", "Object/ETag", "Object/LastModifiedTime", "Object/Size")}
 
-// A deleteReader checks the keys and versions of a batch as they are read. What is wrong
-// with one of them is said at the end, after what is wrong with the document.
+// A deleteReader checks the keys and versions of a batch as they are read. It reports a
+// refused key at the end, so that an error of the document comes first.
 type deleteReader struct {
 	x       *exchange
 	batch   *batch
@@ -27,7 +27,7 @@ type deleteReader struct {
 	key, version string
 }
 
-// readDelete is the visit of a batch.
+// readDelete returns the visit of a batch.
 func readDelete(x *exchange) visit {
 	b := &batch{objects: map[uint64]bool{}}
 	x.check = b.check
@@ -42,7 +42,7 @@ func (d *deleteReader) visit(path string, text []byte) (keep bool, err error) {
 			d.refuse(refuseKey(fmt.Errorf("%w (%q)", err, shortened(d.key, 64))))
 		}
 	case "Object/VersionId":
-		if len(text) == 0 { // which is none
+		if len(text) == 0 { // no version
 			return false, nil
 		}
 		if !d.x.user.role.may(actionAdmin) {
@@ -90,16 +90,16 @@ func (d *deleteReader) endObject() error {
 
 var errObjectCount = fmt.Errorf("the number of objects must be from 1 to %d", maxDeleteKeys)
 
-// A batch is what the result of a DeleteObjects has to tell of.
+// A batch is what the result of a DeleteObjects must account for.
 type batch struct {
-	quiet   bool            // nothing, but of what was not deleted
+	quiet   bool            // the result names only objects that were not deleted
 	objects map[uint64]bool // by objectHash
 }
 
 var objectSeed = maphash.MakeSeed()
 
-// objectHash stands for an object, so that the keys of a batch need not be kept until
-// its result comes. Two that are taken for one ask less of a result, not more.
+// objectHash identifies an object, so that the keys of a batch need not be kept until its
+// result comes. If two collide, the check of the result is weaker, never stricter.
 func objectHash(key, version string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(objectSeed)
@@ -109,8 +109,8 @@ func objectHash(key, version string) uint64 {
 	return h.Sum64()
 }
 
-// check returns an error for a result that tells of fewer objects than it has to: what
-// became of the others is not known, and a batch can be sent again.
+// check returns an error for a result that accounts for too few objects: what became of the
+// others is not known, and the client can send the batch again.
 func (b *batch) check(result *element) error {
 	told := make(map[uint64]bool, len(result.children))
 	for i := range result.children {
@@ -119,7 +119,7 @@ func (b *batch) check(result *element) error {
 		}
 	}
 	if !b.quiet && len(told) < len(b.objects) {
-		return fmt.Errorf("a result that tells of %d objects of %d", len(told), len(b.objects))
+		return fmt.Errorf("a result that accounts for %d objects of %d", len(told), len(b.objects))
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
 package main
 
-// Operations whose request carries a document: what each takes, and how it is read
-// and passed on. A row of the operation table that is run by passSmall and has no
-// entry here is refused, so that no document is forwarded which nobody has read.
+// Operations whose request carries a document: what each accepts, and how the document is
+// read and forwarded. An operation that is run by passSmall and has no entry here is
+// refused, so that no document is forwarded unread.
 
 import (
 	"bytes"
@@ -19,22 +19,22 @@ import (
 	"unicode/utf8"
 )
 
-// A documentRule says what document an operation takes.
+// A documentRule says what document an operation accepts.
 type documentRule struct {
 	form requestForm
-	size int64                 // of the document as it comes, in bytes, at most
+	size int64                 // largest document, in bytes as received
 	read func(*exchange) visit // checks elements for one request; nil: the form's visit does
 	json bool                  // a JSON object; the form is not used
 
-	// optional reports whether the request may do without a document; nil: it may not.
+	// optional reports whether the request may have no document; nil: it may not.
 	optional func(http.Header) bool
-	// ofObject: checksums in headers are those of an object, not of the document.
+	// ofObject: the checksums in headers are of an object, not of the document.
 	ofObject bool
 }
 
 const (
-	// smallDocument bounds documents that have no list in them, or a short one: 50
-	// tags of 384 characters, escaped, have less.
+	// smallDocument bounds documents with no list or a short one: 50 tags of 384
+	// characters, escaped, are smaller.
 	smallDocument = 128 << 10
 	// listDocument bounds documents with a list, as S3 does with a batch of deletions:
 	// 1,000 rules or keys.
@@ -47,11 +47,10 @@ const (
 	policyDocument = 20 << 10
 )
 
-// documents are the rules by the name of the operation. What users without the role
-// admin may send is known to the last element. What admins send is known by its
-// root and its bounds: servers have elements of their own in configurations, and
-// what those name is for users who may everything (see actionOwner). The depths are
-// those of S3's service model.
+// documents are the rules by the name of the operation. For users without the role admin
+// every element is known. For admins the root and the bounds are: servers have elements of
+// their own in configurations, and those that name other places are for admins of all
+// buckets (see actionOwner). The depths are those of S3's service model.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 var documents = map[string]*documentRule{
 	"DeleteObjects":           {form: deleteForm, size: listDocument, read: readDelete},
@@ -88,16 +87,15 @@ var documents = map[string]*documentRule{
 
 var taggingForm = requestForm{root: "Tagging", depth: 4, members: members("TagSet", "TagSet/Tag+", "TagSet/Tag/Key", "TagSet/Tag/Value")}
 
-// restoreForm has no place for what is restored: OutputLocation is a bucket in the
-// backend's terms, which nobody here has authorized, and a request of the type
-// SELECT writes there.
+// restoreForm has no OutputLocation: that is a bucket in the backend's terms, which the
+// gateway can't authorize, and a request of the type SELECT writes there.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreObject.html
 var restoreForm = requestForm{root: "RestoreRequest", depth: 3,
 	members: members("Days", "Description", "Tier", "GlacierJobParameters", "GlacierJobParameters/Tier"),
 	refused: setOf("OutputLocation", "SelectParameters", "Type"),
 }
 
-// selectForm names no object: S3 has the one in the path for every FROM.
+// selectForm names no object: in S3 every FROM is the object in the path.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_SelectObjectContent.html
 var selectForm = requestForm{root: "SelectObjectContentRequest", depth: 4, members: members(
 	"Expression", "ExpressionType", "RequestProgress", "RequestProgress/Enabled", "ScanRange", "ScanRange/Start", "ScanRange/End",
@@ -110,8 +108,8 @@ var selectForm = requestForm{root: "SelectObjectContentRequest", depth: 4, membe
 	"OutputSerialization/CSV/QuoteFields", "OutputSerialization/CSV/RecordDelimiter",
 )}
 
-// grantsInHeaders reports whether a request says in headers what else its document
-// says: S3 takes an ACL by either.
+// grantsInHeaders reports whether the headers of a request have an ACL, which S3 accepts in
+// place of the document.
 func grantsInHeaders(h http.Header) bool {
 	for name := range h {
 		if name == "X-Amz-Acl" || strings.HasPrefix(name, "X-Amz-Grant-") {
@@ -121,8 +119,7 @@ func grantsInHeaders(h http.Header) bool {
 	return false
 }
 
-// passSmall forwards a request with a document, once all of that was read and found
-// right.
+// passSmall forwards a request with a document, once the document was read and checked.
 func (g *gateway) passSmall(x *exchange) *apiError {
 	out, err := g.outgoing(x)
 	if err != nil {
@@ -137,8 +134,8 @@ func (g *gateway) passSmall(x *exchange) *apiError {
 	return g.stream(x, out)
 }
 
-// documentSource returns the body of a request that brings a document, if what the client
-// says of it can be checked.
+// documentSource returns the body of a request with a document. It returns an error if a
+// digest that the client declares can't be checked.
 func (x *exchange) documentSource(rule *documentRule) (*documentSource, *apiError) {
 	in, refusal := x.incoming(rule.size)
 	if refusal != nil {
@@ -154,9 +151,8 @@ func (x *exchange) documentSource(rule *documentRule) (*documentSource, *apiErro
 	return &documentSource{in: in, sums: sums}, nil
 }
 
-// readDocument returns the document of the request, checked against what the client
-// says of it and against the rule of the operation, and written anew. It must be
-// freed.
+// readDocument returns the document of the request, checked against the client's digests
+// and the operation's rule, and written anew. The caller frees it.
 func (x *exchange) readDocument() (*heldDocument, *apiError) {
 	rule := documents[x.op.name]
 	if rule == nil {
@@ -172,7 +168,7 @@ func (x *exchange) readDocument() (*heldDocument, *apiError) {
 		doc.free() // before the rest of a slow client's body is waited for
 	}
 	if !isOutOfMemory(err) {
-		// To the end in any case: a digest that does not match explains every other
+		// In any case to the end: a digest that does not match explains every other
 		// error, and some clients read no answer before they have sent everything.
 		if wrong := source.finish(); wrong != nil {
 			err = wrong
@@ -221,7 +217,7 @@ type documentSource struct {
 	err  error // of in, but for io.EOF
 }
 
-// A declaredSum is a hash and the base64 of what it must come to.
+// A declaredSum is a hash, and the digest in base64 that it must have.
 type declaredSum struct {
 	hash.Hash
 	value string
@@ -263,9 +259,9 @@ func (s *documentSource) finish() error {
 	return nil
 }
 
-// declaredSums returns the hashes for the digests that headers declare of the
-// document. A digest that can't be verified is refused: the backend gets another
-// document, and nobody would.
+// declaredSums returns the hashes for the digests of the document that headers declare. It
+// refuses a digest that the gateway can't verify: the backend gets another document, so it
+// can't either.
 func declaredSums(h http.Header, rule *documentRule) (sums []declaredSum, refusal *apiError) {
 	if value := h.Get("Content-Md5"); value != "" {
 		sums = append(sums, declaredSum{md5.New(), value})
@@ -283,9 +279,8 @@ func declaredSums(h http.Header, rule *documentRule) (sums []declaredSum, refusa
 	return sums, nil
 }
 
-// setDocument makes a document, unframed, the body to send. What headers say of
-// the document that the client sent is not true of it; Content-MD5, which every
-// server knows, takes the place of all digests.
+// setDocument makes a document, unframed, the body to send. The client's digests are not
+// those of the new document; Content-MD5, which every server knows, replaces them.
 func (x *exchange) setDocument(out *outgoing, doc *heldDocument) {
 	unframe(out.header)
 	if doc.size == 0 {
@@ -305,9 +300,9 @@ func (x *exchange) setDocument(out *outgoing, doc *heldDocument) {
 // a condition of a statement is 6 deep.
 const maxPolicyDepth = 8
 
-// checkJSONObject reports whether data is one object of JSON that all parsers read
-// alike: some keep the first of two equal names and some the last, and some (Go's)
-// take names for equal that differ in case.
+// checkJSONObject returns an error unless data is one JSON object that all parsers read
+// alike. Of two equal names some keep the first and some the last, and some (Go's) treat
+// names that differ in case as equal.
 func checkJSONObject(data []byte) error {
 	if !utf8.Valid(data) || !json.Valid(data) {
 		return errors.New("the document is not JSON in UTF-8")
@@ -318,7 +313,7 @@ func checkJSONObject(data []byte) error {
 	return checkNames(json.NewDecoder(bytes.NewReader(data)), 1)
 }
 
-// checkNames reads a value from JSON that is well-formed.
+// checkNames reads a value of well-formed JSON.
 func checkNames(d *json.Decoder, depth int) error {
 	if depth > maxPolicyDepth {
 		return errors.New("the document is nested too deeply")

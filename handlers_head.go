@@ -1,8 +1,8 @@
 package main
 
 // What a HEAD can't say. The answer to a HEAD has no document, so a bare 400 or 403 may
-// mean that the backend refuses the client's request, or the gateway's own credentials
-// or clock. A GET of as little as possible is asked for the document.
+// mean that the backend refuses the client's request, or that it refuses the gateway's own
+// credentials or clock. A GET of as little as possible tells which.
 
 import (
 	"fmt"
@@ -10,12 +10,12 @@ import (
 	"net/http"
 )
 
-// headRefusals are the statuses of S3's errors that may mean either.
+// headRefusals are the statuses that may mean either.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 var headRefusals = map[int]bool{http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusForbidden: true}
 
-// headRefusal returns the error of a HEAD that was refused with a status: that of a GET in
-// its place if it accuses the gateway, else the HEAD's own.
+// headRefusal returns the error of a HEAD that was refused with a status. It is the error of
+// a GET in its place if that blames the gateway, else the HEAD's own.
 func (x *exchange) headRefusal(status int, header http.Header) *apiError {
 	e := x.backend.withoutEchoes(upstreamError(status, header, http.NoBody))
 	if !headRefusals[status] {
@@ -32,7 +32,7 @@ func (x *exchange) headRefusal(status int, header http.Header) *apiError {
 	}
 	x.backend.out = get
 	reason := x.backend.withoutEchoes(upstreamError(resp.StatusCode, nil, plainBody(resp)))
-	io.CopyN(io.Discard, resp.Body, maxErrorDocument) // to its end: then the connection is kept
+	io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
 	if reason.Code == "BadGateway" {
 		reason.cause = fmt.Errorf("the backend answered a HEAD with %d, and a GET with %d %s", status, resp.StatusCode, reason.upstreamCode)
 		return reason
@@ -41,15 +41,15 @@ func (x *exchange) headRefusal(status int, header http.Header) *apiError {
 	return e
 }
 
-// asGet returns the GET that stands for a HEAD: of one byte of an object, or of a list of
-// no keys.
+// asGet returns the GET in place of a HEAD: of one byte of an object, or of a list of no
+// keys.
 func (out *outgoing) asGet() *outgoing {
 	get := &outgoing{method: http.MethodGet, target: out.target, query: out.query, header: out.header.Clone(), payloadHash: out.payloadHash}
 	if out.target.key == "" {
 		get.query = []parameter{{"list-type", "2"}, {"max-keys", "0"}}
 		return get
 	}
-	if !hasParameter(out.query, "partNumber") { // S3 takes one of the two
+	if !hasParameter(out.query, "partNumber") { // S3 accepts only one of the two
 		get.header["Range"] = []string{"bytes=0-0"}
 	}
 	return get

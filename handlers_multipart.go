@@ -1,7 +1,7 @@
 package main
 
-// CompleteMultipartUpload, and what it has in common with a copy: the backend may
-// take minutes, and may begin its answer before it has a result.
+// CompleteMultipartUpload. Like a copy it may take the backend minutes, and the answer may
+// begin before there is a result.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 
 import (
@@ -31,8 +31,8 @@ const maxChecksumText = 128
 
 var completeForm = requestForm{root: "CompleteMultipartUpload", depth: 3, members: members("Part+", "Part/PartNumber", "Part/ETag", "Part/Checksum*")}
 
-// readComplete checks that parts have numbers, which ascend. A server that sorts
-// them makes another object of a list out of order than the one that was meant.
+// readComplete checks that the parts have ascending numbers. A server that sorts them would
+// make another object of a list that is out of order.
 func readComplete(x *exchange) visit {
 	number, last := 0, 0 // of the part that is read, and of the one before
 	return func(path string, text []byte) (keep bool, err error) {

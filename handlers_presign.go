@@ -1,9 +1,8 @@
 package main
 
-// GET /-/presign: a URL of the gateway that somebody without a key can use, for
-// one method and one object, until it expires. It carries the user's name and a
-// signature made with the user's key: so it can do what the user can do at the
-// time it is used, and dies with the key.
+// GET /-/presign: a URL of the gateway that works without a key, for one method and one
+// object, until it expires. It has the user's name and a signature with the user's key. So
+// it can do what the user can do at the time of use, and ends with the key.
 
 import (
 	"bytes"
@@ -39,7 +38,7 @@ func (g *gateway) presign(x *exchange) *apiError {
 	now := time.Now()
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false) // a URL is for pasting
+	encoder.SetEscapeHTML(false) // a URL is pasted as it is
 	encoder.Encode(struct {      // strings: it can't fail
 		URL     string `json:"url"`
 		Method  string `json:"method"`
@@ -55,8 +54,7 @@ func (g *gateway) presign(x *exchange) *apiError {
 	return nil
 }
 
-// presignMethod returns a method that parameterRules has let pass, GET by default,
-// and what it does.
+// presignMethod returns the method of the query, GET by default, and its action.
 func presignMethod(method string) (string, action) {
 	switch method {
 	case http.MethodHead:
@@ -67,8 +65,8 @@ func presignMethod(method string) (string, action) {
 	return http.MethodGet, actionRead
 }
 
-// presignedTarget returns path and query of a presigned URL, path-style. The
-// last key signs: of two it is the one that stays.
+// presignedTarget returns the path and query of a presigned URL, path-style. Of two keys the
+// last one signs: it is the one that stays after a rotation.
 func presignedTarget(u *user, host, method string, t target, seconds int, now time.Time) string {
 	amzDate := now.UTC().Format(amzDateFormat)
 	scope := credentialScope(amzDate[:8], "us-east-1", "s3")

@@ -12,10 +12,9 @@ import (
 	"strings"
 )
 
-// incoming reads what the request says about its body, and refuses one that is
-// too large, has no length, or has a form that is not known. Whether a body is
-// framed is told by x-amz-content-sha256, which is signed, not by
-// Content-Encoding.
+// incoming reads what the request says about its body. It refuses a body that is too large,
+// has no length, or has an unknown form. x-amz-content-sha256, which is signed, tells
+// whether a body is framed; Content-Encoding does not.
 func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
 	declared := x.r.Header["X-Amz-Content-Sha256"]
 	if len(declared) > 1 {
@@ -44,9 +43,9 @@ func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
 	return in, nil
 }
 
-// contentLength checks a body's length before any of it is read. There must be
-// one, so that the end can be told from a cut: a body of HTTP chunks has none,
-// and to a request without any framing net/http gives the length 0.
+// contentLength checks a body's length before any of it is read. There must be one, so that
+// an end differs from a cut. A body of HTTP chunks has none, and net/http gives a request
+// without any framing the length 0.
 func (x *exchange) contentLength(maxSize int64) (int64, *apiError) {
 	_, declared := x.r.Header["Content-Length"]
 	switch size := x.r.ContentLength; {
@@ -63,8 +62,8 @@ func tooLarge(size, maxSize int64) *apiError {
 	return newError("EntityTooLarge", fmt.Sprintf("the body has %d bytes; at most %d are allowed here", size, maxSize))
 }
 
-// incomingChunks is incoming for aws-chunked. Its length is that of the payload,
-// in a header of its own; the length of the frames may be missing.
+// incomingChunks is incoming for aws-chunked. The length is the payload's, in a header of its
+// own; the length of the frames may be missing.
 func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *apiError) {
 	lengths := x.r.Header["X-Amz-Decoded-Content-Length"]
 	if _, framed := x.r.Header["Content-Length"]; len(lengths) == 0 || !framed && x.r.ContentLength == 0 {
@@ -79,7 +78,7 @@ func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *ap
 		return nil, tooLarge(int64(size), maxSize)
 	}
 	var verifier *chunkSigner
-	if x.claim != nil { // through the other door, signatures are dropped unread
+	if x.claim != nil { // with x-api-key, signatures are dropped unread
 		verifier = x.claim.chunks()
 	}
 	trailer := strings.Join(x.r.Header["X-Amz-Trailer"], ",")
@@ -90,9 +89,8 @@ func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *ap
 	return &incoming{source: chunks, size: int64(size), chunks: chunks}, nil
 }
 
-// upload streams an object, or a part of one. A digest that the client declares
-// is signed, so that the backend checks it too, and checked here, because not
-// every server does.
+// upload streams an object or a part. A digest that the client declares is signed, so that
+// the backend verifies it, and verified here too, because not every server does.
 func (g *gateway) upload(x *exchange) *apiError {
 	in, err := x.incoming(g.config.maxFileSize)
 	if err != nil {
@@ -111,8 +109,8 @@ func (g *gateway) upload(x *exchange) *apiError {
 	}
 	out.body, out.length, out.payloadHash = p.body, p.length, p.hash
 	if x.r.ContentLength == 0 && x.r.Header.Get("Expect") != "" && !x.isHTTP10() {
-		// net/http says it when a body is read, and here is none; botocore's connection
-		// is lost to it without (github.com/boto/botocore/issues/3755).
+		// net/http sends it when a body is read, and this one is empty. Without it botocore
+		// loses the connection (github.com/boto/botocore/issues/3755).
 		x.ResponseWriter.WriteHeader(http.StatusContinue)
 	}
 	return g.stream(x, out)
