@@ -1,8 +1,8 @@
 package main
 
-// The operator's own listener: is it alive, is it ready, what does it count, read
-// the configuration again. It asks for no key, so it is off unless configured, and
-// belongs on an address that only operators reach. No secret is on any page.
+// The operator's pages: health, readiness, metrics, profiles, reload. They ask for no key, so
+// they are off unless configured, and belong on an address that only operators reach. No
+// page has a secret.
 
 import (
 	"context"
@@ -69,10 +69,10 @@ func answerReload(w http.ResponseWriter, r *http.Request, reload func() error) {
 	answerText(w, http.StatusOK, "applied")
 }
 
-// mayNameAdmin reports whether the admin pages answer to a Host header. A page in
-// an operator's browser may have the name of its own host resolve to this
-// listener, and then read what it answers; it can't do so with an address, or with
-// a name that is somebody else's. HTTP/1.0 may leave the header out; browsers do not.
+// mayNameAdmin reports whether the admin pages accept a Host header. A page in an operator's
+// browser can make the name of its own host resolve to this listener, and then read its
+// answers (DNS rebinding). It can't do so with an address, or with a name of another owner.
+// HTTP/1.0 may leave the header out; browsers do not.
 func (conf *config) mayNameAdmin(hostPort string) bool {
 	u := url.URL{Host: hostPort}
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
@@ -87,8 +87,8 @@ func answerText(w http.ResponseWriter, status int, text string) {
 	w.Write([]byte(strings.TrimSpace(text) + "\n"))
 }
 
-// answerDeep asks each account for its first bucket, all at once, and says who
-// answered as it should: 200 if all did, else 503.
+// answerDeep asks each account for its first bucket, all at once. It answers 200 if every
+// account is ok, else 503, with the state of each.
 func (g *gateway) answerDeep(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), deepTimeout)
 	defer cancel()
@@ -111,8 +111,8 @@ func (g *gateway) answerDeep(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]any{"ready": status == http.StatusOK, "accounts": answers})
 }
 
-// probe is "ok" if an account's backend takes our credentials for one of its
-// buckets, or what it did instead.
+// probe returns "ok" if an account's backend accepts the credentials for one of its buckets,
+// or else what it answered.
 func (g *gateway) probe(ctx context.Context, u *upstream) string {
 	var first *bucket
 	for _, name := range g.names {

@@ -1,9 +1,8 @@
 package main
 
-// Is the gateway alive, and may requests come? Load balancers ask that of the address
-// where the requests go, without a key. No bucket can begin with "-", so the two pages
-// are in nobody's way; with server.domain, where a host names the bucket, its objects
-// may have any key, and the pages are not there.
+// Health and readiness on the front listener, without a key, for load balancers that know no
+// other address. No bucket begins with "-", so the two pages hide none. With server.domain a
+// host can name a bucket, whose objects may have any key; such a host has no pages.
 
 import (
 	"net/http"
@@ -17,8 +16,8 @@ const (
 	readyPage   = "/-/ready"
 )
 
-// A healthFront answers the pages of health and passes everything else on. They are
-// neither logged nor counted, and say nothing of the configuration.
+// A healthFront answers the health pages and passes on everything else. The pages are neither
+// logged nor counted, and tell nothing of the configuration.
 type healthFront struct {
 	service  *service
 	draining *atomic.Bool
@@ -39,7 +38,7 @@ func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	harden(w.Header(), conf.hsts)
 	w.Header()["Cache-Control"] = []string{"no-store"}
-	if r.ProtoMajor > 1 { // a client of HTTP/1.1 that takes nothing is cut off by its watchedConn
+	if r.ProtoMajor > 1 { // in HTTP/1.1 the watchedConn cuts off a client that takes nothing
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(conf.idleTimeout))
 	}
 	ignoreBody(w, r)
@@ -50,9 +49,8 @@ func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ignoreBody makes HTTP/1.1 close the connection after the answer if the request has a
-// body, which none of the pages reads. net/http would first wait for the end of the body,
-// for as long as the client likes.
+// ignoreBody closes an HTTP/1.1 connection after the answer if the request has a body, which
+// no page reads. Otherwise net/http would wait for the end of the body without a limit.
 func ignoreBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		w.Header()["Connection"] = []string{"close"}
@@ -60,7 +58,7 @@ func ignoreBody(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answerReady says whether requests may come: not once the process is about to end.
+// answerReady answers 200, or 503 while the process drains.
 func answerReady(w http.ResponseWriter, draining *atomic.Bool) {
 	if draining.Load() {
 		answerText(w, http.StatusServiceUnavailable, "draining")

@@ -1,7 +1,8 @@
 package main
 
-// The configuration: a JSON file becomes a checked config value, or nothing
-// starts. What it names (a secret's file, an authority's) is read here as well.
+// The configuration: a JSON file becomes a checked config value, or nothing starts. The
+// files that it names (secrets, authorities) are read here too. This file has the shape and
+// the defaults of the settings; config_check.go has their rules.
 
 import (
 	"errors"
@@ -24,12 +25,12 @@ const (
 	defaultConnectTimeout  = 5 * time.Second
 	defaultHeaderTimeout   = 60 * time.Second
 	minAPIKey              = 16                 // characters; 16 random hex digits are 64 bits
-	defaultHSTS            = "max-age=31536000" // a year, and no subdomains: they are not ours
-	maxLimitRequests       = 1000000            // 8 MB for each user that makes use of it
+	defaultHSTS            = "max-age=31536000" // a year, without subdomains, which may not be the gateway's
+	maxLimitRequests       = 1000000            // a window of so many takes 8 MB for a user
 )
 
 // configFile is the file as written. Every field is optional unless check says
-// otherwise; the README has a table of them.
+// otherwise; docs/configuration.md has a table of them.
 type configFile struct {
 	Server      serverFile             `json:"server"`
 	Accounts    map[string]accountFile `json:"accounts"`
@@ -42,9 +43,9 @@ type configFile struct {
 	BytesPerSecond *int64 `json:"bytes_per_second"`
 
 	lookupEnv func(string) (string, bool)
-	faults    []error           // found while reading
-	empty     map[string]string // what was empty, of the values that are empty; by path
-	clear     bool              // a secret stands in it as it is
+	faults    []error           // errors found while reading
+	empty     map[string]string // by path: what an empty value was read from
+	clear     bool              // a secret is in the file itself
 }
 
 type serverFile struct {
@@ -92,8 +93,8 @@ type accountFile struct {
 	ResponseHeaderTimeout duration     `json:"response_header_timeout"`
 }
 
-// A bucketFile is a bucket by the name it has in front, and behind if that is
-// another. A plain string is the name of both.
+// A bucketFile is a bucket: its public name, and its backend name if that differs. A plain
+// string is both.
 type bucketFile struct {
 	Name   string `json:"name"`
 	Bucket string `json:"bucket"`
@@ -118,7 +119,7 @@ type limitFile struct {
 	RedisURL      string `json:"redis_url"`
 }
 
-// config is a configuration without a fault in it.
+// config is a configuration that was checked.
 type config struct {
 	listeners
 	accounts        []*account
@@ -128,13 +129,13 @@ type config struct {
 	hsts            []string           // value of Strict-Transport-Security; empty: none
 	adminHosts      map[string]bool    // server.admin.allowed_hosts, in lower case
 	users           []*user
-	redis           *redisServer // where the windows of all instances are; nil: in this process alone
+	redis           *redisServer // the store of a limit that many gateways share; nil: none
 	maxFileSize     int64        // bytes
 	nestedKeys      bool
 	idleTimeout     time.Duration
 	shutdownTimeout time.Duration
 	shutdownDelay   time.Duration // between "not ready" and the end of accepting
-	warnings        []string      // what starts, but should not stay so
+	warnings        []string      // what is allowed, but should be changed
 }
 
 // A bucket has a public name, by which clients know it, and a backend name, by which
@@ -158,10 +159,8 @@ type listeners struct {
 	maxConnections              int    // 0: no limit
 }
 
-// loadConfig reads and checks the file at path. The error joins every fault.
-//
-// At the start more is checked with it: what the configuration names, and a reload
-// does not read.
+// loadConfig reads and checks the file at path. The error joins all errors. At the start
+// of the program, more checks what a reload does not read.
 func loadConfig(path string, more ...func(*configFile) error) (*config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -193,8 +192,8 @@ func parseConfig(data []byte, lookupEnv func(string) (string, bool)) (*config, e
 	return file.check(false)
 }
 
-// decodeConfig reads a file whose faults, but for one of syntax, are left for
-// check to report with its own.
+// decodeConfig reads a file. It returns an error of syntax; check reports all others with
+// its own.
 func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFile, error) {
 	file, written := configFile{lookupEnv: lookupEnv, empty: map[string]string{}}, configFile{}
 	err := decodeStrict(data, &file, func(path, s string) (string, error) {
@@ -215,8 +214,8 @@ func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFi
 	return &file, err
 }
 
-// holdsSecrets reports whether one of the secrets of a file that was not expanded
-// stands there itself.
+// holdsSecrets reports whether a secret is in the file itself. The file must not have been
+// expanded.
 func (f *configFile) holdsSecrets() bool {
 	var secrets []string
 	if f.RateLimit != nil && strings.Contains(f.RateLimit.RedisURL, "@") {
@@ -235,9 +234,9 @@ func (f *configFile) holdsSecrets() bool {
 
 var variablePattern = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
 
-// expandValue replaces ${NAME} and ${NAME:-default} by the environment's value,
-// and a value "file:PATH" by what the file holds, without the line break at its
-// end. A variable that is not set, or a file that can't be read, is an error.
+// expandValue replaces ${NAME} and ${NAME:-default} by the value in the environment, and
+// "file:PATH" by the content of the file without its final line break. A variable that is
+// not set, or a file that can't be read, is an error.
 func expandValue(s string, lookupEnv func(string) (string, bool)) (string, error) {
 	if path, ok := strings.CutPrefix(s, "file:"); ok {
 		data, err := os.ReadFile(path)

@@ -1,7 +1,7 @@
 package main
 
-// The faults of a configuration. A file is checked whole, and every fault told at
-// once, each with the path of what is wrong.
+// The rules of a configuration. A file is checked as a whole, and every error is reported
+// at once, with the path of the setting.
 
 import (
 	"cmp"
@@ -21,17 +21,17 @@ import (
 	"time"
 )
 
-// A checker collects faults, each with the path of what is wrong.
+// A checker collects errors, each with the path of the setting.
 type checker struct {
-	known       []error // found while reading
+	known       []error // errors found while reading
 	faults      []error
-	exampleKeys bool // the keys of config.example.json are fine, for -demo
+	exampleKeys bool // -demo: the keys of config.example.json are allowed
 	empty       map[string]string
 	lookupEnv   func(string) (string, bool)
 }
 
-// fault adds a fault, if it is not the consequence of one that was found while
-// reading: at this path, above it or below.
+// fault adds an error, unless it follows from one that was found while reading: at this
+// path, above it or below it.
 func (c *checker) fault(path, format string, args ...any) {
 	for _, err := range c.known {
 		var f configError
@@ -42,7 +42,7 @@ func (c *checker) fault(path, format string, args ...any) {
 	c.faults = append(c.faults, configError{path, fmt.Sprintf(format, args...) + c.emptyHint(path)})
 }
 
-// emptyHint names what was empty, if a value is missing for that: the value at path.
+// emptyHint names the empty variable or file that the value at path was read from, if any.
 func (c *checker) emptyHint(path string) string {
 	if source := c.empty[path]; source != "" {
 		return "; " + source + " is empty"
@@ -55,8 +55,8 @@ func within(path, outer string) bool {
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// check turns the file into a config. The error joins every fault; there is no
-// config with it.
+// check turns the file into a config. The error joins all errors; there is no config with
+// it.
 func (f *configFile) check(exampleKeys bool) (*config, error) {
 	c := &checker{exampleKeys: exampleKeys, known: f.faults, empty: f.empty, lookupEnv: f.lookupEnv}
 	conf := &config{
@@ -85,7 +85,7 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	return conf, nil
 }
 
-// describe prints what would be served, and no secret.
+// describe prints what would be served, without secrets.
 func (conf *config) describe(w io.Writer) {
 	fmt.Fprintf(w, "%d accounts, %d buckets, %d users; on %s\n", len(conf.accounts), len(conf.buckets), len(conf.users), conf.listen)
 	for _, on := range []struct {
@@ -163,8 +163,8 @@ func (c *checker) address(path, host string, port *int, standard int) string {
 	return net.JoinHostPort(strings.Trim(cmp.Or(host, "127.0.0.1"), "[]"), strconv.Itoa(number))
 }
 
-// accounts checks in the order of names, so that the same file gives the same
-// faults each time.
+// accounts checks the accounts in the order of their names, so that a file always gives
+// the same errors.
 func (c *checker) accounts(f *configFile, conf *config) {
 	if len(f.Accounts) == 0 {
 		c.fault("accounts", "must have at least one account")
@@ -203,12 +203,12 @@ func (c *checker) bucket(path string, f bucketFile, a *account, conf *config) {
 	conf.buckets[f.Name] = &bucket{name: f.Name, backendName: cmp.Or(f.Bucket, f.Name), account: a}
 }
 
-// validIdentifier matches letters, digits and what does no harm in a log, a metric or the
-// credential scope of a signature ("NAME/20130524/…").
+// validIdentifier matches letters, digits and characters that are harmless in a log, a
+// metric and the credential scope of a signature ("NAME/20130524/…").
 var validIdentifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 
-// validBackendName takes more than validBucket: some services have buckets from
-// before today's rule.
+// validBackendName accepts more than validBucket: some services have buckets that are older
+// than the rule.
 var validBackendName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
 
 func (c *checker) account(path, accountName string, f accountFile) *account {
@@ -247,8 +247,8 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 	return a
 }
 
-// credentials checks those that are written, or makes the source of others. It asks
-// nobody for any yet.
+// credentials checks the credentials in the file, or makes the source of others. It does not
+// fetch any.
 func (c *checker) credentials(path, accountName string, f accountFile, a *account) {
 	a.source = staticCredentials(a.credentials)
 	if f.Credentials != "" {
@@ -319,7 +319,7 @@ func isOrigin(s string) bool {
 	return err == nil && u.Scheme != "" && u.Host != "" && u.Path == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
-// cors checks the rule for browsers. Its lists are what headers will say.
+// cors checks the rule for browsers. Its lists become headers.
 func (c *checker) cors(path string, f *corsFile) *cors {
 	if f == nil {
 		return nil
@@ -348,8 +348,8 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 	return newCORS(f.AllowedOrigins, f.AllowedMethods, f.AllowedHeaders, f.ExposeHeaders, f.MaxAgeSeconds)
 }
 
-// endpoint splits an endpoint's URL. The faults never quote it whole: it may
-// hold a password.
+// endpoint splits an endpoint's URL. No error quotes the whole URL: it may hold a
+// password.
 func (c *checker) endpoint(path, raw string, a *account) {
 	u, err := url.Parse(raw)
 	if err != nil || !isServerURL(u, "http", "https") {
@@ -366,8 +366,8 @@ func (c *checker) endpoint(path, raw string, a *account) {
 		c.fault(path, "port %s is not between 1 and 65535", port)
 	}
 	a.scheme = u.Scheme
-	// The scheme's own port is left out, as every client leaves it out of the
-	// Host header: what is signed must be what the server sees.
+	// Clients leave the scheme's own port out of the Host header, so it is left out of
+	// what is signed.
 	a.host = strings.ToLower(u.Host)
 	a.host = strings.TrimSuffix(a.host, map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
 	a.host = strings.TrimSuffix(a.host, ":")
@@ -467,7 +467,7 @@ func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, se
 	return digests, secrets
 }
 
-// exampleKey marks the keys of config.example.json, which everybody knows.
+// exampleKey marks the keys of config.example.json, which are public.
 const exampleKey = "change-me"
 
 func (c *checker) key(path, key string) string {
@@ -495,7 +495,7 @@ func (c *checker) allowedBuckets(path string, list []string, known map[string]*b
 	return all, allowed
 }
 
-// limit fills what the file leaves out from the standard.
+// limit returns the limit of the file, with the standard for what the file leaves out.
 func (c *checker) limit(path string, f *limitFile, standard rateLimit) rateLimit {
 	if f == nil {
 		return standard
@@ -515,8 +515,8 @@ func (c *checker) limit(path string, f *limitFile, standard rateLimit) rateLimit
 	return standard
 }
 
-// share fills what the file leaves out from the standard. The prefix is that of the
-// path.
+// share returns the share of the file, with the standard for what the file leaves out. The
+// prefix begins the paths of its settings.
 func (c *checker) share(prefix string, requests, bytesPerSecond *int64, standard share) share {
 	c.atLeastZero(prefix+"max_in_flight", requests, &standard.inFlight)
 	c.atLeastZero(prefix+"bytes_per_second", bytesPerSecond, &standard.bytesPerSecond)

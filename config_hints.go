@@ -1,7 +1,7 @@
 package main
 
-// What is said of usual mistakes in a configuration, besides that they are some: what
-// it was taken for, and what to write.
+// Hints for usual mistakes in the values of a configuration: what a value probably is, and
+// what to write.
 
 import (
 	"context"
@@ -18,8 +18,8 @@ import (
 
 var bareVariable = regexp.MustCompile(`^\$([A-Za-z_][A-Za-z0-9_]*)$`)
 
-// looksLikeVariable reports whether a value is "$NAME", of a variable that is set, or
-// that is spelled as variables are.
+// looksLikeVariable reports whether a value is "$NAME" where NAME is set in the environment
+// or spelled like a variable.
 func looksLikeVariable(s string, lookupEnv func(string) (string, bool)) bool {
 	part := bareVariable.FindStringSubmatch(s)
 	if part == nil {
@@ -29,7 +29,7 @@ func looksLikeVariable(s string, lookupEnv func(string) (string, bool)) bool {
 	return set || part[1] == strings.ToUpper(part[1])
 }
 
-// emptySource names what a value was read from that turned out to be empty.
+// emptySource names the variable or file that an empty value was read from.
 func emptySource(written string) string {
 	if path, ok := strings.CutPrefix(written, "file:"); ok {
 		return fmt.Sprintf("the file %q", path)
@@ -42,7 +42,7 @@ func emptySource(written string) string {
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$`)
 
-// hostProblem is what is wrong with server.host or server.admin.host, or "".
+// hostProblem returns what is wrong with server.host or server.admin.host, or "".
 func hostProblem(host, path string) string {
 	_, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
 	_, port, _ := net.SplitHostPort(host)
@@ -59,7 +59,7 @@ func hostProblem(host, path string) string {
 	return fmt.Sprintf("%q is not an address or a host name", host)
 }
 
-// overlap reports whether two listeners would have the same port of the same address.
+// overlap reports whether two hosts are the same address, or one of them is every address.
 func overlap(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)
@@ -70,7 +70,7 @@ func overlap(a, b string) bool {
 	return hostA == hostB || any(hostA) || any(hostB)
 }
 
-// bucketHint says what a name in allowed_buckets that is none may have been meant as.
+// bucketHint returns what to write in place of a name in allowed_buckets that is invalid.
 func bucketHint(name string) string {
 	switch {
 	case strings.Contains(name, "/"):
@@ -83,13 +83,12 @@ func bucketHint(name string) string {
 	return ""
 }
 
-// amazonHost is a host of S3: with the bucket in front for virtual-host-style requests,
-// and with the region.
+// amazonHost matches a host of S3: the bucket of virtual-hosted requests, and the region.
 // https://docs.aws.amazon.com/general/latest/gr/s3.html
 var amazonHost = regexp.MustCompile(`^(?:(.+)\.)?s3(?:-fips)?(?:[.-]dualstack)?(?:[.-]([a-z]{2,}(?:-[a-z]+)+-[0-9]+))?\.amazonaws\.com(?:\.cn)?$`)
 
-// bucketInEndpoint checks that an address is the service's, and not a bucket's, to which
-// the gateway would add the bucket once more: objects would get other keys, in silence.
+// bucketInEndpoint checks that an address is the service's and not a bucket's. The gateway
+// would add the bucket a second time, and objects would silently get other keys.
 func (c *checker) bucketInEndpoint(path string, f accountFile, a *account, conf *config) {
 	at := path + ".endpoint_url"
 	host, _, _ := strings.Cut(a.host, ":")
@@ -120,14 +119,14 @@ func (c *checker) bucketInEndpoint(path string, f accountFile, a *account, conf 
 func (f *configFile) checkTLS() error {
 	s := f.Server
 	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
-		return nil // check says what is missing
+		return nil // check reports what is missing
 	}
 	_, err := newServerTLS(s.TLSCertFile, s.TLSKeyFile, s.TLSClientCAFile, slog.New(slog.DiscardHandler))
 	return err
 }
 
-// checkProfiles looks whether the profiles of accounts are there. It is for -check: a
-// program that starts waits a while for them.
+// checkProfiles checks that the profiles of accounts exist. It is for -check only: a program
+// that starts waits for them.
 func (f *configFile) checkProfiles(ctx context.Context) error {
 	var faults []error
 	for name, a := range f.Accounts {
@@ -136,7 +135,7 @@ func (f *configFile) checkProfiles(ctx context.Context) error {
 		}
 		source, err := newCredentialSource(a.Credentials, name, f.lookupEnv, slog.New(slog.DiscardHandler))
 		if err != nil {
-			continue // check has said it
+			continue // check has reported it
 		}
 		if err := source.refresh(ctx); err != nil {
 			faults = append(faults, configError{"accounts." + name + ".credentials", err.Error()})
@@ -146,7 +145,7 @@ func (f *configFile) checkProfiles(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// listenError says which setting an address is from that can't be listened on.
+// listenError names the setting of an address that the program can't listen on.
 func listenError(path, addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -1,10 +1,10 @@
 package main
 
-// JSON that is read by people, and so must not be forgiven: encoding/json lets
-// the last of two equal keys win, takes "API_KEY" for "api_key", ignores null
-// and stops at the first wrong type. decodeStrict reports each of these, all at
-// once, with the path of the value in the document. A type that has a method
-// fromString may be written as a string as well.
+// A strict decoder for JSON that people write. encoding/json keeps the last of two equal
+// keys, accepts "API_KEY" for "api_key", ignores null and stops at the first wrong type.
+// decodeStrict reports each of these, all at once, with the path of the value in the
+// document. A type with a method fromString may also be written as a string. It knows
+// nothing of the settings.
 
 import (
 	"bytes"
@@ -21,8 +21,8 @@ import (
 type duration time.Duration
 
 // decodeStrict reads one JSON document into the struct that v points to. Every
-// string value goes through expand first, with its path. The error joins all faults, each
-// beginning with its path.
+// string value first goes through expand, with its path. The error joins all errors, each
+// of which begins with its path.
 func decodeStrict(data []byte, v any, expand func(path, value string) (string, error)) error {
 	var raw json.RawMessage
 	if err := encodingError(data); err != nil {
@@ -53,7 +53,7 @@ func positioned(data []byte, err error) error {
 type strictDecoder struct {
 	json   *json.Decoder
 	expand func(path, value string) (string, error)
-	root   reflect.Type // of the document, for what is said of unknown fields
+	root   reflect.Type // of the document, to say where an unknown field belongs
 	faults []error
 }
 
@@ -66,7 +66,7 @@ func (d *strictDecoder) fault(path, format string, args ...any) {
 
 const wholeDocument = "the document"
 
-// A configError is what is wrong with the value at a path of a document.
+// A configError says what is wrong with the value at a path of a document.
 type configError struct{ path, problem string }
 
 // Error implements error.
@@ -130,9 +130,9 @@ func (d *strictDecoder) number(path string, t json.Number, v reflect.Value) {
 	v.SetInt(n)
 }
 
-// object reads the members of an object whose brace was read. member returns
-// where the value of a key goes; done, if not nil, is told when it is there. t is the
-// type of the object.
+// object reads the members of an object whose opening brace was read. member returns the
+// place for the value of a key. done, if not nil, is called when the value was read. t is
+// the type of the object.
 func (d *strictDecoder) object(path string, memberOf func(string) (reflect.Value, bool), done func(string, reflect.Value), t reflect.Type) {
 	seen := map[string]bool{}
 	for d.json.More() {
@@ -195,8 +195,8 @@ func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	v.SetInt(int64(t))
 }
 
-// skipValue reads over the next value, skip over the rest of one whose brace
-// or bracket was read.
+// skipValue skips the next value, and skip the rest of one whose opening brace or bracket
+// was read.
 func (d *strictDecoder) skipValue() {
 	if token, _ := d.json.Token(); token == json.Delim('{') || token == json.Delim('[') {
 		d.skip()

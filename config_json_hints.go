@@ -1,7 +1,7 @@
 package main
 
-// What a mistake in the JSON of a configuration probably is: the place, the type that was
-// expected, and the name that was meant. It knows nothing of the settings.
+// Hints for mistakes in the JSON of a configuration: a line, a type, a name that was
+// probably meant. It knows nothing of the settings.
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// encodingError is for a document that is not plain UTF-8: editors on Windows write
-// others, and JSON parsers complain about an invisible character.
+// encodingError returns an error for a document that is not plain UTF-8. Editors on Windows
+// write other encodings, and a JSON parser would complain about an invisible character.
 func encodingError(data []byte) error {
 	switch {
 	case len(data) == 0:
@@ -28,7 +28,7 @@ func encodingError(data []byte) error {
 	return nil
 }
 
-// syntaxHint is what to do about the character at which a document is no JSON.
+// syntaxHint returns what to do about the character at which a document stops being JSON.
 func syntaxHint(data []byte, at int) string {
 	if at < 0 || at >= len(data) {
 		return ""
@@ -49,8 +49,8 @@ func syntaxHint(data []byte, at int) string {
 
 var byteSize = regexp.MustCompile(`^(?i)([0-9]{1,9})(?:\.0+)? ?([kmgt]?)(i?)b?$`)
 
-// numberHint is what to write in place of a number in quotes. It quotes nothing but
-// sizes: another value may be a secret at the wrong place.
+// numberHint returns what to write in place of a number in quotes. It quotes only sizes:
+// another value may be a secret in the wrong place.
 func numberHint(path, s string, t reflect.Type) string {
 	if !isInt(t) {
 		return ""
@@ -79,8 +79,8 @@ func numberHint(path, s string, t reflect.Type) string {
 	return fmt.Sprintf("; write the number of bytes, without quotes: %s is %s", s, n)
 }
 
-// unknownHint guesses which field was meant: one of the same object that is spelled
-// alike, or one of that name elsewhere.
+// unknownHint guesses which field was meant: one of the same object with a similar name, or
+// one with this name elsewhere.
 func unknownHint(root, t reflect.Type, key string) string {
 	best, distance := "", 3
 	for _, tag := range tagsOf(t) {
@@ -103,7 +103,7 @@ func unknownHint(root, t reflect.Type, key string) string {
 	return ""
 }
 
-// minStem is how many letters of the beginning of a name make it unmistakable.
+// minStem is how many letters at the beginning of a name identify it.
 const minStem = 5
 
 func simplified(key string) string {
@@ -147,8 +147,8 @@ func placesOf(path string, t reflect.Type, key string) []string {
 	return places
 }
 
-// editDistance is how many letters have to be changed, put in or left out to make one
-// word of another, or 9 if that is more than anybody's mistake.
+// editDistance returns how many letters must be changed, inserted or removed to turn one
+// word into the other, or 9 if the words are too different.
 func editDistance(a, b string) int {
 	if len(a) > 40 || len(b) > 40 {
 		return 9

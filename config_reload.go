@@ -1,9 +1,9 @@
 package main
 
-// A new configuration without a restart. The file is read and checked whole, the
-// gateway of it is made ready beside the one that serves, and takes its place in one
-// store of a pointer: a request sees one configuration from its beginning to its
-// end. A file with a fault changes nothing.
+// A new configuration without a restart. The file is read and checked as a whole, and its
+// gateway is prepared beside the one that serves. Then it replaces that one in a single
+// store of a pointer, so a request sees one configuration from its beginning to its end. A
+// file with an error changes nothing.
 
 import (
 	"context"
@@ -26,13 +26,13 @@ import (
 // A configSource is where a configuration was read from.
 type configSource struct {
 	path string            // "": it can't be read again
-	seen [sha256.Size]byte // fingerprint of what was read last, good or bad
+	seen [sha256.Size]byte // fingerprint of what was read last, valid or not
 }
 
-// A service is the gateway that serves now, and how another takes its place.
+// A service is an http.Handler whose gateway can be replaced.
 type service struct {
 	configSource
-	ctx       context.Context // of the program: what goes on beside requests ends with it
+	ctx       context.Context // of the program; ends the work beside requests
 	listeners listeners       // in use since the start
 	log       *slog.Logger
 	metrics   *metrics
@@ -60,17 +60,17 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.current.Load().ServeHTTP(w, r)
 }
 
-// reload reads the configuration again. The error says why all is as it was; it has
-// been logged.
+// reload reads the configuration again. After an error the previous one is still in use. The
+// error has been logged.
 func (s *service) reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reloadLocked(fingerprint(s.path))
 }
 
-// watch reloads whenever the file, or one that it names, has another content; until
-// ctx is done. It reads them, for neither a file that is renamed over the old one nor
-// a symbolic link that is turned has to have a new time.
+// watch reloads whenever the content of the file, or of one that it names, has changed, until
+// ctx is done. It reads the files, because a file that is renamed over the old one, and a
+// symbolic link that is turned, may have an old time.
 func (s *service) watch(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -112,7 +112,7 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 	return nil
 }
 
-// next makes a gateway of the file as it is now. It requires that mu is held.
+// next returns a gateway for the file as it is now. It requires that mu is held.
 func (s *service) next(before *gateway) (*gateway, error) {
 	if s.path == "" {
 		return nil, errors.New("there is no configuration file to read again")
@@ -124,14 +124,14 @@ func (s *service) next(before *gateway) (*gateway, error) {
 	next := before.succeed(conf)
 	if err := next.startAccounts(s.ctx, before); err != nil {
 		next.retire(before)
-		s.seen = [sha256.Size]byte{} // the file may be good: watch looks at it again
+		s.seen = [sha256.Size]byte{} // the file may be valid: watch looks at it again
 		return nil, err
 	}
 	return next, nil
 }
 
-// fingerprint is a digest of a configuration and of the files it names; of those that
-// can't be read, it is the error's.
+// fingerprint returns a digest of a configuration and of the files it names. For a file that
+// can't be read it includes the error.
 func fingerprint(path string) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	add := func(path string) []byte {
@@ -156,8 +156,8 @@ func fingerprint(path string) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// changes says what one configuration has other than another, by the path of the
-// setting, and no value: it may be a secret.
+// changes returns the paths of the settings that differ between two configurations. It
+// returns no values: they may be secrets.
 func changes(before, now *config) []string {
 	var paths []string
 	note := func(path string, same bool) {
@@ -217,7 +217,7 @@ func appendChanges[V any](paths []string, prefix string, before, now map[string]
 	return paths
 }
 
-// register gives the metrics what is counted elsewhere. It is for the start, once.
+// register adds the metrics that are counted elsewhere. It is called once.
 func (s *service) register(m *metrics) {
 	m.setFunc("s3proxy_ratelimit_store_up", func() float64 {
 		switch shared := s.current.Load().shared; {

@@ -1,11 +1,11 @@
 package main
 
-// Connections of clients, and what net/http does not tell of what it reads on them.
+// Connections of clients, and what net/http hides of the bytes that it reads from them.
 //
-// It drops the Content-Length of a request that comes in chunks, and the
-// Transfer-Encoding of one in HTTP/1.0, so that a handler can't see that a request had
-// both (RFC 9112 section 6.1); and it waits for the end of an HTTP/2 head as long as the
-// connection lasts. So the bytes of a connection are followed on their way to it.
+// net/http drops the Content-Length of a request that comes in chunks, and the
+// Transfer-Encoding of one in HTTP/1.0, so a handler can't see that a request had both
+// (RFC 9112 section 6.1). And it waits for the end of an HTTP/2 head without a limit. So a
+// follower reads along with it. It knows nothing of S3.
 
 import (
 	"bytes"
@@ -24,10 +24,10 @@ import (
 	"time"
 )
 
-// A requestHead is what the head of a request says of its body. The zero value says
-// nothing.
+// A requestHead is what the head of a request says of its body. The zero value means that
+// it is not known.
 type requestHead struct {
-	known    bool // the rest is so
+	known    bool // the rest is valid
 	length   bool // it has a Content-Length
 	encoding bool // it has a Transfer-Encoding
 }
@@ -37,17 +37,17 @@ type requestHead struct {
 // ready to use.
 type follower struct {
 	mu    sync.Mutex // guards the rest
-	lost  bool       // where requests begin is not known any more
+	lost  bool       // it is no longer known where requests begin
 	heads []requestHead
 	at    requestPart
-	line  []byte // the start of a line of which the end has not come
+	line  []byte // the start of a line whose end has not arrived
 	head  requestHead
 	size  int64 // its Content-Length
-	left  int64 // bytes of a body, a chunk or a frame that are still to come
+	left  int64 // bytes of a body, a chunk or a frame that have not arrived
 
-	expects, continues bool // the head has an Expect header; 100-continue is in it
+	expects, continues bool // the head has an Expect header; it has 100-continue
 	restEnds           time.Time
-	refused            atomic.Bool // restEnds is set, and not changed any more
+	refused            atomic.Bool // restEnds is set, and no longer changes
 
 	frame  [frameHead]byte // HTTP/2
 	have   int             // bytes of frame
@@ -73,9 +73,9 @@ const (
 // afterBytes are the parts after those that are a number of bytes.
 var afterBytes = [...]requestPart{inBody: inRequestLine, inChunk: afterChunk, inPreface: inFrames}
 
-// refusedBodyTimeout is how long the body of a request may take that net/http refuses by
-// itself, with 417 for an Expect that it does not know. It reads the body before it closes
-// the connection, without a deadline.
+// refusedBodyTimeout bounds the body of a request that net/http itself refuses, with 417 for
+// an unknown Expect. net/http reads the body before it closes the connection, without a
+// deadline.
 const refusedBodyTimeout = time.Second
 
 // boundRest sets the read deadline of a connection on which no further request is
@@ -87,7 +87,7 @@ func (f *follower) boundRest(conn net.Conn) {
 }
 
 const (
-	maxFollowedLine  = 128 // bytes of a line that are looked at; what matters is at its start
+	maxFollowedLine  = 128 // bytes of a line that are looked at
 	maxFollowedHeads = 256 // requests that were read before they were served
 )
 
@@ -125,7 +125,7 @@ func (f *follower) follow(b []byte) (blocks int, open bool) {
 	return f.blocks, f.open
 }
 
-// followLine reads up to the end of a line, and returns what comes after it.
+// followLine reads up to the end of a line, and returns the rest.
 func (f *follower) followLine(b []byte) []byte {
 	end := bytes.IndexByte(b, '\n')
 	line := b[:max(end, 0)]
@@ -174,7 +174,7 @@ func (f *follower) readChunkSize(line []byte) {
 	}
 }
 
-// endLine takes a line, of which at least maxFollowedLine bytes are there.
+// endLine reads a line. Only its first maxFollowedLine bytes need to be there.
 func (f *follower) endLine(line []byte) {
 	switch f.at {
 	case inRequestLine:
@@ -220,7 +220,7 @@ func valueOf(line []byte, name string) ([]byte, bool) {
 	return line[len(name):], true
 }
 
-// endHead notes a head, after which its body begins.
+// endHead notes the end of a head, where the body begins.
 func (f *follower) endHead() {
 	if f.expects && !f.continues && !f.refused.Load() {
 		f.restEnds = time.Now().Add(refusedBodyTimeout)
@@ -247,7 +247,7 @@ const (
 	endHeaders        = 4
 )
 
-// followFrame reads up to the end of a frame, and returns what comes after it.
+// followFrame reads up to the end of a frame, and returns the rest.
 func (f *follower) followFrame(b []byte) []byte {
 	if f.have < frameHead {
 		n := copy(f.frame[f.have:], b)
@@ -271,8 +271,8 @@ func (f *follower) followFrame(b []byte) []byte {
 	return b[n:]
 }
 
-// A tlsListener accepts connections that speak TLS, and HTTP in it. It does the
-// handshake itself: net/http would hide from it what is read.
+// A tlsListener accepts connections that speak HTTP over TLS. It does the handshake itself:
+// net/http would hide what is read.
 type tlsListener struct {
 	net.Listener
 	config  *tls.Config
@@ -295,8 +295,8 @@ func (l tlsListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// A halfCloser has of a *tls.Conn what net/http uses, and nothing by which it would
-// know one: HTTP/2 is recognized by its preface then, as without TLS.
+// A halfCloser has the methods of a *tls.Conn that net/http uses, and hides its type. Then
+// net/http recognizes HTTP/2 by its preface, as it does without TLS.
 type halfCloser interface {
 	net.Conn
 	CloseWrite() error
@@ -313,8 +313,8 @@ type tlsClientConn struct {
 	timed    bool // it is for one
 }
 
-// Read implements net.Conn. An HTTP/2 head has the listener's timeout to come whole, as one
-// of HTTP/1.1 has, or nothing more is read.
+// Read implements net.Conn. A whole HTTP/2 head must arrive within the listener's timeout,
+// like one of HTTP/1.1, or nothing more is read.
 func (c *tlsClientConn) Read(p []byte) (int, error) {
 	if !c.shaken {
 		if err := c.handshake(); err != nil {
@@ -365,7 +365,7 @@ func looksLikeHTTP(start [5]byte) bool {
 
 type connKey struct{}
 
-// withConn is http.Server.ConnContext: it lets a request know its connection.
+// withConn is http.Server.ConnContext. It stores the connection in the context of a request.
 func withConn(ctx context.Context, conn net.Conn) context.Context {
 	switch conn.(type) {
 	case *corkConn, *tlsClientConn:
@@ -374,8 +374,8 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
-// headOf returns what the head of a request says of its body, as it came. It is called
-// once for each request.
+// headOf returns the framing of a request as it was received. It is called once for each
+// request.
 func headOf(r *http.Request) requestHead {
 	conn, ok := r.Context().Value(connKey{}).(interface{ next() requestHead })
 	if !ok || r.ProtoMajor != 1 {
@@ -384,10 +384,9 @@ func headOf(r *http.Request) requestHead {
 	return conn.next()
 }
 
-// A limitedListener has no more than so many connections open at once. While it
-// has, it accepts none, and who comes waits in the kernel's queue: to accept and
-// close would look like a server that is broken, and have clients come again at
-// once. Connections that are idle between requests count too.
+// A limitedListener bounds the number of open connections. At the bound it accepts none, and
+// further connections wait in the accept queue. To accept and close them would look like a
+// broken server, and clients would try again at once. Idle connections count too.
 type limitedListener struct {
 	net.Listener
 	places chan struct{} // holds one for each connection
@@ -425,8 +424,8 @@ func (l *limitedListener) Close() error {
 	return l.Listener.Close()
 }
 
-// A limitedConn gives its place back when it is closed. For the rest it is a
-// *net.TCPConn: net/http asks it for ReadFrom, to splice, and for CloseWrite.
+// A limitedConn gives its place back when it is closed. Otherwise it is a *net.TCPConn, of
+// which net/http uses ReadFrom, to splice, and CloseWrite.
 type limitedConn struct {
 	*net.TCPConn
 	places chan struct{}

@@ -1,16 +1,15 @@
 package main
 
-// Where the log goes, without anybody waiting for it. A line is copied into a
-// buffer; one goroutine writes what has gathered. While it writes, lines gather in
-// a second buffer. If the output is slower than that, or fails, whole lines are
-// dropped and counted: a full disk must not hold up a transfer, let alone end one.
+// The output of the log, for which no request waits. A line is copied into a buffer, and one
+// goroutine writes what has gathered. While it writes, lines gather in a second buffer. If
+// the output is too slow, or fails, whole lines are dropped and counted: a full disk must
+// not delay a transfer.
 //
 //	request ──► gathering ──► (swap) ──► write(2)
 //	request ──►     │
 //	                └─ full: dropped
 //
-// What a process that is killed had not written yet is lost: at most the lines of
-// the last logPause.
+// A process that is killed loses at most the lines of the last logPause.
 
 import (
 	"bytes"
@@ -28,20 +27,19 @@ const (
 // A logWriter is an io.Writer for log lines. Its methods may be called by several
 // goroutines at once.
 type logWriter struct {
-	// report, if not nil, is told how many lines were dropped once lines get through
-	// again. It may log: it is not called under a lock. It is set before the first
-	// Write.
+	// report, if not nil, is called with the number of dropped lines once lines are
+	// written again. It may log, because no lock is held. It is set before the first Write.
 	report func(lines int64)
 
-	path string        // of the file; "" for an output that is not opened here
+	path string        // of the file; "" for an output that was given
 	wake chan struct{} // holds one: there is something to do
-	rush chan struct{} // holds one: and it should not wait for logPause
+	rush chan struct{} // holds one: it should not wait for logPause
 	done chan struct{} // closed when the goroutine has ended
 
 	mu        sync.Mutex // guards the rest, and is never held while something is written
 	gathering []byte     // whole lines
 	lost      int64      // lines
-	next      *os.File   // takes the place of the output; nil for none
+	next      *os.File   // replaces the output; nil: none
 	closed    bool
 }
 
@@ -51,9 +49,9 @@ func newLogWriter(out io.Writer) *logWriter {
 	return startLogWriter(out, "")
 }
 
-// openLogFile returns a logWriter that appends to the file at path, which is made
-// if need be. The group may read it, as is usual for logs that a collector follows;
-// others may not: names of objects are nobody's business.
+// openLogFile returns a logWriter that appends to the file at path. It creates the file if
+// necessary, readable for the group, because collectors of logs read it so, and not for
+// others, because it has the names of objects.
 func openLogFile(path string) (*logWriter, error) {
 	file, err := appendTo(path)
 	if err != nil {
@@ -103,12 +101,12 @@ func (w *logWriter) Write(line []byte) (int, error) {
 func signalOnce(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
-	default: // it was told already
+	default: // it has been woken already
 	}
 }
 
-// reopen opens the file's path anew, for a file that logrotate has moved away. On
-// an error the old one stays in use. For an output without a path it does nothing.
+// reopen opens the path again, after logrotate has moved the file. After an error the old
+// file stays in use. Without a path it does nothing.
 func (w *logWriter) reopen() error {
 	if w.path == "" {
 		return nil
@@ -138,8 +136,8 @@ func (w *logWriter) dropped() int64 {
 	return w.lost
 }
 
-// close writes what has gathered, and waits for that as long as timeout. Lines that
-// come later are dropped.
+// close writes what has gathered, and waits at most timeout for that. Later lines are
+// dropped.
 func (w *logWriter) close(timeout time.Duration) {
 	w.mu.Lock()
 	w.closed = true
@@ -152,13 +150,13 @@ func (w *logWriter) close(timeout time.Duration) {
 	}
 }
 
-// run writes until close. A line that comes alone is written at once; those that
-// follow it within logPause go together.
+// run writes until close. A single line is written at once; lines that follow within
+// logPause are written together.
 func (w *logWriter) run(out io.Writer) {
 	defer close(w.done)
 	spare := make([]byte, 0, logBufferSize)
 	torn := false               // the output ends within a line
-	var counted, reported int64 // lost lines, when last looked at and last told of
+	var counted, reported int64 // lost lines: counted so far, and reported so far
 	for {
 		<-w.wake
 		lines, next, closed := w.take(spare)
@@ -200,9 +198,8 @@ func (w *logWriter) closeOutput(out io.Writer) {
 	}
 }
 
-// writeLines writes lines, or drops what can't be written: it is not worth a second
-// attempt, for more is coming. The first line after one that was cut starts on a
-// line of its own.
+// writeLines writes lines, or drops what can't be written, without a second attempt. After a
+// line that was cut it begins a new one.
 func (w *logWriter) writeLines(out io.Writer, lines []byte, torn bool) (tornNow bool) {
 	if len(lines) == 0 {
 		return torn

@@ -3,10 +3,10 @@ package main
 // What the gateway counts, in the text format of Prometheus, version 0.0.4.
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 //
-// A request costs three lookups in maps that readers don't lock, and seven atomic
-// additions; no memory, once its series are there. Names of users, buckets
-// and accounts are those of the configuration, and operations those of the table:
-// whatever else a stranger sends is "other".
+// A request costs three lookups in maps that readers don't lock, seven atomic additions, and
+// no memory once its series exist. Labels are the names of users, buckets and accounts in the
+// configuration and of operations in the table; anything else that a stranger sends is
+// "other". It knows nothing of requests.
 
 import (
 	"bufio"
@@ -29,20 +29,20 @@ import (
 )
 
 const (
-	// maxSeries bounds the label sets of one vec, at about 200 bytes each. 20,000 users
-	// who each use a few buckets fit in; beyond, users and buckets become "other".
+	// maxSeries bounds the label sets of one vec, at about 200 bytes each. It has room for
+	// 20,000 users with a few buckets each; then users and buckets become "other".
 	maxSeries = 1 << 18
 	// maxScrapes bounds the scrapes at one time: each sorts what it writes.
 	maxScrapes    = 4
 	scrapeTimeout = 30 * time.Second // for the scraper to take the answer
-	otherLabel    = "other"          // the label of what is not known by name
+	otherLabel    = "other"          // the label of an unknown name
 )
 
 // metrics are what one process has counted since it started. They live on when
 // the configuration is loaded again. All methods may be called by several
 // goroutines at once, but setFunc and setAccountFunc.
 type metrics struct {
-	inFlight atomic.Int64 // requests that were begun and not ended
+	inFlight atomic.Int64 // requests in flight
 
 	requests   vec[atomic.Int64] // by user, bucket, operation, code
 	traffic    vec[traffic]      // by user, bucket
@@ -50,18 +50,18 @@ type metrics struct {
 	refusals   vec[atomic.Int64] // by user
 	accounts   vec[accountMetrics]
 	reloadOK   atomic.Int64 // 1 or 0
-	reloadedAt atomic.Int64 // Unix seconds of the last good one
+	reloadedAt atomic.Int64 // Unix seconds of the last reload that was applied
 	families   []family     // sorted by name
 	scrapes    chan struct{}
 }
 
-// A sample is what one request adds. An empty name is one that is not known.
+// A sample is what one request adds. An empty name is unknown.
 type sample struct {
 	user, account, bucket, operation string
 
 	code           int           // HTTP status, or statusClientGone
 	duration       time.Duration // from the head of the request to the end of the answer
-	firstByte      time.Duration // that the backend took to answer; 0: none was asked
+	firstByte      time.Duration // until the backend's first byte; 0: no backend was asked
 	received, sent int64         // bytes of bodies, at the client's side
 }
 
@@ -80,9 +80,9 @@ type accountMetrics struct {
 type retryReason int
 
 const (
-	retryConnection retryReason = iota // it could not be made, or broke
+	retryConnection retryReason = iota // the connection could not be made, or broke
 	retryTimeout
-	retryStale     // a kept connection, which the backend had closed
+	retryStale     // a kept connection that the backend had closed
 	retryStatus500 // and in this order
 	retryStatus502
 	retryStatus503
@@ -91,8 +91,8 @@ const (
 
 var retryReasons = [...]string{"connection", "timeout", "stale_connection", "status_500", "status_502", "status_503", "status_504"}
 
-// retryReasonOf returns the reason for another attempt, after an answer with a
-// status or, if that is 0, an error.
+// retryReasonOf returns the reason for another attempt: after an answer, its status; after an
+// error, if status is 0, the kind of error.
 func retryReasonOf(status int, err error) retryReason {
 	if i := slices.Index(retryReasons[:], "status_"+strconv.Itoa(status)); i >= 0 {
 		return retryReason(i)
@@ -137,8 +137,8 @@ func (m *metrics) account(name string) *accountMetrics {
 
 func (a *accountMetrics) retried(why retryReason) { a.retries[why].Add(1) }
 
-// reloaded notes that the configuration was read, or was refused. The reading at
-// the start counts.
+// reloaded notes that a configuration was applied, or that it was not. The start counts as a
+// reload.
 func (m *metrics) reloaded(ok bool, at time.Time) {
 	if !ok {
 		m.reloadOK.Store(0)
@@ -148,10 +148,9 @@ func (m *metrics) reloaded(ok bool, at time.Time) {
 	m.reloadedAt.Store(at.Unix())
 }
 
-// setFunc gives a family that is counted elsewhere its value, to be asked at each
-// scrape; NaN is no value, and the family is left out. It panics for a name that is
-// not in the table, or has a value already, and must be called before the first
-// scrape.
+// setFunc sets the function that returns the value of a family at each scrape. If it returns
+// NaN, the family is left out. setFunc panics if the name is not in the table or has a
+// function already. It must be called before the first scrape.
 func (m *metrics) setFunc(name string, value func() float64) {
 	m.setCollect(name, gaugeOf(value))
 }
@@ -175,7 +174,7 @@ func (m *metrics) setCollect(name string, collect func(*exposition)) {
 }
 
 // statusTexts are the labels of status codes, made once. The first and the last are for
-// what is none.
+// numbers that are not status codes.
 var statusTexts = func() (codes [601]string) {
 	for i := range codes {
 		codes[i] = otherLabel
@@ -281,7 +280,7 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer control.SetWriteDeadline(time.Time{}) // the connection may be used for a longer answer
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	codings := strings.ReplaceAll(r.Header.Get("Accept-Encoding"), " ", "")
-	if !slices.Contains(strings.Split(codings, ","), "gzip") { // one with a weight gets the plain text, which is never wrong
+	if !slices.Contains(strings.Split(codings, ","), "gzip") { // a coding with a weight gets the plain text, which is always right
 		m.write(w)
 		return
 	}
@@ -291,7 +290,7 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	zipped.Close()
 }
 
-// write writes all families, sorted by name. It holds nobody up: what is counted
+// write writes all families, sorted by name. It blocks no request: a request that ends
 // meanwhile may be in one family and not yet in another.
 func (m *metrics) write(w io.Writer) error {
 	e := &exposition{w: bufio.NewWriterSize(w, 32<<10)}
@@ -309,8 +308,8 @@ func (e *exposition) sample(value float64, values ...string) {
 	e.line("", value, values, "", "")
 }
 
-// line writes a line of a family, whose name may have a suffix, and which may have
-// one label more.
+// line writes a line of a family. Its name may have a suffix, and it may have one more
+// label.
 func (e *exposition) line(suffix string, value float64, values []string, extra, extraValue string) {
 	if math.IsNaN(value) {
 		return
@@ -358,7 +357,7 @@ func (e *exposition) histogram(h *histogram, values ...string) {
 	e.line("_count", float64(count), values, "", "")
 }
 
-// labelEscapes are those of the format: a name in JSON may hold anything.
+// labelEscapes are the escapes of the format. A name in the configuration may hold anything.
 var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 // The families.
@@ -379,7 +378,7 @@ func (m *metrics) ownFamilies() []family {
 	return slices.Concat(m.requestFamilies(), m.upstreamFamilies(), m.stateFamilies())
 }
 
-// load collects a number.
+// load collects the value of an atomic number.
 func load(n *atomic.Int64) func(*exposition) {
 	return gaugeOf(func() float64 { return float64(n.Load()) })
 }

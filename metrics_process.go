@@ -1,7 +1,6 @@
 package main
 
-// What Go's runtime and the operating system say of the process, as families for
-// the metrics.
+// What Go's runtime and the operating system tell of the process, as families of metrics.
 
 import (
 	"bytes"

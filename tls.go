@@ -4,9 +4,9 @@ package main
 // gateway runs, and the authorities that are trusted, of clients and of backends.
 // With TLS comes HTTP/2.
 //
-// Whoever renews a certificate replaces two files, one after the other, or swaps a
-// symbolic link under both. So the files are read whole each time, and a pair that
-// does not match, or is half written, changes nothing: it is looked at again later.
+// A program that renews a certificate replaces two files, one after the other, or turns a
+// symbolic link to both. So the files are read as a whole each time. A pair that does not
+// match, or is half written, changes nothing, and is read again later.
 
 import (
 	"context"
@@ -24,16 +24,16 @@ import (
 	"time"
 )
 
-// With net/http's own 1 MiB for each of these, one upload whose backend is slow would
-// take all that its connection may send, and the uploads beside it would stand still;
-// and 64 of them would hold 64 MiB. 256 KiB are enough for 25 MB/s at 10 ms.
+// With net/http's default of 1 MiB for each of these, one upload with a slow backend would
+// use up the window of its connection, and block the other uploads; 64 of them would hold
+// 64 MiB. 256 KiB are enough for 25 MB/s at 10 ms.
 const (
 	http2StreamBuffer     = 256 << 10 // bytes of an upload that wait to be read
 	http2ConnectionBuffer = 2 << 20   // bytes of all uploads on a connection
-	http2Frame            = 16 << 10  // bytes; net/http hands on whole frames, so one is the least progress of an upload
+	http2Frame            = 16 << 10  // bytes; net/http passes on whole frames, so one is the least progress of an upload
 )
 
-// A serverTLS is what TLS handshakes of clients are done with. Its methods may be
+// A serverTLS has the configuration for the TLS handshakes of clients. Its methods may be
 // called by several goroutines at once.
 type serverTLS struct {
 	certFile, keyFile string
@@ -46,9 +46,9 @@ type serverTLS struct {
 	seen [3][sha256.Size]byte // digests of the files that current was made from
 }
 
-// newServerTLS reads a certificate with its chain and its key, and with a
-// clientCAFile the authorities of which one must have signed a client's certificate.
-// All are PEM. The error names the setting, the file, and what to do.
+// newServerTLS reads a certificate with its chain and its key and, from clientCAFile, the
+// authorities that may sign a client's certificate. All are PEM. The error names the
+// setting, the file, and what to do.
 func newServerTLS(certFile, keyFile, clientCAFile string, log *slog.Logger) (*serverTLS, error) {
 	t := &serverTLS{certFile: certFile, keyFile: keyFile, clientCAFile: clientCAFile, log: log}
 	if err := t.reload(); err != nil {
@@ -71,18 +71,17 @@ func (t *serverTLS) serve(server *http.Server, listener net.Listener) error {
 	return server.Serve(tlsListener{listener, t.config(), server.ReadHeaderTimeout, server.ErrorLog})
 }
 
-// config returns a configuration whose handshakes are done with what build made last.
-// The keys of session tickets are its own, so tickets outlive a reload; crypto/tls
-// checks the certificate of a client that comes with one against the authorities of
-// today.
+// config returns a configuration whose handshakes use the latest result of build. It has its
+// own keys of session tickets, so tickets outlive a reload. crypto/tls checks the
+// certificate of a client with a ticket against the present authorities.
 func (t *serverTLS) config() *tls.Config {
 	return &tls.Config{
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.current.Load(), nil },
 	}
 }
 
-// watch looks at the files every so often, until ctx is done. A fault is logged
-// once, however long it stays.
+// watch reloads the files when they change, until ctx is done. An error that stays is
+// logged once.
 func (t *serverTLS) watch(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -92,20 +91,20 @@ func (t *serverTLS) watch(ctx context.Context, every time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		fault := ""
+		failure := ""
 		err := t.reload()
 		if err != nil {
-			fault = err.Error()
+			failure = err.Error()
 		}
-		if err != nil && fault != known {
+		if err != nil && failure != known {
 			t.log.Warn("could not reload the TLS files; keeping the previous certificate", localCauseAttr(err))
 		}
-		known = fault
+		known = failure
 	}
 }
 
-// reload reads the files, and takes them over if they have changed and are right.
-// After an error all is as before.
+// reload reads the files, and uses them if they have changed and are valid. After an error
+// the previous ones stay in use.
 func (t *serverTLS) reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,7 +136,7 @@ func (t *serverTLS) reload() error {
 	return nil
 }
 
-// build makes the configuration of the files' contents.
+// build returns the configuration for the contents of the files.
 func (t *serverTLS) build(certPEM, keyPEM, clientCAPEM []byte) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
@@ -170,9 +169,9 @@ func (t *serverTLS) announce(leaf *x509.Certificate) {
 	t.log.Log(context.Background(), level, message, "file", t.certFile, "names", leaf.DNSNames, "not_before", leaf.NotBefore, "not_after", leaf.NotAfter)
 }
 
-// caPool reads the authorities that vouch for a backend, in PEM. They take the place
-// of the system's, as with AWS_CA_BUNDLE: who names the authority of a backend does
-// not want it to be believed on the word of another.
+// caPool reads the authorities for a backend's certificate, in PEM. They replace the
+// system's, as with AWS_CA_BUNDLE: an operator who names an authority does not trust
+// others.
 func caPool(path string) (*x509.CertPool, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
