@@ -62,11 +62,11 @@ func TestAnswerThatBreaksOffNeverLooksComplete(t *testing.T) {
 			g := startGateway(t, testConfig(endpoint))
 			client := startHTTP2(t, g)
 			for _, op := range operations {
-				if op.method == "HEAD" || op.name == "ListBuckets" || op.name == "Presign" || opsTable[op.name].status >= 300 {
+				if op.method == "HEAD" || op.name == "ListBuckets" || op.name == "Presign" || operationSpecs[op.name].status >= 300 {
 					continue // no body, or no backend
 				}
 				body.Store(documentFor(op.name))
-				r := opsRequestFor(op.name, "photos")
+				r := specFor(op.name, "photos")
 				for _, version := range []string{"HTTP/1.0", "HTTP/1.1", "HTTP/2.0"} {
 					what := fmt.Sprintf("%s, %s, %s, %s", op.name, version, framing.name, status)
 					got, text, err := sendVersion(t, g, client, version, r)
@@ -120,7 +120,7 @@ func (a *toAddress) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // sendVersion sends a request as admin by a version of HTTP. The error is that of an
 // answer that did not end as it should.
-func sendVersion(t *testing.T, g *testGateway, client *http.Client, version string, r opsRequest) (*http.Response, string, error) {
+func sendVersion(t *testing.T, g *testGateway, client *http.Client, version string, r requestSpec) (*http.Response, string, error) {
 	t.Helper()
 	if version == "HTTP/2.0" {
 		req, err := http.NewRequest(r.method, "https://gateway"+r.target(), strings.NewReader(r.body))
@@ -190,7 +190,7 @@ func TestHTTP10ClientsAreToldTheLength(t *testing.T) {
 		{"GET", "/photos?list-type=2", "", 200, 0},
 		{"GET", "/secret", "", 505, 0},
 		{"GET", "/secret?list-type=2", "", 200, 0},
-		{"POST", "/photos/k?uploadId=u", opsComplete, 200, 0},
+		{"POST", "/photos/k?uploadId=u", completeDocument, 200, 0},
 		{"GET", "/", "", 200, 0},
 		{"GET", "/-/presign?bucket=photos&key=k", "", 200, 0},
 		{"GET", "/-/none", "", 400, 0},

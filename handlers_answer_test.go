@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/xml"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // operationAt is the operation that a backend is asked for, or "".
@@ -110,7 +114,7 @@ func documentRows() (rows []operation) {
 // forwardedRows are the operations that reach a backend.
 func forwardedRows() (rows []operation) {
 	for _, op := range operations {
-		if row := opsTable[op.name]; row.status < 300 && op.level != serviceLevel && op.level != pageLevel {
+		if row := operationSpecs[op.name]; row.status < 300 && op.level != serviceLevel && op.level != pageLevel {
 			rows = append(rows, op)
 		}
 	}
@@ -203,10 +207,10 @@ func TestNothingIdentifiesTheBackend(t *testing.T) {
 					}
 				}
 			})
-			g := startGateway(t, testConfig(backend.URL, with("users.one", map[string]any{"api_key": opsCrossKey, "role": "admin", "allowed_buckets": []any{"photos"}})))
-			for _, key := range []string{adminKey, opsCrossKey, userKey, readOnlyKey} {
-				r := opsRequestFor(op.name, "photos")
-				resp, body := opsKeyDoor(g, "", key, r)
+			g := startGateway(t, testConfig(backend.URL, with("users.one", map[string]any{"api_key": crossKey, "role": "admin", "allowed_buckets": []any{"photos"}})))
+			for _, key := range []string{adminKey, crossKey, userKey, readOnlyKey} {
+				r := specFor(op.name, "photos")
+				resp, body := byKey(g, "", key, r)
 				var header bytes.Buffer
 				resp.Header.Write(&header)
 				if key == adminKey && resp.StatusCode >= 300 {
@@ -270,9 +274,9 @@ func TestDocumentsAreAskedForUncompressed(t *testing.T) {
 				io.WriteString(w, test.body)
 			})
 			g := startGateway(t, testConfig(backend.URL))
-			r := opsRequestFor(op.name, "photos")
+			r := specFor(op.name, "photos")
 			r.header = append(r.header, "Accept-Encoding: gzip, br")
-			resp, body := opsKeyDoor(g, "", adminKey, r)
+			resp, body := byKey(g, "", adminKey, r)
 			if got := backend.requests()[0].header["Accept-Encoding"]; !slices.Equal(got, []string{"identity"}) {
 				t.Errorf("%s: the backend saw Accept-Encoding %q, want identity", op.name, got)
 			}
@@ -358,7 +362,7 @@ func TestErrorUnderSuccess(t *testing.T) {
 				io.WriteString(w, "<Error><Code>"+test.code+"</Code><Message>"+canary+"</Message></Error>")
 			})
 			g := startGateway(t, testConfig(backend.URL))
-			resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+			resp, body := byKey(g, "", adminKey, specFor(op.name, "photos"))
 			slow := op.name == "CompleteMultipartUpload" || op.name == "CopyObject" || op.name == "UploadPartCopy"
 			want := test.status
 			if slow {
@@ -394,7 +398,7 @@ func TestOtherDocumentsAreRefused(t *testing.T) {
 		} {
 			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })
 			g := startGateway(t, testConfig(backend.URL))
-			resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+			resp, body := byKey(g, "", adminKey, specFor(op.name, "photos"))
 			if resp.StatusCode != 502 && resp.Header.Get("Test-Error") == "" {
 				t.Errorf("%s, %s = %d %s, want a 502 or an answer that breaks off", op.name, name, resp.StatusCode, body)
 			}
@@ -412,7 +416,7 @@ func TestAnswersWithoutTheirResultAreRefused(t *testing.T) {
 	} {
 		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })
 		g := startGateway(t, testConfig(backend.URL))
-		resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(name, "photos"))
+		resp, body := byKey(g, "", adminKey, specFor(name, "photos"))
 		if resp.StatusCode != 502 && resp.Header.Get("Test-Error") == "" {
 			t.Errorf("%s = %d %s, want a 502 or an answer that breaks off", name, resp.StatusCode, body)
 		}
@@ -431,7 +435,7 @@ func TestDocumentsHaveTheNamesOfS3(t *testing.T) {
 				document := strings.ReplaceAll(strings.ReplaceAll(sampleDocument(form, sampleText), "<"+form.names[0]+">", "<"+name+">"), "</"+form.names[0]+">", "</"+name+">")
 				backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, document) })
 				g := startGateway(t, testConfig(backend.URL))
-				resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+				resp, body := byKey(g, "", adminKey, specFor(op.name, "photos"))
 				if want := "<" + form.names[0] + ` xmlns="` + s3Namespace + `">`; resp.StatusCode != 200 || !strings.Contains(body, want) {
 					t.Errorf("%s with a %s = %d %s, want a %s", op.name, name, resp.StatusCode, body, form.names[0])
 				}
@@ -466,5 +470,102 @@ func TestACLsNameTheUser(t *testing.T) {
 				t.Errorf("GET %s with the owner %s and the grantee %s = %s, want %s", target, test.owner, test.grantee, body, test.want)
 			}
 		}
+	}
+}
+
+// An operation that takes minutes answers 200 before it is done, sends
+// white space meanwhile, and may then say that it failed. All of that passes, the
+// failure is logged, and the write is sent once.
+func TestErrorAfterStatus200IsAnError(t *testing.T) {
+	for _, row := range []struct{ operation, document, want string }{
+		{"CompleteMultipartUpload", "<Error><Code>InternalError</Code><Message>try again</Message><HostId>10.0.0.1</HostId></Error>", "InternalError"},
+		{"CompleteMultipartUpload", "<Error><Code>SlowDown</Code><Message>BACKENDKEYID</Message></Error>", "SlowDown"},
+		{"CompleteMultipartUpload", "<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>BACKENDKEYID</AWSAccessKeyId></Error>", "BadGateway"},
+		{"CompleteMultipartUpload", "<Error/>", "InternalError"},
+		{"CopyObject", "<Error><Code>InternalError</Code><Message>10.0.0.1</Message></Error>", "InternalError"},
+		{"UploadPartCopy", "<Error><Code>NoSuchUpload</Code></Error>", "NoSuchUpload"},
+	} {
+		t.Run(row.operation+" "+row.want, func(t *testing.T) {
+			first, next := make(chan struct{}), make(chan struct{})
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/xml")
+				io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?>`)
+				for range 3 {
+					io.WriteString(w, "\n ")
+					w.(http.Flusher).Flush()
+				}
+				close(first)
+				<-next
+				io.WriteString(w, row.document)
+			})
+			g := startGateway(t, testConfig(backend.URL))
+			r := specFor(row.operation, "photos")
+			conn := g.dial()
+			defer conn.Close()
+			io.WriteString(conn, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n%s\r\n\r\n%s",
+				r.method, r.target(), userKey, len(r.body), strings.Join(append(r.header, "X-A: b"), "\r\n"), r.body))
+			<-first
+			reader := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(reader, &http.Request{Method: r.method})
+			if err != nil || resp.StatusCode != 200 {
+				t.Fatalf("before the backend is done: %v, %v, want a 200", resp, err)
+			}
+			checkHardened(t, resp)
+			close(next)
+			data, err := io.ReadAll(resp.Body)
+			var e struct {
+				XMLName xml.Name `xml:"Error"`
+				Code    string
+			}
+			if failure := xml.Unmarshal(data, &e); err != nil || failure != nil || e.Code != row.want {
+				t.Errorf("the answer is %q, %v, %v, want an Error %s", data, err, failure, row.want)
+			}
+			checkNoSecret(t, "the answer", string(data))
+			if strings.Contains(string(data), "10.0.0.1") {
+				t.Errorf("the answer names the backend's host: %s", data)
+			}
+			await(t, "the log line", func() bool { return len(g.lines()) == 1 })
+			if line := g.lines()[0]; line["cause"] == nil || line["operation"] != row.operation {
+				t.Errorf("the log has %v, want %s and its failure", line, row.operation)
+			}
+			if n := len(backend.requests()); n != 1 {
+				t.Errorf("the backend got %d requests, want 1: a write is not retried", n)
+			}
+		})
+	}
+	// White space for longer than any deadline of the gateway's does not cut it,
+	// and silence or a break is no success.
+	for _, row := range []struct {
+		name, document string
+		whole          bool
+	}{
+		{"slow", "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>", true},
+		{"cut", "<CompleteMultipartUploadResult><ETag>e</ETag>", false},
+		{"nothing", "", false},
+		{"no document", "done", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+				if _, header, err := readHead(r); err == nil {
+					var n int64
+					fmt.Sscan(header.Get("Content-Length"), &n)
+					io.CopyN(io.Discard, r, n)
+				}
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+				for range 10 {
+					<-time.After(60 * time.Millisecond)
+					io.WriteString(conn, "1\r\n \r\n")
+				}
+				if row.document != "" {
+					fmt.Fprintf(conn, "%x\r\n%s\r\n", len(row.document), row.document)
+				}
+				io.WriteString(conn, "0\r\n\r\n")
+			})
+			g := startGateway(t, testConfig(endpoint, with("server.idle_timeout", "400ms"), with("accounts.main.response_header_timeout", "400ms")))
+			resp, body := g.do("POST", "/photos/k?uploadId=u", userKey, completeDocument)
+			if whole := resp.StatusCode == 200 && resp.Header.Get("Test-Error") == "" && strings.Contains(body, "</CompleteMultipartUploadResult>"); whole != row.whole {
+				t.Errorf("answer = %d %q %s, want it whole: %t", resp.StatusCode, body, resp.Header.Get("Test-Error"), row.whole)
+			}
+		})
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseCopySource(t *testing.T) {
@@ -229,4 +231,322 @@ func TestCopyIsNotStoredByATargetThatAnswersWithAnError(t *testing.T) {
 	if !strings.Contains(body, "<Code>SlowDown</Code>") {
 		t.Errorf("copy = %s, want the error of the target", body)
 	}
+}
+
+// copySpecs are the two operations that copy, to the bucket photos.
+var copySpecs = []requestSpec{
+	{method: "PUT", path: "/photos/x"},
+	{method: "PUT", path: "/photos/x", query: "partNumber=1&uploadId=u"},
+	{method: "PUT", path: "/photos/x", query: "uploadId=u&partNumber=1"},
+}
+
+// from returns a copy of the request with header lines that name a source.
+func (r requestSpec) from(header ...string) requestSpec {
+	r.header = header
+	return r
+}
+
+// A copy reads its source with the backend's rights. Who may not read
+// the source gets nothing of it, neither by a copy nor by the copy of a part,
+// wherever the source is named; and it is never dropped, for then the copy would
+// be an upload of nothing.
+func TestCopySourceIsAuthorized(t *testing.T) {
+	g, rec, other := startAccounts(t)
+	one, all := roleKey("user", "photos"), roleKey("user", "*")
+	for _, row := range []struct {
+		source, name, key string
+		status            int
+		code              string
+	}{
+		{"/secret/k", "one-user", one, 403, "AccessDenied"},
+		{"secret/k", "one-user", one, 403, "AccessDenied"},
+		{"secret/k?versionId=1", "one-user", one, 403, "AccessDenied"},
+		{"unknown/k", "one-user", one, 403, "AccessDenied"},
+		{"elsewhere/k", "one-user", one, 403, "AccessDenied"},
+		{"pics/k", "one-user", one, 403, "AccessDenied"},
+		{"corp-pics-prod/k", "one-user", one, 403, "AccessDenied"},
+		{"secret/k", "one-admin", roleKey("admin", "photos"), 403, "AccessDenied"},
+		{"photos/k", "one-readonly", roleKey("readonly", "photos"), 403, "AccessDenied"},
+		{"photos/k", "all-readonly", roleKey("readonly", "*"), 403, "AccessDenied"},
+		{"photos/k", "none", noneKey, 403, "AccessDenied"},
+		{"unknown/k", "all-user", all, 404, "NoSuchBucket"},
+		{"corp-pics-prod/k", "all-user", all, 404, "NoSuchBucket"}, // the name behind is none of ours
+		{"corp-pics-prod/k", "admin", adminKey, 404, "NoSuchBucket"},
+	} {
+		for _, copy := range copySpecs {
+			for _, auth := range authMethods {
+				r := copy.from("x-amz-copy-source: " + row.source)
+				resp, body := auth.send(g, row.name, row.key, r)
+				wantDenied(t, "PUT", resp, body, row.status, row.code)
+				if t.Failed() {
+					t.Fatalf("at %s by %s, %s", r, row.name, auth.name)
+				}
+			}
+			for _, more := range []string{"X-Amz-Copy-Source=", "x-amz-copy-source=", "X-AMZ-COPY-SOURCE="} {
+				r := copy
+				r.query = strings.TrimPrefix(r.query+"&"+more+uriEncode(row.source, true), "&")
+				resp, body := g.do("PUT", r.target(), row.key, "")
+				wantDenied(t, "PUT", resp, body, row.status, row.code)
+			}
+		}
+	}
+	// A source where none belongs.
+	for _, target := range []string{"PUT /photos/k?tagging", "PUT /photos/k?acl", "PUT /photos?policy", "POST /photos/k?uploads", "POST /photos/k?uploadId=u",
+		"POST /photos?delete", "GET /photos/k", "HEAD /photos/k", "DELETE /photos/k", "GET /photos"} {
+		method, path, _ := strings.Cut(target, " ")
+		resp, body := g.do(method, path, adminKey, "", "x-amz-copy-source: /photos/a")
+		wantDenied(t, method, resp, body, 400, "InvalidRequest")
+	}
+	// A target that is not the user's, from a source that is.
+	for _, bucket := range []string{"secret", "unknown", "elsewhere", "pics"} {
+		resp, body := g.do("PUT", "/"+bucket+"/x", one, "", "x-amz-copy-source: photos/k")
+		wantError(t, resp, body, 403, "AccessDenied")
+	}
+	// What a copy does not read may be no way to smuggle, either.
+	for _, body := range []string{"data", deleteDocument} {
+		resp, answer := g.do("PUT", "/photos/x", one, body, "x-amz-copy-source: photos/k")
+		wantError(t, resp, answer, 400, "InvalidRequest")
+	}
+	rec.wantNone(t)
+	other.wantNone(t)
+}
+
+// Spellings of a source that two parsers read differently. There is one
+// parse, and what the backend gets was written anew from it, or there is nothing.
+func TestCopySourceHasOneSpelling(t *testing.T) {
+	g, rec, other := startAccounts(t)
+	const source = "x-amz-copy-source: "
+	one := roleKey("user", "photos")
+	for _, header := range [][]string{
+		{source + "/secret/k"}, {source + "secret%2Fk"}, {source + "%2Fsecret%2Fk"}, {source + "%2fsecret/k"}, {source + "/secret%2fk"},
+		{source + "//secret/k"}, {source + "/%2Fsecret/k"}, {source + "%2F%2Fsecret/k"}, {source + "///photos/k"}, {source + "//photos/k"},
+		{source + "photos/../secret/k"}, {source + "photos/%2e%2e/secret/k"}, {source + "photos/..%2fsecret%2fk"}, {source + "/photos/./k"},
+		{source + "photos/safe%3FversionId%3D..%2f..%2fsecret"}, {source + "photos%2F..%2Fsecret/k"}, {source + "photos%2F%2E%2E%2Fsecret%2Fk"},
+		{source + "photos/a/b"}, {source + "photos/a%2Fb"}, {source + "photos//k"}, {source + "photos/k/"}, {source + "photos/a%5Cb"}, {source + `photos\..\secret\k`},
+		{source + "photos%00/k"}, {source + "photos/k%00"}, {source + "photos/k%0d%0aX-Evil:%201"}, {source + "photos/%ff"}, {source + "photos/%c0%ae%c0%ae"},
+		{source + "photos/k%zz"}, {source + "photos/k%"}, {source + "photos/k%4"},
+		{source + "photos/k?versionId=1&versionId=2"}, {source + "photos/k?versionId=1&acl"}, {source + "photos/k?acl"}, {source + "photos/k?"}, {source + "photos/k?versionId="},
+		{source + "photos/k?VersionId=1"}, {source + "photos/k?versionid=1"}, {source + "photos/k?x=1&versionId=1"}, {source + "photos/k?versionId=%zz"}, {source + "photos/k?a?versionId=1"},
+		{source + "http://secret/k"}, {source + "http://photos/k"}, {source + "s3://photos/k"}, {source + "photos.s3.example/k"},
+		{source + "arn:aws:s3:us-east-1:123456789012:accesspoint/mine/object/k"}, {source + "arn:aws:s3-outposts:us-east-1:123456789012:outpost/o/object/k"},
+		{source + "arn:aws:s3:::photos/k"}, {source + "PHOTOS/k"}, {source + "photos:80/k"}, {source + "photos;v=1/k"}, {source + "photos@secret/k"},
+		{source + "photos"}, {source + "photos/"}, {source + "/photos/"}, {source + "photos%2F"}, {source + "/"}, {source + "%2F"}, {source + "?versionId=1"}, {source + "."}, {source + "../secret/k"}, {source},
+		{source + "photos/" + strings.Repeat("k", 1025)},
+		{source + "photos/k", source + "secret/k"}, {source + "secret/k", source + "photos/k"}, {source + "photos/k", source + "photos/k"}, {source + "photos/k", "X-AMZ-COPY-SOURCE:"},
+		{source + "secret/k, photos/k"},
+	} {
+		for _, copy := range copySpecs {
+			resp, body := g.do("PUT", copy.target(), one, "", header...)
+			wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 InvalidArgument", "403 AccessDenied")
+			if t.Failed() {
+				t.Fatalf("at %s %q", copy.target(), header)
+			}
+		}
+	}
+	rec.wantNone(t)
+
+	for _, row := range []struct{ source, want string }{
+		{"photos/k", "photos/k"},
+		{"/photos/k", "photos/k"},
+		{"photos%2Fk", "photos/k"},
+		{"%2Fphotos%2Fk", "photos/k"},
+		{"/photos%2fk", "photos/k"},
+		{"photos/%6B", "photos/k"},
+		{"photos/a%20b%2Bc", "photos/a%20b%2Bc"},
+		{"photos/a+b%2Bc", "photos/a%20b%2Bc"}, // a plus sign is a space
+		{"photos/a b", "photos/a%20b"},
+		{"photos/%E6%97%A5", "photos/%E6%97%A5"},
+		{"photos/日", "photos/%E6%97%A5"},
+		{"photos/100%25", "photos/100%25"},
+		{"photos/%252e%252e", "photos/%252e%252e"}, // decoded once: a key with percent signs
+		{"photos/k%3FversionId%3D1", "photos/k%3FversionId%3D1"},
+		{"photos/k, secret", "photos/k%2C%20secret"},
+		{"photos/k?versionId=1", "photos/k?versionId=1"},
+		{"photos/k?versionId=a/b+c", "photos/k?versionId=a%2Fb%2Bc"},
+		{"photos/k%23x?versionId=null", "photos/k%23x?versionId=null"},
+		{"pics/k", "corp-pics-prod/k"},
+	} {
+		for _, copy := range copySpecs {
+			before := requestCount(rec)
+			resp, body := g.do("PUT", copy.target(), roleKey("user", "*"), "", source+row.source)
+			seen := rec.requests()[before:]
+			if resp.StatusCode != 200 || len(seen) != 1 || !slices.Equal(seen[0].header["X-Amz-Copy-Source"], []string{row.want}) {
+				t.Errorf("%s from %q = %d %s, the backend saw %v, want the source %q", copy.target(), row.source, resp.StatusCode, body, seen, row.want)
+			}
+		}
+	}
+	other.wantNone(t)
+}
+
+// A source in another account is read with that account's credentials
+// and no others, and only where both buckets are in the configuration. Between
+// accounts the gateway is the reader and the writer: whatever each may not be
+// asked for by a client directly, it may not be asked for by a copy.
+func TestCopyBetweenAccountsUsesTheCredentialsOfEach(t *testing.T) {
+	t.Run("credentials", func(t *testing.T) {
+		g, main, other := startAccounts(t)
+		for _, copy := range copySpecs {
+			for _, row := range []struct{ target, source string }{{"photos", "elsewhere"}, {"elsewhere", "photos"}} {
+				beforeMain, beforeOther := requestCount(main), requestCount(other)
+				r := copy.from("x-amz-copy-source: " + row.source + "/k")
+				r.path = "/" + row.target + "/x"
+				resp, body := bySignature(g, "cross", crossKey, r)
+				if resp.StatusCode != 200 {
+					t.Fatalf("%s = %d %s, want 200", r, resp.StatusCode, body)
+				}
+				wantSince(t, main, beforeMain, 1)
+				wantSince(t, other, beforeOther, 1)
+			}
+		}
+		for _, check := range []struct {
+			rec            *recorder
+			mine, bucket   string
+			theirs, theirB string
+		}{
+			{main, testCredentials.AccessKeyID, "/photos/", "OTHERKEYID", "elsewhere"}, {other, "OTHERKEYID", "/elsewhere/", testCredentials.AccessKeyID, "photos"},
+		} {
+			for _, seen := range check.rec.requests() {
+				auth := seen.header.Get("Authorization")
+				if !strings.Contains(auth, "Credential="+check.mine+"/") || !strings.HasPrefix(seen.uri, check.bucket) || seen.header.Get("X-Amz-Copy-Source") != "" {
+					t.Errorf("an account got %s %s with %v, want its own bucket, its own credentials, and no source", seen.method, seen.uri, seen.header)
+				}
+				if text := fmt.Sprint(seen.uri, seen.header); strings.Contains(text, check.theirs) || strings.Contains(text, check.theirB) || strings.Contains(text, "cross") {
+					t.Errorf("an account hears of another, or of the client: %s", text)
+				}
+			}
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		g, main, other := startAccounts(t)
+		for _, row := range []struct {
+			target, source, key string
+			status              int
+			code                string
+		}{
+			{"photos", "elsewhere", roleKey("user", "photos"), 403, "AccessDenied"},
+			{"elsewhere", "photos", roleKey("user", "photos"), 403, "AccessDenied"},
+			{"elsewhere", "secret", crossKey, 403, "AccessDenied"},
+			{"elsewhere", "notinconfig", crossKey, 403, "AccessDenied"},
+			{"photos", "notinconfig", crossKey, 403, "AccessDenied"},
+			{"elsewhere", "notinconfig", adminKey, 404, "NoSuchBucket"},
+			{"photos", "notinconfig", adminKey, 404, "NoSuchBucket"},
+			{"notinconfig", "photos", adminKey, 404, "NoSuchBucket"},
+			{"elsewhere", "photos", roleKey("readonly", "*"), 403, "AccessDenied"},
+		} {
+			for _, copy := range copySpecs {
+				copy.path = "/" + row.target + "/x"
+				resp, body := g.do("PUT", copy.target(), row.key, "", "x-amz-copy-source: "+row.source+"/k")
+				wantError(t, resp, body, row.status, row.code)
+			}
+		}
+		main.wantNone(t)
+		other.wantNone(t)
+	})
+	// Of the headers about a source, the read has the conditions, the range and
+	// the customer's key, and nothing else that a client can think of.
+	t.Run("headers", func(t *testing.T) {
+		g, main, _ := startAccounts(t)
+		for _, name := range []string{"authorization", "host", "cookie", "connection", "expect", "te", "upgrade", "x-api-key", "x-amz-date", "x-amz-security-token",
+			"x-amz-content-sha256", "x-minio-source-replication-request", "x-rgw-a", "x-http-method-override", "x-forwarded-for", "x-original-url", "idempotency-key",
+			"transfer-encoding", "content-length", "accept-encoding", "x-amz-acl", "proxy-authorization", "tagging"} {
+			before := requestCount(main)
+			g.do("PUT", "/elsewhere/x", crossKey, "", "x-amz-copy-source: photos/k", "x-amz-copy-source-"+name+": canary")
+			for _, seen := range main.requests()[before:] {
+				for field, values := range seen.header {
+					if strings.Contains(strings.Join(values, ","), "canary") {
+						t.Errorf("x-amz-copy-source-%s reached the source as %s: %q", name, field, values)
+					}
+				}
+			}
+		}
+	})
+	// And the target's conditions are the target's.
+	t.Run("conditions", func(t *testing.T) {
+		g, main, other := startAccounts(t)
+		resp, body := g.do("PUT", "/elsewhere/x", crossKey, "", "x-amz-copy-source: photos/k", "If-None-Match: *", "If-Match: target", "Range: bytes=0-0",
+			"x-amz-copy-source-if-match: source", "x-amz-copy-source-server-side-encryption-customer-algorithm: AES256")
+		if read, written := main.requests(), other.requests(); resp.StatusCode != 200 || len(read) != 1 || len(written) != 1 {
+			t.Fatalf("copy = %d %s, %d reads and %d writes, want 200, 1 and 1", resp.StatusCode, body, len(read), len(written))
+		}
+		checkHeaders(t, "the read", main.requests()[0].header, map[string]string{"If-None-Match": "", "If-Match": "source", "Range": "", "X-Amz-Server-Side-Encryption-Customer-Algorithm": "AES256"})
+		checkHeaders(t, "the write", other.requests()[0].header, map[string]string{"If-None-Match": "*", "If-Match": "target", "X-Amz-Copy-Source-If-Match": "",
+			"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm": "", "X-Amz-Server-Side-Encryption-Customer-Algorithm": ""})
+	})
+	// S3 has a range for the copy of a part alone: a copy of an object that is
+	// silently a part of it is lost data.
+	t.Run("range", func(t *testing.T) {
+		object := "0123456789"
+		source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(object))
+		})
+		deaf := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, object) }) // that ignores Range, as RFC 9110 lets it
+		for _, row := range []struct {
+			backend *recorder
+			query   string
+			span    string
+			want    string // stored; "" is nothing
+		}{
+			{source, "?partNumber=1&uploadId=u", "bytes=2-4", "234"},
+			{source, "?partNumber=1&uploadId=u", "bytes=0-9", object},
+			{source, "?partNumber=1&uploadId=u", "bytes=0-10", ""}, // beyond the end: S3 refuses it
+			{source, "", "bytes=2-4", ""},
+			{deaf, "?partNumber=1&uploadId=u", "bytes=2-4", ""},
+			{deaf, "?partNumber=1&uploadId=u", "bytes=1-10", ""}, // as long as the object
+		} {
+			sink := startRecorder(t, answerAsS3)
+			g := startGateway(t, twoAccounts(row.backend.URL, sink.URL))
+			resp, body := g.do("PUT", "/faraway/x"+row.query, userKey, "", "x-amz-copy-source: photos/k", "x-amz-copy-source-range: "+row.span)
+			stored := ""
+			for _, seen := range sink.requests() {
+				if seen.err == nil {
+					stored += seen.body
+				}
+			}
+			if (resp.StatusCode == 200) != (row.want != "") || stored != row.want {
+				t.Errorf("copy %s of %s = %d %s, stored %q, want %q", row.query, row.span, resp.StatusCode, body, stored, row.want)
+			}
+		}
+	})
+	// Metadata is copied, but no more than a client might send.
+	t.Run("metadata", func(t *testing.T) {
+		source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Amz-Meta-Snowball-Auto-Extract", "true")
+			w.Header().Set("X-Amz-Website-Redirect-Location", "http://evil.example")
+			w.Header().Set("X-Amz-Acl", "public-read")
+			w.Header().Set("X-Minio-Source-Mtime", "1")
+			io.WriteString(w, "an archive")
+		})
+		sink := startRecorder(t, nil)
+		g := startGateway(t, twoAccounts(source.URL, sink.URL))
+		g.do("PUT", "/faraway/x", userKey, "", "x-amz-copy-source: photos/k")
+		for _, seen := range sink.requests() {
+			for _, name := range []string{"X-Amz-Meta-Snowball-Auto-Extract", "X-Amz-Website-Redirect-Location", "X-Amz-Acl", "X-Minio-Source-Mtime"} {
+				if value, ok := seen.header[name]; ok {
+					t.Errorf("the copy carries %s: %q, which no user may send", name, value)
+				}
+			}
+		}
+	})
+}
+
+// A range that S3 refuses, and that some servers take for the whole.
+func TestCopyRangeIsExact(t *testing.T) {
+	g, main, other := startAccounts(t)
+	for _, value := range []string{"bytes=100-0", "", " ", "bytes=", "bytes=-", "bytes=5-", "bytes=-5", "bytes=1-2,4-5", "bytes=a-b", "bytes=0x1-0x2", "bytes= 1-2",
+		"bytes=+1-2", "bytes=1-+2", "bytes:1-2", "Bytes=1-2", "1-2", "octets=1-2", "bytes=1-99999999999999999999", "bytes=1.0-2", "bytes=1-2;q=1", "bytes=١-٢"} {
+		for _, path := range []string{"/photos/x", "/elsewhere/x"} {
+			for _, auth := range authMethods[:3] {
+				r := requestSpec{method: "PUT", path: path, query: "partNumber=1&uploadId=u", header: []string{"x-amz-copy-source: photos/k", "x-amz-copy-source-range: " + value}}
+				resp, body := auth.send(g, "cross", crossKey, r)
+				wantDenied(t, "PUT", resp, body, 400, "InvalidArgument")
+				if t.Failed() {
+					t.Fatalf("at %s, %s", r, auth.name)
+				}
+			}
+		}
+	}
+	resp, body := g.do("PUT", "/photos/x?partNumber=1&uploadId=u", crossKey, "", "x-amz-copy-source: photos/k", "x-amz-copy-source-range: bytes=0-1", "x-amz-copy-source-range: bytes=0-2")
+	wantRefusal(t, "PUT", resp, body, "400 InvalidArgument", "400 InvalidRequest")
+	main.wantNone(t)
+	other.wantNone(t)
 }

@@ -118,3 +118,116 @@ func TestDeleteResultsThatLeaveOutKeys(t *testing.T) {
 		}
 	}
 }
+
+// A batch is its keys. Each is held to the rules for a key in a path,
+// and the backend reads no other list than the one that was checked, whatever a
+// second parser might make of the document.
+func TestBatchDeleteIsAuthorizedKeyByKey(t *testing.T) {
+	for _, nested := range []bool{false, true} {
+		rec := startRecorder(t, answerAsS3)
+		g := startGateway(t, testConfig(rec.URL, with("nested_keys", nested)))
+		key := func(k string) string { return "<Object><Key>" + k + "</Key></Object>" }
+		wrap := func(s string) string { return "<Delete>" + s + "</Delete>" }
+		const s3 = "http://s3.amazonaws.com/doc/2006-03-01/"
+		for name, row := range map[string]struct {
+			body string
+			want string
+		}{
+			"text between elements":    {wrap("x" + key("k")), "400 MalformedXML"},
+			"text after an element":    {wrap(key("k") + "x"), "400 MalformedXML"},
+			"1001 keys":                {wrap(strings.Repeat(key("k"), 1001)), "400 MalformedXML"},
+			"70 000 keys":              {wrap(strings.Repeat(key(""), 70_000)), "400 MalformedXML"},
+			"over 2 MiB":               {wrap(key("k") + strings.Repeat(" ", 2<<20)), "413 EntityTooLarge"},
+			"a key of 1 MiB":           {wrap(key(strings.Repeat("k", 1<<20))), "400 MalformedXML"},
+			"a key of 1025 bytes":      {wrap(key(strings.Repeat("k", 1025))), "400 KeyTooLongError"},
+			"deep":                     {strings.Repeat("<Delete>", 200_000), "400 MalformedXML"},
+			"deep, and closed":         {wrap("<Object>" + strings.Repeat("<Key>", 50_000) + strings.Repeat("</Key>", 50_000) + "</Object>"), "400 MalformedXML"},
+			"a million attributes":     {`<Delete` + strings.Repeat(` a="b"`, 300_000) + ">" + key("k") + "</Delete>", "400 MalformedXML"},
+			"two keys in one":          {wrap("<Object><Key>a</Key><Key>b</Key></Object>"), "400 MalformedXML"},
+			"a key of another case":    {wrap("<Object><Key>a</Key><key>b</key></Object>"), "400 MalformedXML"},
+			"a key in a key":           {wrap("<Object><Key><Key>a</Key></Key></Object>"), "400 MalformedXML"},
+			"no key":                   {wrap("<Object><ETag>e</ETag></Object>"), "400 MalformedXML"},
+			"an empty key":             {wrap(key("")), "400 InvalidRequest"},
+			"no objects":               {wrap(""), "400 MalformedXML"},
+			"an object in an object":   {wrap("<Object>" + key("k") + "</Object>"), "400 MalformedXML"},
+			"a foreign root":           {`<Delete xmlns="urn:x">` + key("k") + "</Delete>", "400 MalformedXML"},
+			"a foreign object":         {`<Delete xmlns="` + s3 + `" xmlns:x="urn:x"><x:Object><Key>k</Key></x:Object></Delete>`, "400 MalformedXML"},
+			"a foreign key":            {`<Delete xmlns:x="urn:x"><Object><x:Key>k</x:Key></Object></Delete>`, "400 MalformedXML"},
+			"a foreign key beside":     {`<Delete xmlns:x="urn:x"><Object><x:Key>a</x:Key><Key>k</Key></Object></Delete>`, "400 MalformedXML"},
+			"a second root":            {wrap(key("a")) + wrap(key("b")), "400 MalformedXML"},
+			"text behind":              {wrap(key("a")) + "b", "400 MalformedXML"},
+			"NUL behind":               {wrap(key("a")) + "\x00", "400 MalformedXML"},
+			"an instruction behind":    {wrap(key("a")) + "<?x y?>", "400 MalformedXML"},
+			"another root":             {"<Remove>" + key("k") + "</Remove>", "400 MalformedXML"},
+			"a document type":          {"<!DOCTYPE Delete>" + wrap(key("k")), "400 MalformedXML"},
+			"a document type inside":   {wrap("<!DOCTYPE Delete>" + key("k")), "400 MalformedXML"},
+			"an external entity":       {`<!DOCTYPE Delete [<!ENTITY x SYSTEM "file:///etc/passwd">]>` + wrap(key("&x;")), "400 MalformedXML"},
+			"a bomb":                   {`<!DOCTYPE Delete [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>` + wrap(key("&b;")), "400 MalformedXML"},
+			"an entity":                {wrap(key("&x;")), "400 MalformedXML"},
+			"an inclusion":             {`<Delete xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="file:///etc/passwd"/>` + key("k") + `</Delete>`, "400 MalformedXML"},
+			"another encoding":         {`<?xml version="1.0" encoding="UTF-16"?>` + wrap(key("k")), "400 MalformedXML"},
+			"invalid UTF-8":            {wrap(key("\xff")), "400 MalformedXML"},
+			"a control character":      {wrap(key("&#x1;")), "400 MalformedXML"},
+			"NUL":                      {wrap(key("&#0;")), "400 MalformedXML"},
+			"a surrogate":              {wrap(key("&#xD800;")), "400 MalformedXML"},
+			"dots":                     {wrap(key("..")), "400 InvalidRequest"},
+			"dot segments":             {wrap(key("../secret/k")), "400 InvalidRequest"},
+			"dot segments in CDATA":    {wrap(key("<![CDATA[../secret/k]]>")), "400 InvalidRequest"},
+			"dots around a comment":    {wrap(key(".<!-- x -->./secret")), "400 InvalidRequest"},
+			"dots by number":           {wrap(key("&#46;&#46;")), "400 InvalidRequest"},
+			"one of a thousand":        {wrap(strings.Repeat(key("k"), 999) + key("a/./b")), "400 InvalidRequest"},
+			"JSON":                     {`{"Objects":[{"Key":"k"}]}`, "400 MalformedXML"},
+			"nothing":                  {"", "400 MalformedXML"},
+			"cut":                      {wrap(key("k"))[:40], "400 MalformedXML"},
+			"a form":                   {"--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--x--\r\n", "400 MalformedXML"},
+			"the aws-chunked envelope": {"4\r\n" + wrap(key("k")) + "\r\n0\r\n\r\n", "400 MalformedXML"},
+		} {
+			t.Run(fmt.Sprintf("%s, nested %t", name, nested), func(t *testing.T) {
+				before := requestCount(rec)
+				resp, body := g.do("POST", "/photos?delete", userKey, row.body)
+				wantRefusal(t, "POST", resp, body, row.want)
+				wantSince(t, rec, before, 0)
+			})
+		}
+		if !nested {
+			for _, k := range []string{"a/b", "a&#47;b", "k/", "/k", `a\b`, "a&#9;b", "a&#x85;b"} {
+				resp, body := g.do("POST", "/photos?delete", userKey, wrap(key(k)))
+				wantRefusal(t, "POST", resp, body, "400 InvalidRequest")
+			}
+		}
+		// Who, by every authentication method, and with digests that do not fit.
+		for _, auth := range authMethods {
+			r := requestSpec{method: "POST", path: "/photos", query: "delete", body: wrap(key("k"))}
+			for _, caller := range []struct{ name, key, path string }{{"ro", readOnlyKey, "/photos"}, {"none", noneKey, "/photos"}, {"user", userKey, "/secret"}, {"user", userKey, "/nosuch"}} {
+				r.path = caller.path
+				resp, body := auth.send(g, caller.name, caller.key, r)
+				wantDenied(t, "POST", resp, body, 403, "AccessDenied")
+			}
+		}
+		for _, header := range []string{"Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==", "Content-MD5: x", "x-amz-content-sha256: " + strings.Repeat("0", 64)} {
+			resp, body := g.do("POST", "/photos?delete", userKey, wrap(key("k")), header)
+			wantRefusal(t, "POST", resp, body, "400 BadDigest", "400 InvalidDigest", "400 XAmzContentSHA256Mismatch")
+		}
+		if t.Failed() {
+			continue
+		}
+		rec.wantNone(t)
+
+		// What passes was written anew.
+		resp, body := g.do("POST", "/photos?delete", userKey, `<?xml version="1.0"?><?x y?><!-- `+key("c")+` --><Delete xmlns="`+s3+`" a="b"> <Quiet>true</Quiet>`+
+			`<Object b="c"><Key><![CDATA[a&b]]></Key></Object>`+strings.Repeat(key("k"), 999)+`</Delete><!-- -->`)
+		seen := rec.requests()
+		if resp.StatusCode != 200 || len(seen) != 1 || seen[0].uri != "/photos?delete=" {
+			t.Fatalf("DeleteObjects = %d %s, the backend saw %v, want 200 and one request", resp.StatusCode, body, seen)
+		}
+		for _, surplus := range []string{"<!--", "<?x y", "CDATA", `="b"`, `="c"`, "> <"} {
+			if strings.Contains(seen[0].body, surplus) {
+				t.Errorf("the backend got %.300s, want nothing of %q", seen[0].body, surplus)
+			}
+		}
+		digest := md5.Sum([]byte(seen[0].body))
+		if got, want := seen[0].header.Get("Content-Md5"), base64.StdEncoding.EncodeToString(digest[:]); got != want || strings.Count(seen[0].body, "<Key>") != 1000 {
+			t.Errorf("the backend got %d keys and Content-MD5 %q, want 1000 and %q", strings.Count(seen[0].body, "<Key>"), got, want)
+		}
+	}
+}

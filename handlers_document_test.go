@@ -45,7 +45,7 @@ func documentRequest(op operation) (method, target string, header []string) {
 // What is no object reaches a backend only as a document that was read: whatever
 // the operation, and those that take nothing pass nothing on.
 func TestNoOperationForwardsABodyThatIsNotItsOwn(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	for _, op := range operations {
 		if op.name == "PutObject" || op.name == "UploadPart" { // bodies are theirs to store
@@ -145,7 +145,7 @@ var attacksOnJSON = map[string]string{
 }
 
 func TestRequestDocumentsAreHeldToTheirOperation(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	tested := 0
 	for _, op := range operations {
@@ -219,7 +219,7 @@ func md5Of(s string) string {
 // What AWS's own pages show is forwarded, and means the same: with or without a
 // namespace, a byte order mark, and a digest.
 func TestDocumentedRequestDocumentsAreForwarded(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	for _, op := range operations {
 		rule := documents[op.name]
@@ -261,7 +261,7 @@ func TestDocumentedRequestDocumentsAreForwarded(t *testing.T) {
 
 // A document that S3 does without is not asked for.
 func TestACLInHeadersNeedsNoDocument(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	for _, target := range []string{"/photos?acl", "/photos/k?acl"} {
 		for _, header := range []string{"x-amz-acl: private", "x-amz-grant-read: id=1"} {
@@ -279,7 +279,7 @@ func TestACLInHeadersNeedsNoDocument(t *testing.T) {
 
 // What a document names is in the backend's terms, and nobody has authorized it.
 func TestRestoreToAnotherPlaceIsNotImplemented(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	for element, inside := range map[string]string{
 		"OutputLocation":   "<S3><BucketName>secret</BucketName><Prefix>p</Prefix></S3>",
@@ -299,7 +299,7 @@ func TestRestoreToAnotherPlaceIsNotImplemented(t *testing.T) {
 
 // Users who are no admins send nothing in a document that S3 does not have in it.
 func TestUnknownElementsAreForAdmins(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	for _, op := range operations {
 		rule := documents[op.name]
@@ -316,7 +316,7 @@ func TestUnknownElementsAreForAdmins(t *testing.T) {
 }
 
 func TestCompleteMultipartUploadDocument(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	part := func(number, rest string) string {
 		return "<Part><PartNumber>" + number + "</PartNumber><ETag>e</ETag>" + rest + "</Part>"
@@ -373,7 +373,7 @@ func TestCompleteMultipartUploadDocument(t *testing.T) {
 
 // A body that is declared and does not match is refused as such, whatever is in it.
 func TestDigestOfARequestDocument(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	for _, doc := range []string{"<Tagging/>", "<Other/>", "text"} {
 		for _, header := range []string{"Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==", "x-amz-checksum-crc32: AAAAAA==", "x-amz-checksum-sha256: " + base64.StdEncoding.EncodeToString(make([]byte, 32))} {
@@ -384,7 +384,7 @@ func TestDigestOfARequestDocument(t *testing.T) {
 		wantError(t, resp, body, 400, "XAmzContentSHA256Mismatch")
 	}
 	backend.wantNone(t)
-	framed, header := opsUnsignedTrailer("<Tagging/>")
+	framed, header := frameWithTrailer("<Tagging/>")
 	resp, body := g.do("PUT", "/photos/k?tagging", userKey, framed, append(header, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-sdk-checksum-algorithm: CRC32")...)
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("a document in chunks = %d %s", resp.StatusCode, body)

@@ -20,7 +20,7 @@ type slowCall struct {
 var slowCalls = []slowCall{
 	{"CopyObject", "PUT /photos/k", "", "CopyObjectResult"},
 	{"UploadPartCopy", "PUT /photos/k?partNumber=1&uploadId=u", "", "CopyPartResult"},
-	{"CompleteMultipartUpload", "POST /photos/k?uploadId=u", opsComplete, "CompleteMultipartUploadResult"},
+	{"CompleteMultipartUpload", "POST /photos/k?uploadId=u", completeDocument, "CompleteMultipartUploadResult"},
 }
 
 // begin sends the request of a slow call. The source of a copy is in the bucket source.

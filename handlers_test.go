@@ -38,7 +38,7 @@ func signed(name, secret, method, path, query string, header ...string) []string
 	return lines
 }
 
-// A user is the same by either door: rights, errors, limit.
+// A user is the same by either authentication method: rights, errors, limit.
 func TestSignedDoor(t *testing.T) {
 	g := startGateway(t, testConfig(startDemoBackend(t).URL))
 	resp, body := g.do("PUT", "/photos/k", "", "meow", signed("user", userKey, "PUT", "/photos/k", "", "x-amz-meta-name: Tom")...)
@@ -89,7 +89,7 @@ func TestAPIKeyWinsOverSignature(t *testing.T) {
 	}
 }
 
-// bucket.domain/key is /bucket/key, by both doors.
+// bucket.domain/key is /bucket/key, by both authentication methods.
 func TestVirtualHostStyle(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" && r.URL.Query().Has("list-type") {
@@ -176,7 +176,7 @@ func TestBucketBehind(t *testing.T) {
 		before := len(backend.requests())
 		document := ""
 		if test.method == "POST" && strings.Contains(test.target, "uploadId") {
-			document = opsComplete
+			document = completeDocument
 		}
 		_, body := g.do(test.method, test.target, userKey, document)
 		if !strings.Contains(body, test.want) || strings.Contains(body, "corp-") || strings.Contains(body, "10.0.0.1") {
@@ -341,7 +341,7 @@ func TestPresignedPutOfTheSDKsForJavaScript(t *testing.T) {
 // Tools of MinIO ask for more than S3 has, and everybody may mark a request for the
 // access log. What is not known to be harmless is refused.
 func TestHarmlessParametersAreDropped(t *testing.T) {
-	backend := startRecorder(t, opsBackend)
+	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL))
 	for _, test := range []struct{ method, target, uri string }{
 		{"GET", "/photos?list-type=2&metadata=true", "/photos?encoding-type=url&list-type=2"},
@@ -398,4 +398,85 @@ func TestCreateBucketAtStart(t *testing.T) {
 		}
 	}
 	backend.wantNone(t)
+}
+
+// A browser's form is an upload with its own kind of authorization, in
+// the body, to a key that the path does not name.
+func TestFormUploadIsNotImplemented(t *testing.T) {
+	g, rec, other := startAccounts(t)
+	const form = "--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nstolen\r\n" +
+		"--x\r\nContent-Disposition: form-data; name=\"x-amz-credential\"\r\n\r\nadmin/20260101/us-east-1/s3/aws4_request\r\n" +
+		"--x\r\nContent-Disposition: form-data; name=\"policy\"\r\n\r\neyJjb25kaXRpb25zIjpbXX0=\r\n" +
+		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\ndata\r\n--x--\r\n"
+	for _, contentType := range []string{
+		"multipart/form-data; boundary=x", "multipart/form-datax; boundary=x", "text/plain; a=multipart/form-data; boundary=x",
+		"MULTIPART/FORM-DATA; boundary=x", "multipart/form-data ; boundary=x", "multipart/form-data", "application/x-www-form-urlencoded", "",
+	} {
+		for _, row := range []struct {
+			path, query, want string
+		}{
+			{"/", "", "405 MethodNotAllowed"},
+			{"/photos", "", "501 NotImplemented"},
+			{"/photos", "x-id=PostObject", "501 NotImplemented"},
+			{"/photos", "key=stolen", "501 NotImplemented"},
+			{"/photos/k", "", "405 MethodNotAllowed"},
+			{"/photos/k", "policy", "501 NotImplemented"},
+		} {
+			r := requestSpec{method: "POST", path: row.path, query: row.query, body: form, header: []string{"Content-Type: " + contentType}}
+			for _, role := range []string{"admin", "user", "readonly"} {
+				for _, auth := range authMethods {
+					name, key := userWith(role, "photos")
+					resp, body := auth.send(g, name, key, r)
+					wantRefusal(t, "POST", resp, body, row.want)
+					if t.Failed() {
+						t.Fatalf("at %s by %s, %s", r, role, auth.name)
+					}
+				}
+			}
+			resp, body := g.do("POST", r.target(), "", form, r.header...)
+			wantError(t, resp, body, 401, "Unauthorized")
+		}
+		resp, body := g.do("POST", "/secret", roleKey("user", "photos"), form, "Content-Type: "+contentType)
+		wantError(t, resp, body, 403, "AccessDenied")
+	}
+	rec.wantNone(t)
+	other.wantNone(t)
+}
+
+// A multipart upload is a write from its first request to its last,
+// though two of them are POSTs and one a DELETE.
+func TestReadersCannotUploadInParts(t *testing.T) {
+	g, rec, other := startAccounts(t)
+	for _, operation := range []string{"CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"} {
+		r := specFor(operation, "photos")
+		for _, auth := range authMethods {
+			for _, scope := range []string{"photos", "*"} {
+				name, key := userWith("readonly", scope)
+				resp, body := auth.send(g, name, key, r)
+				wantDenied(t, r.method, resp, body, 403, "AccessDenied")
+			}
+			r.path = strings.Replace(r.path, "photos", "secret", 1)
+			name, key := userWith("user", "photos")
+			resp, body := auth.send(g, name, key, r)
+			wantDenied(t, r.method, resp, body, 403, "AccessDenied")
+			r = specFor(operation, "photos")
+			if t.Failed() {
+				t.Fatalf("at %s, %s", r, auth.name)
+			}
+		}
+	}
+	rec.wantNone(t)
+	// S3 needs the number of a part, and the upload it is of: a server that looks
+	// for both would take what lacks one for a PutObject, or with no upload named,
+	// a DELETE for that of the object.
+	for _, target := range []string{"PUT /photos/k?uploadId=u", "PUT /photos/k?partNumber=1", "PUT /photos/k?partNumber=1&uploadId=", "PUT /photos/k?partNumber=&uploadId=u",
+		"DELETE /photos/k?uploadId=", "DELETE /photos/k?uploadId", "POST /photos/k?uploadId="} {
+		before := requestCount(rec)
+		method, path, _ := strings.Cut(target, " ")
+		resp, body := g.do(method, path, adminKey, completeDocument)
+		if resp.StatusCode != 400 && resp.StatusCode != 404 && resp.StatusCode != 501 || requestCount(rec) != before {
+			t.Errorf("%s = %d %s, and the backend got %d requests, want a refusal and none", target, resp.StatusCode, body, requestCount(rec)-before)
+		}
+	}
+	other.wantNone(t)
 }

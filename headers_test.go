@@ -100,7 +100,7 @@ func TestEveryHeaderThatPassesIsInTheDocs(t *testing.T) {
 
 // Dropping such a header could change what a request means, forwarding it is a guess.
 func TestUnknownAmzHeaderIsRefusedByName(t *testing.T) {
-	rec := startRecorder(t, opsBackend)
+	rec := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(rec.URL))
 	for _, name := range []string{
 		"x-amz-write-offset-bytes", "x-amz-rename-source", "x-amz-rename-source-if-match", "x-amz-client-token", "x-amz-snowball-auto-extract", "x-amz-signature", "x-amz-credential",
@@ -207,7 +207,7 @@ func TestAnyTokenIsANameOfMetadata(t *testing.T) {
 // A header is a place for a traversal, too.
 func TestTraversalInAnyAmzHeaderIsRefused(t *testing.T) {
 	for _, nested := range []bool{false, true} {
-		rec := startRecorder(t, opsBackend)
+		rec := startRecorder(t, answerAsS3)
 		g := startGateway(t, testConfig(rec.URL, with("nested_keys", nested)))
 		names := []string{"X-Amz-Checksum-Sha512", "X-Amz-Checksum-Of-Tomorrow"}
 		for name := range passing {
@@ -278,7 +278,7 @@ func TestConnectionNamesHopByHopHeadersOnly(t *testing.T) {
 // What is done before a client is known, and for one who may do nothing, grows no
 // faster than the bytes that it sends.
 func TestWorkGrowsWithTheBytesReceived(t *testing.T) {
-	rec := startRecorder(t, opsBackend)
+	rec := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(rec.URL, with("nested_keys", true)))
 	lines := func(n int, format func(i int) (name, value string)) func(r *http.Request) {
 		return func(r *http.Request) {
@@ -485,11 +485,11 @@ func TestAnswersSpellHeaderNamesAsS3(t *testing.T) {
 		for _, name := range []string{"Etag", "X-Amz-Version-Id", "X-Amz-Meta-Name", "X-Amz-Checksum-Crc32", "X-Amz-Object-Lock-Mode", "X-Amz-Storage-Class", "Last-Modified", "Content-Md5"} {
 			w.Header().Set(name, "x")
 		}
-		opsBackend(w, r)
+		answerAsS3(w, r)
 	})
 	g := startGateway(t, testConfig(backend.URL, with("rate_limit.requests", 10_000)))
 	for _, op := range operations {
-		r := opsRequestFor(op.name, "photos")
+		r := specFor(op.name, "photos")
 		for _, key := range []string{adminKey, noneKey} {
 			head, _, _ := strings.Cut(serviceBytes(g, serviceRequest(r.method, r.target(), key, r.body, append(r.header, fmt.Sprintf("Content-Length: %d", len(r.body)))...)), "\r\n\r\n")
 			for line := range strings.Lines(head) {
@@ -532,7 +532,7 @@ func TestContentTypeIsNeverInvented(t *testing.T) {
 					if len(content) > maxUnsized && version == "HTTP/1.0" && framing == "chunks" {
 						continue
 					}
-					resp, body, err := sendVersion(t, g, client, version, opsRequest{method: method, path: "/photos/k"})
+					resp, body, err := sendVersion(t, g, client, version, requestSpec{method: method, path: "/photos/k"})
 					if values, given := resp.Header["Content-Type"]; err != nil || resp.StatusCode != 200 || given || method == "GET" && body != content {
 						t.Errorf("%s by %s of %.10q in %s = %d, Content-Type %q, %v; want 200, and none", method, version, content, framing, resp.StatusCode, values, err)
 					}

@@ -124,7 +124,7 @@ func TestLengthBesideChunksEndsTheConnection(t *testing.T) {
 	plain, g := startGateway(t, testConfig(backend.URL)), startTLS(t, testConfig(backend.URL), nil)
 	const put = "PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\n"
 	const aws = "X-Amz-Content-Sha256: " + streamingTrailer + "\r\nX-Amz-Trailer: x-amz-checksum-crc32\r\nX-Amz-Decoded-Content-Length: 4\r\n"
-	payload := trailerStream("meow", "x-amz-checksum-crc32", opsChecksum("meow"))
+	payload := trailerStream("meow", "x-amz-checksum-crc32", crc32Of("meow"))
 	chunks := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(payload), payload)
 	get := "GET /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\n\r\n"
 	for _, test := range []struct {

@@ -17,13 +17,13 @@ func uploadInParts(t *testing.T, g *testGateway, trailing bool) {
 		}
 	}
 	send("POST", "/photos/k?uploads", "", "x-amz-checksum-algorithm: CRC32", "x-amz-checksum-type: COMPOSITE", "x-amz-sdk-checksum-algorithm: CRC32", "x-amz-meta-a: b")
-	if body, header := opsUnsignedTrailer("meow"); trailing {
+	if body, header := frameWithTrailer("meow"); trailing {
 		send("PUT", "/photos/k?partNumber=1&uploadId=u", body, append(header, "x-amz-content-sha256: "+streamingTrailer, "content-encoding: aws-chunked", "x-amz-sdk-checksum-algorithm: CRC32")...)
 	} else {
-		send("PUT", "/photos/k?partNumber=1&uploadId=u", "meow", "x-amz-checksum-crc32: "+opsChecksum("meow"), "x-amz-sdk-checksum-algorithm: CRC32")
+		send("PUT", "/photos/k?partNumber=1&uploadId=u", "meow", "x-amz-checksum-crc32: "+crc32Of("meow"), "x-amz-sdk-checksum-algorithm: CRC32")
 	}
-	send("POST", "/photos/k?uploadId=u", "<CompleteMultipartUpload><Part><ETag>e</ETag><PartNumber>1</PartNumber><ChecksumCRC32>"+opsChecksum("meow")+
-		"</ChecksumCRC32></Part></CompleteMultipartUpload>", "x-amz-checksum-crc32: "+opsChecksum("meow")+"-1", "x-amz-checksum-type: COMPOSITE")
+	send("POST", "/photos/k?uploadId=u", "<CompleteMultipartUpload><Part><ETag>e</ETag><PartNumber>1</PartNumber><ChecksumCRC32>"+crc32Of("meow")+
+		"</ChecksumCRC32></Part></CompleteMultipartUpload>", "x-amz-checksum-crc32: "+crc32Of("meow")+"-1", "x-amz-checksum-type: COMPOSITE")
 }
 
 // Before a backend that takes no trailing checksums, no request of a multipart upload
@@ -31,7 +31,7 @@ func uploadInParts(t *testing.T, g *testGateway, trailing bool) {
 func TestRequestsOfAnUploadAgreeOnChecksums(t *testing.T) {
 	for _, mode := range []string{"verify", "forward"} {
 		for _, trailing := range []bool{true, false} {
-			backend := startRecorder(t, opsBackend)
+			backend := startRecorder(t, answerAsS3)
 			g := startGateway(t, testConfig(backend.URL, with("accounts.main.trailing_checksums", mode)))
 			uploadInParts(t, g, trailing)
 			requests := backend.requests()
@@ -66,10 +66,10 @@ func TestChecksumsThatAreTakenOffAreVerified(t *testing.T) {
 			status int
 			code   string
 		}{
-			{"x-amz-checksum-crc32: " + opsChecksum(body), 200, ""},
-			{"x-amz-checksum-crc32: " + opsChecksum(body+"x"), 400, "BadDigest"},
+			{"x-amz-checksum-crc32: " + crc32Of(body), 200, ""},
+			{"x-amz-checksum-crc32: " + crc32Of(body+"x"), 400, "BadDigest"},
 			{"x-amz-checksum-crc32: x", 400, "BadDigest"},
-			{"x-amz-checksum-sha256: " + opsChecksum(body), 400, "BadDigest"},
+			{"x-amz-checksum-sha256: " + crc32Of(body), 400, "BadDigest"},
 			{"x-amz-checksum-nobodyknows: AAAA", 501, "NotImplemented"},
 		} {
 			backend := startRecorder(t, nil)
@@ -89,7 +89,7 @@ func TestChecksumsThatAreTakenOffAreVerified(t *testing.T) {
 		}
 	}
 	for name := range checksumsOfUpload {
-		if opsTable[name].method == "" {
+		if operationSpecs[name].method == "" {
 			t.Errorf("there is no operation %s", name)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -240,5 +241,111 @@ func TestFramingIsNeverStoredReturnedOrCopied(t *testing.T) {
 				t.Errorf("%s %s with %q: the backend got Content-Encoding %q, want %q", seen.method, seen.uri, stored, got, want)
 			}
 		}
+	}
+}
+
+// The limit counts the bytes that are stored, by whatever operation and
+// framing they come.
+func TestMaxFileSizeCountsStoredBytes(t *testing.T) {
+	const limit = 1000
+	source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/chunked") {
+			w.(http.Flusher).Flush() // no length
+		}
+		io.WriteString(w, strings.Repeat("s", limit+1))
+	})
+	sink := startRecorder(t, nil)
+	config := twoAccounts(source.URL, sink.URL)
+	with("max_file_size", limit)(config)
+	g := startGateway(t, config)
+	stored := func() (whole []string) {
+		for _, seen := range slices.Concat(source.requests(), sink.requests()) {
+			if seen.err == nil && seen.method != "GET" {
+				whole = append(whole, seen.method+" "+seen.uri)
+			}
+		}
+		return whole
+	}
+	for _, bucket := range []string{"/photos/k", "/faraway/k"} {
+		for _, query := range []string{"", "partNumber=1&uploadId=u", "partNumber=10000&uploadId=u"} {
+			r := requestSpec{method: "PUT", path: bucket, query: query, body: strings.Repeat("x", limit+1)}
+			for _, auth := range authMethods {
+				resp, body := auth.send(g, "user", userKey, r)
+				wantDenied(t, "PUT", resp, body, 413, "EntityTooLarge")
+				if t.Failed() {
+					t.Fatalf("at %s, %s", r, auth.name)
+				}
+			}
+			// Declared small, sent large.
+			framed, _ := frameWithTrailer(r.body)
+			for _, declared := range []string{"0", "1", "1000"} {
+				resp, body := g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+					"x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: "+declared)
+				wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody", "413 EntityTooLarge")
+			}
+			for _, declared := range []string{"", "-1", "+5", "abc", "0x5", "1e3", "5 ", "5,5", "9223372036854775808", "99999999999999999999"} {
+				resp, body := g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+					"x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: "+declared)
+				if declared == "5 " { // net/http trims it
+					wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody")
+				} else {
+					wantRefusal(t, "PUT", resp, body, "400 InvalidArgument")
+				}
+				if t.Failed() {
+					t.Fatalf("at %s declared %q", r, declared)
+				}
+			}
+			resp, body := g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-trailer: x-amz-checksum-crc32")
+			wantRefusal(t, "PUT", resp, body, "411 MissingContentLength")
+			resp, body = g.do("PUT", r.target(), userKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+				"x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: 5", "x-amz-decoded-content-length: 1001")
+			wantRefusal(t, "PUT", resp, body, "400 InvalidArgument", "400 InvalidRequest")
+			// HTTP's chunks have no length, whatever they are said to hold.
+			raw := "PUT " + r.target() + " HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\nX-Api-Key: " + userKey + "\r\nTransfer-Encoding: chunked\r\n"
+			resp, body = g.raw("PUT", raw+fmt.Sprintf("x-amz-decoded-content-length: 5\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(r.body), r.body))
+			wantRefusal(t, "PUT", resp, body, "411 MissingContentLength")
+			resp, body = g.raw("PUT", raw+"x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\nx-amz-trailer: x-amz-checksum-crc32\r\nx-amz-decoded-content-length: 5\r\n\r\n"+
+				fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(framed), framed))
+			wantRefusal(t, "PUT", resp, body, "400 InvalidRequest", "400 IncompleteBody")
+			if whole := stored(); t.Failed() || len(whole) > 0 {
+				t.Fatalf("at %s: stored %q, want nothing", r, whole)
+			}
+		}
+		// As large as it may be.
+		for _, auth := range authMethods {
+			r := requestSpec{method: "PUT", path: bucket, query: "partNumber=1&uploadId=u", body: strings.Repeat("x", limit)}
+			before := len(stored())
+			if resp, body := auth.send(g, "user", userKey, r); resp.StatusCode != 200 || len(stored()) != before+1 {
+				t.Errorf("a part of the largest size, %s = %d %s, want it stored", auth.name, resp.StatusCode, body)
+			}
+		}
+		forget(source, sink)
+	}
+	// A copy between accounts is an upload too.
+	for _, query := range []string{"", "?partNumber=1&uploadId=u"} {
+		resp, body := g.do("PUT", "/faraway/x"+query, userKey, "", "x-amz-copy-source: photos/k")
+		wantError(t, resp, body, 413, "EntityTooLarge")
+		resp, body = g.do("PUT", "/faraway/x"+query, userKey, "", "x-amz-copy-source: photos/chunked")
+		wantRefusal(t, "PUT", resp, body, "502 BadGateway", "413 EntityTooLarge")
+	}
+	// And no small document is large.
+	for _, target := range []string{"PUT /photos/k?tagging", "POST /photos?delete", "POST /photos/k?uploadId=u", "POST /photos/k?select&select-type=2", "PUT /photos?policy"} {
+		method, path, _ := strings.Cut(target, " ")
+		resp, body := g.do(method, path, adminKey, strings.Repeat(" ", 4<<20+1))
+		wantError(t, resp, body, 413, "EntityTooLarge")
+		framed, _ := frameWithTrailer(strings.Repeat(" ", 4<<20+1))
+		resp, body = g.do(method, path, adminKey, framed, "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER", "x-amz-trailer: x-amz-checksum-crc32", "x-amz-decoded-content-length: 10")
+		wantRefusal(t, method, resp, body, "400 InvalidRequest", "413 EntityTooLarge")
+	}
+	if whole := stored(); len(whole) > 0 {
+		t.Errorf("stored %q, want nothing", whole)
+	}
+}
+
+func forget(recorders ...*recorder) {
+	for _, rec := range recorders {
+		rec.mu.Lock()
+		rec.seen = nil
+		rec.mu.Unlock()
 	}
 }

@@ -397,7 +397,7 @@ func TestStatusThatAnswersAnotherRequestIsRefused(t *testing.T) {
 				}
 			})
 			g := startGateway(t, testConfig(backend.URL))
-			resp, body := opsKeyDoor(g, "", adminKey, opsRequestFor(op.name, "photos"))
+			resp, body := byKey(g, "", adminKey, specFor(op.name, "photos"))
 			if resp.StatusCode != 502 {
 				t.Errorf("%s answered with %d = %d %s, want 502", op.name, status, resp.StatusCode, body)
 			}
