@@ -879,7 +879,7 @@ func (c *sigCounter) checkCut(t *testing.T, what string) {
 	for len(c.uploads) > 0 { // that of the request before, perhaps: it may be accepted late
 		u := <-c.uploads
 		if int64(len(u.got)) >= u.declared {
-			t.Errorf("%s: the backend got %d of %d bytes, must have at least one less", what, len(u.got), u.declared)
+			t.Errorf("%s: the backend got %d of %d bytes, want at least one less", what, len(u.got), u.declared)
 		}
 		if u.header.Get("X-Amz-Content-Sha256") == sigTrailer && (strings.Contains(u.got, "\r\n0\r\n") || strings.Contains(u.got, sigCRC32)) {
 			t.Errorf("%s: the backend got the last chunk, or the trailer, of an upload that was refused", what)

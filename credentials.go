@@ -1,8 +1,8 @@
 package main
 
-// Where an account's credentials come from, when they do not stand in the
-// configuration, and how they are kept fresh without an SDK. Names and meanings
-// are those of the SDKs, so that what works for them works here:
+// Credentials of an account that are not in the configuration: where they come from, and how
+// they are refreshed without an SDK. Names and meanings are those of the SDKs, so what works
+// for them works here:
 //
 //	env            AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
 //	profile:NAME   a section of the shared credentials file
@@ -12,8 +12,8 @@ package main
 //
 // https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 //
-// Nothing that an endpoint says reaches a log or an error: it hands out secrets,
-// and a confused one hands them out in the wrong place.
+// Nothing that an endpoint sends reaches a log or an error: endpoints send secrets, and a
+// broken one may send them in the wrong place.
 
 import (
 	"context"
@@ -32,13 +32,12 @@ const (
 	startTimeout  = 10 * time.Second // for all attempts at the first one
 	startAttempts = 3
 
-	// Credentials are fetched anew when half of the time they are good for is
-	// over: then an outage of the endpoint has the other half to pass. IMDS
-	// has new ones five minutes before the old ones expire, or earlier, so
-	// the last halves find them.
+	// Credentials are fetched again after half of their lifetime, so an outage of the
+	// endpoint may last for the other half. IMDS has new ones at least five minutes before
+	// the old ones expire.
 	minRefresh = 10 * time.Second
-	maxRefresh = time.Hour   // a timer does not see that the clock is set, or that the machine slept
-	pollFile   = time.Minute // for a file, which doesn't say until when it is good
+	maxRefresh = time.Hour   // a timer does not notice that the clock was set, or that the machine slept
+	pollFile   = time.Minute // for a file, which has no expiry
 
 	firstFetchBackoff = time.Second
 	maxFetchBackoff   = time.Minute
@@ -49,10 +48,10 @@ const (
 // An expiringCredentials is what a provider fetched.
 type expiringCredentials struct {
 	credentials
-	expires time.Time // zero if nobody says
+	expires time.Time // zero if not known
 }
 
-// A credentialSource holds an account's credentials and keeps them fresh. It
+// A credentialSource holds an account's credentials and refreshes them. It
 // may be used by several goroutines at once.
 type credentialSource struct {
 	account string
@@ -65,9 +64,9 @@ type credentialSource struct {
 	failures atomic.Int64                        // fetches that failed
 }
 
-// credentialProviders makes a source ready by its kind. Each reads what it needs
-// from the environment, and asks nobody yet. The argument is what follows the
-// colon of the specification; only profile has one.
+// credentialProviders prepare a source, by its kind. Each reads the environment, and fetches
+// nothing. The argument is what follows the colon of the specification; only profile has
+// one.
 var credentialProviders = map[string]func(s *credentialSource, argument string, env func(string) string) error{
 	"env":          (*credentialSource).useEnvironment,
 	"profile":      (*credentialSource).useProfile,
@@ -76,8 +75,8 @@ var credentialProviders = map[string]func(s *credentialSource, argument string, 
 	"imds":         (*credentialSource).useInstance,
 }
 
-// staticCredentials returns a source of credentials that never change. There is
-// nothing to start.
+// staticCredentials returns a source of credentials that never change. It need not be
+// started.
 func staticCredentials(c credentials) *credentialSource {
 	s := &credentialSource{}
 	s.current.Store(&expiringCredentials{credentials: c})
@@ -86,8 +85,8 @@ func staticCredentials(c credentials) *credentialSource {
 
 // newCredentialSource returns the source of a specification: "env", "profile",
 // "profile:NAME", "web-identity", "ecs" or "imds". It reads the environment, but
-// no file and no network: those wait for start. The error says what is wrong with
-// the specification, or which variable is missing.
+// no file and no network: start does. The error says what is wrong with the specification,
+// or which variable is missing.
 func newCredentialSource(spec, accountName string, lookupEnv func(string) (string, bool), log *slog.Logger) (*credentialSource, error) {
 	kind, argument, hasArgument := strings.Cut(spec, ":")
 	use := credentialProviders[kind]
@@ -97,7 +96,7 @@ func newCredentialSource(spec, accountName string, lookupEnv func(string) (strin
 	s := staticCredentials(credentials{})
 	s.account, s.kind = accountName, kind
 	s.log = log.With("account", accountName, "source", kind)
-	env := func(name string) string { // for the SDKs, too, empty is not set
+	env := func(name string) string { // as for the SDKs, empty means not set
 		value, _ := lookupEnv(name)
 		return value
 	}
@@ -119,11 +118,11 @@ func (s *credentialSource) expires() int64 {
 	return 0
 }
 
-// start fetches the first credentials, in startTimeout, and goes on to refresh
-// them until ctx is done. If it returns an error, nothing goes on.
+// start fetches the first credentials, within startTimeout, and then refreshes them until ctx
+// is done. After an error it refreshes nothing.
 //
-// Whatever fails is tried again: the token file of a pod and the agent beside it
-// may come up after the gateway.
+// A failed fetch is repeated: the token file of a pod, and the agent beside it, may appear
+// after the gateway has started.
 func (s *credentialSource) start(ctx context.Context) error {
 	if s.fetch == nil {
 		return nil
@@ -143,8 +142,8 @@ func (s *credentialSource) start(ctx context.Context) error {
 	return nil
 }
 
-// keepFresh refreshes until ctx is done. When that fails the last good ones stay,
-// even past their time: whether they are still good is for the backend to say.
+// keepFresh refreshes until ctx is done. If a refresh fails the last credentials stay in use,
+// even after they have expired: the backend decides whether they are valid.
 func (s *credentialSource) keepFresh(ctx context.Context) {
 	failed := 0
 	wait := refreshDelay(s.current.Load().expires, time.Now())
@@ -168,7 +167,7 @@ func (s *credentialSource) keepFresh(ctx context.Context) {
 	}
 }
 
-// expiresAttr is no attribute at all for credentials of which nobody says it.
+// expiresAttr returns the empty attribute for credentials without an expiry.
 func expiresAttr(t time.Time) slog.Attr {
 	if t.IsZero() {
 		return slog.Attr{}
@@ -176,11 +175,11 @@ func expiresAttr(t time.Time) slog.Attr {
 	return slog.Time("expires", t)
 }
 
-// refresh fetches once. Credentials that are no others keep their address, so
-// that what is derived from them stays good.
+// refresh fetches once. Credentials that did not change keep their address, so that what is
+// derived from them stays valid.
 //
-// Ones that have expired are taken only for want of any: an instance's endpoint
-// gives them out while AWS has an outage, and honours them.
+// Expired ones are used only if there are no others: the endpoint of an instance returns
+// them during an outage of AWS, which accepts them.
 func (s *credentialSource) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -206,7 +205,7 @@ func (s *credentialSource) refresh(ctx context.Context) error {
 	return nil
 }
 
-// check refuses what no request could carry.
+// check returns an error for credentials that no request could carry.
 func (c *credentials) check() error {
 	switch {
 	case !validToken.MatchString(c.AccessKeyID):
@@ -219,8 +218,8 @@ func (c *credentials) check() error {
 	return nil
 }
 
-// refreshDelay is how long to wait before the next fetch. Up to an eighth of it is
-// taken off by chance, for instances that were started together.
+// refreshDelay returns how long to wait before the next fetch. It is shortened at random by up
+// to an eighth, so that gateways that were started together spread out.
 func refreshDelay(expires, now time.Time) time.Duration {
 	delay := pollFile
 	if !expires.IsZero() {
@@ -229,8 +228,8 @@ func refreshDelay(expires, now time.Time) time.Duration {
 	return delay - rand.N(delay/8)
 }
 
-// fetchBackoff is how long to wait after so many failures in a row, 1 or more:
-// twice as long each time, up to half of it taken off by chance.
+// fetchBackoff returns how long to wait after a number of failures in a row, 1 or more. It
+// doubles each time, and is shortened at random by up to half.
 func fetchBackoff(failed int) time.Duration {
 	delay := min(firstFetchBackoff<<min(failed-1, 10), maxFetchBackoff)
 	return delay - rand.N(delay/2)

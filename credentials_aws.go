@@ -1,7 +1,7 @@
 package main
 
-// The five places that credentials come from, each by the rules of the SDKs: see
-// credentials.go for the table.
+// The five sources of credentials, each by the rules of the SDKs. The table is in
+// credentials.go.
 
 import (
 	"cmp"
@@ -23,8 +23,8 @@ import (
 	"time"
 )
 
-// useEnvironment takes the keys from the environment, once: it does not change
-// while the process lives.
+// useEnvironment reads the keys from the environment, once: it does not change while the
+// process runs.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-static-credentials.html
 func (s *credentialSource) useEnvironment(_ string, env func(string) string) error {
 	if err := required(env, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"); err != nil {
@@ -82,9 +82,9 @@ func (s *credentialSource) useProfile(profile string, env func(string) string) e
 //	aws_access_key_id = AKIAIOSFODNN7EXAMPLE   # after a space, too
 //	aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
 //
-// Names of profiles are told apart by case, names of settings are not. A section
-// that stands there twice is one; of two values the later counts. Settings that
-// would lead to other credentials than the ones written there are an error.
+// Names of profiles are case-sensitive, names of settings are not. Two sections of one name
+// are one section, and of two values the later counts. Settings that would lead to other
+// credentials than those in the section are an error.
 func parseProfile(file, profile string) (credentials, error) {
 	var c credentials
 	found, in := false, false
@@ -124,7 +124,7 @@ var (
 	elsewhere     = regexp.MustCompile(`^(role_arn|source_profile|credential_source|credential_process|web_identity_token_file|sso_.*|login_session)$`)
 )
 
-// useWebIdentity trades the token of a file for the credentials of a role. The
+// useWebIdentity exchanges the token in a file for the credentials of a role. The
 // file is read each time, because Kubernetes replaces the token in it.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
@@ -189,8 +189,8 @@ func stsEndpoint(env func(string) string) (string, error) {
 	return "https://" + host + "/", nil
 }
 
-// stsErrorCode is ", CODE" if the document is an error of STS that we know.
-// Others might be anything, a secret for one.
+// stsErrorCode returns ", CODE" if the document is a known error of STS. Any other text could
+// be a secret.
 func stsErrorCode(document []byte) string {
 	var parsed struct {
 		Code string `xml:"Error>Code"`
@@ -204,8 +204,7 @@ func stsErrorCode(document []byte) string {
 }
 
 // useContainer asks the endpoint that ECS or the EKS Pod Identity agent names in
-// the environment. Where there are two variables for one thing the page says which
-// counts.
+// the environment. Of two variables for one thing, the page says which counts.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 func (s *credentialSource) useContainer(_ string, env func(string) string) error {
 	endpoint, err := containerEndpoint(env)
@@ -236,7 +235,7 @@ func (s *credentialSource) useContainer(_ string, env func(string) string) error
 func containerEndpoint(env func(string) string) (string, error) {
 	endpoint := env("AWS_CONTAINER_CREDENTIALS_FULL_URI")
 	if relative := env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); relative != "" {
-		if relative[0] != '/' { // it would change the host
+		if relative[0] != '/' { // it could change the host
 			return "", errors.New("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI does not begin with a slash")
 		}
 		endpoint = "http://169.254.170.2" + relative
@@ -248,7 +247,7 @@ func containerEndpoint(env func(string) string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// The addresses of ECS and of the EKS agent, which nobody routes further.
+	// The addresses of ECS and of the EKS agent, which are link-local.
 	local := slices.Contains([]string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}, u.Hostname())
 	if u.Scheme == "http" && !local && !isLoopback(u.Host) {
 		return "", errors.New("AWS_CONTAINER_CREDENTIALS_FULL_URI: plain http to another machine; use https, or the address of the ECS or EKS agent")
@@ -257,7 +256,7 @@ func containerEndpoint(env func(string) string) (string, error) {
 }
 
 // containerAuthorization returns the Authorization header that the environment names, or
-// "". The file is read each time, for its token is replaced.
+// "". The file is read each time, because its token is replaced.
 func containerAuthorization(env func(string) string) (string, error) {
 	authorization := env("AWS_CONTAINER_AUTHORIZATION_TOKEN")
 	if path := env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); path != "" {
@@ -273,9 +272,9 @@ func containerAuthorization(env func(string) string) (string, error) {
 	return authorization, nil
 }
 
-// useInstance asks the instance metadata service, in version 2: a token by PUT,
-// which no forged GET can have, then the name of the instance's role, then its
-// credentials. Version 1 has no token, and is not tried.
+// useInstance asks the instance metadata service, version 2: first for a token, by PUT, which
+// a forged GET can't do; then for the name of the instance's role; then for its credentials.
+// Version 1 has no token, and is not tried.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html
 func (s *credentialSource) useInstance(_ string, env func(string) string) error {
@@ -289,7 +288,7 @@ func (s *credentialSource) useInstance(_ string, env func(string) string) error 
 	endpoint = strings.TrimRight(endpoint, "/") + "/latest/"
 	s.client = newCredentialClient(nil)
 	s.fetch = func(ctx context.Context) (c expiringCredentials, err error) {
-		// Seconds: the token is for the next two requests alone.
+		// In seconds; the token is for the next two requests only.
 		header := http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {"60"}}
 		session, err := s.ask(ctx, http.MethodPut, endpoint+"api/token", header, "")
 		if err != nil {
@@ -320,7 +319,7 @@ func (s *credentialSource) useInstance(_ string, env func(string) string) error 
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
 var roleNamePattern = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
 
-// errNoDocument stands for what a parser would say: it would quote the answer.
+// errNoDocument replaces the error of a parser, which would quote the answer.
 var errNoDocument = errors.New("the answer can't be understood")
 
 // A credentialsDocument is what STS (in XML), a container's endpoint and IMDS (in
@@ -331,7 +330,7 @@ type credentialsDocument struct {
 	SecretAccessKey string
 	SessionToken    string `json:"Token"`
 	Expiration      time.Time
-	Code            string // JSON alone: whether the others are there
+	Code            string // JSON only: whether the others are valid
 }
 
 // readJSON reads a document whose Code is one of these.
@@ -346,7 +345,7 @@ func readJSON(body []byte, codes ...string) (expiringCredentials, error) {
 	return document.read()
 }
 
-// read leaves what else may be wrong to credentials.check.
+// read leaves further checks to credentials.check.
 func (d *credentialsDocument) read() (expiringCredentials, error) {
 	c := expiringCredentials{credentials{d.AccessKeyID, d.SecretAccessKey, d.SessionToken}, d.Expiration.UTC()}
 	if c.SessionToken == "" || c.expires.IsZero() {
@@ -355,8 +354,8 @@ func (d *credentialsDocument) read() (expiringCredentials, error) {
 	return c, nil
 }
 
-// parseEndpoint does not quote what it refuses: the path of a container's
-// endpoint is as good as a password.
+// parseEndpoint does not quote an address in its errors: the path of a container's endpoint is
+// a secret.
 func parseEndpoint(variable, raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
@@ -365,8 +364,8 @@ func parseEndpoint(variable, raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// newCredentialClient returns a client that follows no redirect, which could carry
-// a token elsewhere, and keeps no connection: the next request is in an hour.
+// newCredentialClient returns a client that follows no redirect, which could send a token
+// elsewhere, and keeps no connection, because the next request is in an hour.
 func newCredentialClient(proxy func(*http.Request) (*url.URL, error)) *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{Proxy: proxy, DisableKeepAlives: true, MaxResponseHeaderBytes: maxCredentialsDocument},
@@ -374,8 +373,8 @@ func newCredentialClient(proxy func(*http.Request) (*url.URL, error)) *http.Clie
 	}
 }
 
-// ask sends a request and returns the body of its answer, which with an error
-// (any status but 200 is one) is not for others to see.
+// ask sends a request and returns the body of its answer. A status other than 200 is an error;
+// then the body must not be shown.
 func (s *credentialSource) ask(ctx context.Context, method, address string, header http.Header, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err != nil {
@@ -399,8 +398,8 @@ func (s *credentialSource) ask(ctx context.Context, method, address string, head
 	return text, nil
 }
 
-// withoutAnswer keeps of a client's error what is not the other side's words:
-// net/http quotes the address, and lines that are not HTTP.
+// withoutAnswer removes from a client's error what the other side sent: net/http quotes the
+// address, and lines that are not HTTP.
 func withoutAnswer(err error) error {
 	var network *net.OpError
 	var certificate *tls.CertificateVerificationError

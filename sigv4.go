@@ -5,9 +5,9 @@ package main
 // A signature is made in four steps, and this file has one function for each,
 // in the words and the order of the specification:
 //
-//	canonicalRequest   the request, written down in one agreed way
+//	canonicalRequest   the request in a canonical form
 //	stringToSign       algorithm, instant, scope, SHA-256 of the above
-//	signingKey         the secret, narrowed to a day, a region and a service
+//	signingKey         the secret, bound to a day, a region and a service
 //	signature          HMAC-SHA256 of the string to sign, in hex
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
@@ -32,7 +32,7 @@ import (
 )
 
 const (
-	// maxPresignExpiry is how long a presigned URL may be good for, in seconds: seven days.
+	// maxPresignExpiry is the longest life of a presigned URL, in seconds: seven days.
 	// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 	maxPresignExpiry = 604800
 
@@ -40,8 +40,8 @@ const (
 	scopeTerminator    = "aws4_request"
 	amzDateFormat      = "20060102T150405Z"
 
-	// unsignedPayload stands in the canonical request where the digest of
-	// the body would be, when the body is not known before it is sent.
+	// unsignedPayload replaces the digest of the body in the canonical request, where
+	// the body is not known before it is sent.
 	unsignedPayload = "UNSIGNED-PAYLOAD"
 
 	// emptyPayload is the SHA-256 of no bytes at all.
@@ -61,21 +61,21 @@ type credentials struct {
 type signer struct {
 	region string
 
-	// key is that of the day that was last signed for: it changes once a day, and
-	// deriving it costs four HMACs.
+	// key is of the day of the last signature. It changes once a day, and costs four
+	// HMACs.
 	key atomic.Pointer[dayKey]
 }
 
-// A dayKey is a signing key, and what else is the same for all requests of a day.
+// A dayKey is a signing key, with everything else that a day's requests share.
 type dayKey struct {
-	credentials *credentials // that it was made from
+	credentials *credentials // of the key
 	date        string       // yyyymmdd, UTC
 	scope       string
-	macs        sync.Pool // of *mac, with the key worked in
+	macs        sync.Pool // of *mac for the key
 }
 
-// A mac makes one signature at a time. Its buffers are here because what is
-// given to a hash.Hash can't stay on the stack.
+// A mac makes one signature at a time. It has buffers, because an argument of a hash.Hash
+// can't stay on the stack.
 type mac struct {
 	hash.Hash
 	text [256]byte
@@ -97,7 +97,7 @@ func (s *signer) sign(req *http.Request, creds *credentials, payloadHash string,
 	values := [...]string{amzDate, payloadHash, creds.SessionToken, ""}
 	req.Header["X-Amz-Date"] = values[0:1:1]
 	req.Header["X-Amz-Content-Sha256"] = values[1:2:2]
-	delete(req.Header, "X-Amz-Security-Token") // of an attempt before, with other credentials
+	delete(req.Header, "X-Amz-Security-Token") // of an earlier attempt
 	if creds.SessionToken != "" {
 		req.Header["X-Amz-Security-Token"] = values[2:3:3]
 	}
@@ -110,7 +110,7 @@ func (s *signer) sign(req *http.Request, creds *credentials, payloadHash string,
 	m := key.macs.Get().(*mac)
 	m.Write(appendStringToSign(m.text[:0], amzDate, key.scope, canonical))
 	digest := m.Sum(m.sum[:0])
-	auth := append(buf[:0], signatureAlgorithm+" Credential="...) // the canonical request is done with
+	auth := append(buf[:0], signatureAlgorithm+" Credential="...) // buf is free again
 	auth = append(auth, creds.AccessKeyID...)
 	auth = append(auth, '/')
 	auth = append(auth, key.scope...)
@@ -141,7 +141,7 @@ func appendSignedFields(fields []headerField, req *http.Request) []headerField {
 	return fields
 }
 
-// dayKey returns the key for a day (yyyymmdd), the last one if it is that.
+// dayKey returns the key for a day (yyyymmdd): the last one, if it is for that day.
 func (s *signer) dayKey(creds *credentials, date string) *dayKey {
 	if k := s.key.Load(); k != nil && k.date == date && k.credentials == creds {
 		return k
@@ -159,9 +159,9 @@ type headerField struct{ name, value string }
 
 // signedName reports whether a header takes part in the signature, and its
 // name in lower case. S3 demands host and every x-amz-* header. The others
-// here say what is stored or which part of it is read. What a load balancer
-// on the way may rewrite (User-Agent, Accept-Encoding, …) is left out: a
-// changed header that was signed is a failed request.
+// here say what is stored or which part of it is read. A header that a load balancer may
+// rewrite (User-Agent, Accept-Encoding, …) is left out: if it were signed, the request
+// would fail.
 func signedName(name string) (string, bool) {
 	switch name {
 	case "X-Amz-Date":
@@ -194,7 +194,7 @@ func signedName(name string) (string, bool) {
 //	host;x-amz-date                           their names
 //	e3b0c44298fc1c149afbf4c8996fb924…         digest of the body
 //
-// The path and the query are in encoded form already; fields are sorted.
+// The path and the query are encoded already, and the fields are sorted.
 func appendCanonicalRequest(b []byte, method, path, query string, fields []headerField, payloadHash string) []byte {
 	b = append(b, method...)
 	b = append(b, '\n')
@@ -224,8 +224,8 @@ func appendSignedHeaders(b []byte, fields []headerField) []byte {
 	return b
 }
 
-// appendTrimmed appends a header's value as "Trimall" makes it: no space at
-// either end, and runs of spaces within as one.
+// appendTrimmed appends a header's value as the specification's Trimall() returns it: without
+// spaces at its ends, and with one space for each run of them.
 func appendTrimmed(b []byte, value string) []byte {
 	value = strings.Trim(value, " \t")
 	if !strings.Contains(value, "  ") {
@@ -241,9 +241,9 @@ func appendTrimmed(b []byte, value string) []byte {
 }
 
 // hasOddSpace reports whether a header's value has white space that is not a space,
-// about which implementations differ. The specification's Trimall() is for spaces;
-// aws-sdk-go and versitygw take it so, and sign a tab as a tab. botocore, the SDKs
-// for Java and JavaScript, minio-go and MinIO fold any white space into one space.
+// about which implementations differ. The specification's Trimall() is for spaces, and so
+// aws-sdk-go and versitygw sign a tab as a tab. botocore, the SDKs for Java and JavaScript,
+// minio-go and MinIO fold any white space into one space.
 func hasOddSpace(value string) bool {
 	ascii := true
 	for i := range len(value) {
@@ -259,7 +259,7 @@ func hasOddSpace(value string) bool {
 
 func isOddSpace(r rune) bool { return r != ' ' && unicode.IsSpace(r) }
 
-// plainSpace returns a value in which white space is spaces, as many as there was.
+// plainSpace returns a value with a space in place of each white space.
 func plainSpace(value string) string {
 	if !utf8.ValidString(value) { // whose bytes strings.Map would not keep
 		return strings.ReplaceAll(value, "\t", " ")
@@ -272,16 +272,16 @@ func plainSpace(value string) string {
 	}, value)
 }
 
-// foldSpace returns a value without white space at its ends, and with one space for
-// each white space within.
+// foldSpace returns a value without white space at its ends, and with one space for each run
+// of it.
 func foldSpace(value string) string { return strings.Join(strings.Fields(value), " ") }
 
-// credentialScope is what a signing key is good for. The date is yyyymmdd.
+// credentialScope returns the scope of a signing key. The date is yyyymmdd.
 func credentialScope(date, region, serviceName string) string {
 	return date + "/" + region + "/" + serviceName + "/" + scopeTerminator
 }
 
-// stringToSign is step 2. The instant has amzDateFormat.
+// stringToSign is step 2. The instant is in amzDateFormat.
 func stringToSign(amzDate, scope string, canonicalRequest []byte) []byte {
 	return appendStringToSign(nil, amzDate, scope, canonicalRequest)
 }

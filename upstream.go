@@ -1,7 +1,7 @@
 package main
 
-// One account's S3 service, as the gateway's client: where a request goes, how
-// long anything may take, and what is tried again.
+// The gateway as a client of one account's S3 service: where a request goes, how long each
+// step may take, and what is sent again. It knows nothing of the gateway's own clients.
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ import (
 const (
 	maxAttempts   = 3
 	firstBackoff  = 100 * time.Millisecond // at most, before the second attempt; twice that before the third
-	maxRetryAfter = 10 * time.Second       // a backend that asks for longer is not waited for
+	maxRetryAfter = 10 * time.Second       // if a backend asks for a longer wait, there is no other attempt
 
 )
 
@@ -37,7 +37,7 @@ type upstream struct {
 	idle    time.Duration // how long the backend may make no progress
 	backoff time.Duration
 	log     *slog.Logger
-	stop    context.CancelFunc // ends the refreshing of the credentials
+	stop    context.CancelFunc // ends the refresh of the credentials
 }
 
 func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *slog.Logger) *upstream {
@@ -53,16 +53,16 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 	}
 }
 
-// start fetches the first credentials, and has them refreshed until ctx is done, or
-// retire.
+// start fetches the first credentials, and refreshes them until ctx is done or retire is
+// called.
 func (u *upstream) start(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	u.stop = stop
 	return u.account.source.start(ctx)
 }
 
-// succeed returns an upstream for the same account, as another configuration has it:
-// with the same credentials and connections.
+// succeed returns an upstream for the same account in another configuration, with the same
+// credentials and connections.
 func (u *upstream) succeed(a *account, idle time.Duration) *upstream {
 	next := *u
 	a.source = u.account.source
@@ -70,14 +70,14 @@ func (u *upstream) succeed(a *account, idle time.Duration) *upstream {
 	return &next
 }
 
-// retire lets go of what an upstream has without requests.
+// retire stops the credential refresh and closes idle connections.
 func (u *upstream) retire() {
 	u.stop()
 	u.pool.retire()
 }
 
-// An outgoing request, before it has an address and a signature. A nil body is
-// none.
+// An outgoing is a request for a backend, before it has an address and a signature. A nil
+// body means none.
 type outgoing struct {
 	method      string
 	target      target
@@ -85,19 +85,19 @@ type outgoing struct {
 	header      http.Header // end-to-end headers of the client, each once; changed by signing
 	body        io.Reader
 	length      int64  // of the body
-	payloadHash string // as signer.sign takes it
+	payloadHash string // for signer.sign
 
 	patience  time.Duration // for the head of the answer; 0 is the account's response_header_timeout
-	interrupt func()        // makes a Read of body return, if it waits; called when there is no use for it any more
+	interrupt func()        // makes a waiting Read of body return; called when the body is no longer needed
 }
 
 // roundTrip sends a request and returns the head of the answer, whatever its
 // status. The caller closes the body.
 //
-// A read (GET, HEAD) that fails before the first byte of the answer, or is
-// answered with a status that asks for it, is tried again, up to maxAttempts in
-// all, with exponential backoff and full jitter. A write is sent once: whether
-// a backend that broke the connection has done it, nobody knows.
+// A read (GET, HEAD) that fails before the first byte of the answer, or whose status asks
+// for it, is sent again, up to maxAttempts times in all, with exponential backoff and full
+// jitter. A write is sent once: if a backend breaks the connection, nobody knows whether it
+// has done the write.
 func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response, error) {
 	attempts := 1
 	if out.method == http.MethodGet || out.method == http.MethodHead {
@@ -124,7 +124,7 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 	}
 }
 
-// retriable reports whether an attempt at a read failed in a way that may pass.
+// retriable reports whether an attempt at a read failed in a way that may be temporary.
 // S3's SlowDown is a 503.
 func retriable(resp *http.Response, err error) bool {
 	if err != nil {
@@ -137,8 +137,8 @@ func retriable(resp *http.Response, err error) bool {
 	return false
 }
 
-// retryDelay is how long to wait before the attempt after this one; false if
-// the backend asks for more than anybody would wait for.
+// retryDelay returns how long to wait before the next attempt. It returns false if the
+// backend asks for more than maxRetryAfter.
 func (u *upstream) retryDelay(attempt int, resp *http.Response) (time.Duration, bool) {
 	wait := rand.N(u.backoff << (attempt - 1))
 	if resp == nil {
@@ -149,7 +149,7 @@ func (u *upstream) retryDelay(attempt int, resp *http.Response) (time.Duration, 
 }
 
 // retryAfter reads a Retry-After header, seconds or a date: RFC 9110 section
-// 10.2.3. It is 0 for what is neither.
+// 10.2.3. For anything else it returns 0.
 func retryAfter(value string, now time.Time) time.Duration {
 	switch seconds, err := strconv.ParseUint(value, 10, 31); {
 	case err == nil:
@@ -170,11 +170,11 @@ func statusOf(resp *http.Response) int {
 	return resp.StatusCode
 }
 
-// attempt sends a request once, or once more on another connection if the backend
-// had closed this one while it was idle and the request is a read. Three waits are
-// bounded: for the connection by connect_timeout; for the head of the answer, from
-// the last byte of the body, by response_header_timeout; for each next byte of
-// either body by idle_timeout.
+// attempt sends a request once. If it is a read, and the backend had closed the connection
+// while it was idle, it sends it on another connection. Three waits are bounded: the wait
+// for the connection by connect_timeout; the wait for the head of the answer, from the last
+// byte of the body, by response_header_timeout; the wait for the next byte of either body
+// by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, error) {
 	if out.body != nil && out.length <= smallUpload {
 		buffer := borrow(out.length)
@@ -201,9 +201,8 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, 
 	}
 }
 
-// exchange writes a request to a connection and reads the head of the answer. On
-// an error the connection is reset: what was sent of an upload must not be taken
-// for all of it.
+// exchange writes a request to a connection and reads the head of the answer. After an error
+// it resets the connection: the backend must not take a part of an upload for the whole.
 func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (*http.Response, error) {
 	answered := false
 	defer func() {
@@ -231,7 +230,7 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 	switch {
 	case resp.Body == http.NoBody:
 		body.release(true)
-	case !c.hears(body.left, soon):
+	case !c.arrivesWithin(body.left, soon):
 		c.SetReadDeadline(time.Time{}) // from here on its pulse watches it
 		c.watch(ctx)
 	}
@@ -239,13 +238,12 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 	return resp, nil
 }
 
-// soon is how long an answer may take until it is worth it to watch for the client's
-// leaving.
+// soon is how long an answer may take before the client's leaving is watched for.
 const soon = 20 * time.Millisecond
 
-// smallUpload is the size up to which an upload is here whole, and found right,
-// before a connection is taken for it; then it goes out in one write with its head,
-// and fits into the buffers of any socket.
+// smallUpload is the size up to which an upload is read whole, and verified, before it uses a
+// connection. It is sent in one write with its head, and fits into the buffers of any
+// socket.
 const smallUpload = 64 << 10
 
 // readWhole reads the body into data, which becomes the body.
@@ -260,19 +258,19 @@ func (out *outgoing) readWhole(data []byte) error {
 	return nil
 }
 
-// errEarlySuccess is of a backend that says it has stored what it did not get yet.
+// errEarlySuccess is the error of a backend that reports success before it has the whole
+// upload.
 var errEarlySuccess = errors.New("the backend answered with a success before it had the whole request")
 
-// isSuccess reports whether a status says that the request was carried out. A 304 is
-// the success of a condition.
+// isSuccess reports whether a status means that the request was carried out. A 304 is the
+// success of a conditional read.
 func isSuccess(status int) bool {
 	return status < 300 || status == http.StatusNotModified
 }
 
-// succeeds reports whether a status is a success that this request can have. A part of
-// an answer (206) is none unless a part was asked for: it would be taken for the whole,
-// by a copy if not by the client. Only a read can find a thing unchanged (304): RFC 9110
-// sections 15.3.7 and 15.4.5.
+// succeeds reports whether a status is a success that this request can have. A 206 is none
+// unless a range was asked for: a copy, or the client, would take it for the whole. Only a
+// read can have a 304. RFC 9110 sections 15.3.7 and 15.4.5.
 func (out *outgoing) succeeds(status int) bool {
 	read := out.method == http.MethodGet || out.method == http.MethodHead
 	switch status {
@@ -284,9 +282,8 @@ func (out *outgoing) succeeds(status int) bool {
 	return isSuccess(status)
 }
 
-// hidesBody reports whether an answer announces a body that its status excludes (204:
-// RFC 9110 section 8.6). The body may come all the same, where the next answer would
-// begin.
+// hidesBody reports whether an answer announces a body that its status excludes (204: RFC
+// 9110 section 8.6). The body may come nevertheless, where the next answer would begin.
 func hidesBody(resp *http.Response) bool {
 	if resp.StatusCode != http.StatusNoContent {
 		return false
@@ -295,8 +292,8 @@ func hidesBody(resp *http.Response) bool {
 	return len(resp.TransferEncoding) > 0 || length != "" && length != "0"
 }
 
-// converse returns the head of the answer, and whether the request was sent whole. A
-// success counts only if it was; any other answer may come early.
+// converse writes a request and returns the head of the answer, and whether the request was
+// sent whole. A success is valid only if it was; any other answer may come early.
 func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Request, out *outgoing) (resp *http.Response, sent bool, err error) {
 	c.interim, c.input.left = 0, maxResponseHeaders
 	c.SetWriteDeadline(time.Time{}) // of the request before, see listen
@@ -312,7 +309,7 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 		<-l.done
 		err, early = l.err, l.early
 	}
-	if isBodyError(written) && !early { // then it is the client that ended it
+	if isBodyError(written) && !early { // the client broke off
 		return nil, false, written
 	}
 	if err == nil {
@@ -321,9 +318,9 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 	sent = written == nil && !early
 	switch _, checked := errors.AsType[*apiError](written); {
 	case err != nil && written != nil:
-		return nil, false, written // what went wrong first
+		return nil, false, written // the first error
 	case err == nil && !sent && isSuccess(resp.StatusCode):
-		if checked { // the body was refused, whatever the backend says
+		if checked { // the gateway refused the body
 			return nil, false, written
 		}
 		return nil, false, errEarlySuccess
@@ -341,13 +338,13 @@ func (u *upstream) limitAnswer(ctx context.Context, c *backendConn, out *outgoin
 	patience := u.patience(out)
 	switch {
 	case isBodyError(written):
-		patience = 0 // nobody will answer what was not sent
+		patience = 0 // what was not sent gets no answer
 	case written != nil:
 		patience = lastWord
 	}
 	here := false
 	if l == nil && patience > soon {
-		if here = c.hears(1, soon) && c.hasHead(); !here {
+		if here = c.arrivesWithin(1, soon) && c.hasHead(); !here {
 			c.watch(ctx)
 		}
 	}
@@ -360,15 +357,15 @@ func (u *upstream) limitAnswer(ctx context.Context, c *backendConn, out *outgoin
 	return func() {}
 }
 
-// patience is how long the backend may take to begin its answer when it has the request.
+// patience returns how long the backend may take from the end of a request to its answer.
 func (u *upstream) patience(out *outgoing) time.Duration {
 	return cmp.Or(out.patience, u.account.responseHeaderTimeout)
 }
 
-// A bodyError is what kept an upload from being read, as opposed to written.
+// A bodyError is an error of reading an upload, as opposed to writing it.
 type bodyError struct{ error }
 
-// Unwrap lets errors.As and errors.Is see what it was.
+// Unwrap is for errors.As and errors.Is.
 func (e bodyError) Unwrap() error { return e.error }
 
 func isBodyError(err error) bool {
@@ -376,8 +373,8 @@ func isBodyError(err error) bool {
 	return is
 }
 
-// write sends the head and the body, the start of which goes with the head. The last
-// bytes are not written before the body has ended well.
+// write sends the head and the body. The start of the body goes out with the head, and the
+// last bytes only after the body has ended without an error.
 func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *earlyAnswer) error {
 	buffer := borrow(roomForHead + out.length)
 	defer giveBack(buffer)
@@ -411,8 +408,8 @@ func (u *upstream) write(c *backendConn, req *http.Request, out *outgoing, l *ea
 	}
 }
 
-// request makes the signed request. Its URL is put together from parts that are
-// encoded already: nothing is parsed or joined that a key could bend.
+// request returns the signed request. Its URL is made of encoded parts; nothing is parsed
+// or joined, so no key can change it.
 func (u *upstream) request(out *outgoing) *http.Request {
 	host, path := u.address(out.target)
 	req := &http.Request{
@@ -439,8 +436,8 @@ func (u *upstream) address(t target) (host, path string) {
 	return host, path
 }
 
-// closeDelimited reports whether the end of an answer's body is nothing but the
-// end of its connection, so that a cut can't be told from the end.
+// closeDelimited reports whether the body of an answer ends only with its connection, so that
+// a cut looks like an end.
 func closeDelimited(resp *http.Response) bool {
 	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && !resp.Body.(*answerBody).empty()
 }
@@ -452,17 +449,18 @@ type account struct {
 	host                  string // host, and the port if it is not the scheme's own
 	basePath              string // "" or "/path", without a slash at the end
 	region                string
-	credentials           credentials       // as written; empty if the source has them from elsewhere
+	credentials           credentials       // of the configuration; empty if the source fetches them
 	credentialSpec        string            // what the source was made from, or ""
 	source                *credentialSource // never nil
 	roots                 *x509.CertPool    // authorities of its certificate; nil: the system's
 	virtualHost           bool              // bucket.host/key instead of host/bucket/key
-	forwardTrailers       bool              // the service takes trailing checksums
+	forwardTrailers       bool              // the service accepts trailing checksums
 	connectTimeout        time.Duration
 	responseHeaderTimeout time.Duration
 }
 
-// sameAs reports whether connections and credentials of one account serve another.
+// sameAs reports whether the connections and credentials of one account are good for the
+// other.
 func (a *account) sameAs(other *account) bool {
 	x, y := *a, *other
 	x.source, y.source, x.roots, y.roots = nil, nil, nil, nil

@@ -1,11 +1,9 @@
 package main
 
-// HTTP/1.1 to one service, on connections that are kept. A request is written
-// and its answer's head read by the goroutine that asks, where http.Transport
-// hands both to goroutines of the connection and back; nobody reads a client's
-// body but the one who forwards it; and a connection can be told apart from
-// what is spoken on it: reset, when an upload must not be taken for whole, and
-// spliced, when Linux may move a body's bytes without showing them to us.
+// A connection to a backend, which speaks HTTP/1.1. The goroutine of the request writes it and
+// reads the answer; http.Transport passes both through two goroutines of the connection. And
+// the socket is within reach: to reset it, so that no backend takes half an upload for the
+// whole, and to splice from it. It knows nothing of S3.
 
 import (
 	"bufio"
@@ -32,9 +30,9 @@ const (
 
 // A backendConn is a connection to a backend, for one request at a time.
 type backendConn struct {
-	net.Conn // what HTTP is spoken on: raw, or TLS on it
+	net.Conn // carries HTTP: raw, or TLS on it
 	raw      net.Conn
-	records  *recordConn // what TLS is spoken on; nil: no TLS
+	records  *recordConn // carries TLS; nil: no TLS
 	host     string
 	input    meteredReader
 	reader   *bufio.Reader
@@ -42,12 +40,11 @@ type backendConn struct {
 	reads    *pulse
 	unwatch  func() bool // see watch; nil: not watched
 	interim  int         // interim answers to the request in flight
-	reused   bool        // it has carried an answer before
+	reused   bool        // it has carried an answer
 	since    time.Time   // idle since
 }
 
-// A meteredReader reads from a backend. It fails when the head of an answer is too
-// large.
+// A meteredReader reads from a backend, and fails if the head of an answer is too large.
 type meteredReader struct {
 	source io.Reader
 	left   int   // bytes
@@ -62,61 +59,61 @@ func (m *meteredReader) Read(p []byte) (int, error) {
 	n, err := m.source.Read(p)
 	m.left -= n
 	if m.failed = err; err == io.EOF {
-		m.failed = nil // nor the deadline that passed before
+		m.failed = nil // an earlier deadline
 	}
 	return n, err
 }
 
-// arm makes every end of the connection a reset, until Close. A backend that sees a
-// connection closed in the middle of an upload may take what it has for the whole
-// object, whatever length was declared (github.com/versity/versitygw/issues/2414), and
-// a kernel closes the connections of a process that was killed. Armed once, when the
-// connection is opened, that costs nothing with each upload.
+// arm makes every end of the connection a reset, until Close. A backend whose connection is
+// closed in the middle of an upload may take what it has for the whole object, whatever
+// length was declared (github.com/versity/versitygw/issues/2414), and the kernel closes the
+// connections of a process that was killed. The connection is armed once, when it is opened,
+// so uploads pay nothing for it.
 func (c *backendConn) arm() { c.setLinger(0) }
 
-// setLinger sets SO_LINGER, in seconds: 0 has a close discard what was not sent yet and
-// reset the connection, -1 is the system's default.
+// setLinger sets SO_LINGER, in seconds. With 0 a close discards what was not sent and resets
+// the connection; -1 is the default of the system.
 func (c *backendConn) setLinger(seconds int) {
 	if tcp, ok := c.raw.(*net.TCPConn); ok {
 		tcp.SetLinger(seconds)
 	}
 }
 
-// abort resets the connection. TLS is not closed before: its close_notify would say
-// that what was sent is all.
+// abort resets the connection. It does not close TLS first: a close_notify would say that
+// everything was sent.
 func (c *backendConn) abort() {
 	c.arm()
 	c.raw.Close()
 }
 
-// Close closes a connection on which no upload is unfinished, without a reset.
+// Close closes a connection without a reset. No upload may be unfinished on it.
 func (c *backendConn) Close() error {
 	c.setLinger(-1)
 	return c.Conn.Close()
 }
 
-// watch has the connection reset when ctx is done, which is when the client leaves,
-// until end.
+// watch resets the connection when ctx is done, which is when the client leaves, until end
+// is called.
 func (c *backendConn) watch(ctx context.Context) {
 	if c.unwatch == nil {
 		c.unwatch = context.AfterFunc(ctx, c.abort)
 	}
 }
 
-// end ends watch, and reports whether the connection was left alone.
+// end ends watch. It reports whether the connection was not reset.
 func (c *backendConn) end() bool {
 	unwatch := c.unwatch
 	c.unwatch = nil
 	return unwatch == nil || unwatch()
 }
 
-// stalled reports whether a pulse has given the backend up. It may have done so in the
-// moment in which the last byte came; then it would not watch the next request.
+// stalled reports whether a pulse has cut the backend off. It may have done so just when the
+// last byte came, and then it would not watch the next request.
 func (c *backendConn) stalled() bool { return c.reads.stalled() != nil || c.writes.stalled() != nil }
 
-// hears reports whether n bytes are here within d. What kept them from coming, whoever
-// reads them will find out again.
-func (c *backendConn) hears(n int64, d time.Duration) bool {
+// arrivesWithin reports whether n bytes arrive within d. Errors are dropped; the next read
+// returns them.
+func (c *backendConn) arrivesWithin(n int64, d time.Duration) bool {
 	if n < 0 || n > int64(c.reader.Size()) {
 		return false
 	}
@@ -127,15 +124,14 @@ func (c *backendConn) hears(n int64, d time.Duration) bool {
 	return err == nil
 }
 
-// hasHead reports whether the head of the answer that counts is here whole.
+// hasHead reports whether the whole head of the final answer has arrived.
 func (c *backendConn) hasHead() bool {
 	b, _ := c.reader.Peek(c.reader.Buffered())
 	return len(b) > len("HTTP/1.1 ") && b[len("HTTP/1.1 ")] != '1' && bytes.Contains(b, []byte("\r\n\r\n"))
 }
 
-// quiet reports whether nothing was heard from the backend since its last answer:
-// neither that it closed the connection, nor bytes that would be taken for the
-// next answer.
+// quiet reports whether the backend was silent since its last answer: it neither closed the
+// connection nor sent bytes, which would be read as the next answer.
 func (c *backendConn) quiet() bool {
 	switch {
 	case c.reader.Buffered() > 0 || time.Since(c.since) >= idleConnTimeout:
@@ -146,8 +142,7 @@ func (c *backendConn) quiet() bool {
 	return silent(c.raw)
 }
 
-// appendHead appends the head of a request. A field that would not end where it
-// should is an error.
+// appendHead appends the head of a request. A field with a line break is an error.
 func appendHead(b []byte, req *http.Request, length int64, hasBody bool) ([]byte, error) {
 	b = append(b, req.Method...)
 	b = append(b, ' ')
@@ -191,8 +186,8 @@ func (c *backendConn) readHead(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// readError is the error of a read of a head. net/http calls a line malformed that
-// did not come to its end in time.
+// readError returns the error of a read of a head. If a line does not end in time, net/http
+// calls it malformed.
 func (c *backendConn) readError(err error) error {
 	return noEOF(cmp.Or(c.input.failed, headError(err)))
 }
@@ -204,7 +199,7 @@ func (c *backendConn) skipInterim() error {
 	for ; c.interim <= maxInterim; c.interim++ {
 		start, err := c.reader.Peek(len("HTTP/1.1 101"))
 		switch {
-		case err == io.EOF && len(start) > 0: // whatever it is, it is all there will be
+		case err == io.EOF && len(start) > 0: // there is no more
 			return nil
 		case err != nil:
 			return c.readError(err)
@@ -220,8 +215,9 @@ func (c *backendConn) skipInterim() error {
 	return errors.New("the backend sends nothing but interim answers")
 }
 
-// A earlyAnswer hears a final answer begin while an upload goes on. A nil listener
-// hears nothing.
+// An earlyAnswer listens for a final answer that begins during an upload. Without it a backend
+// that refuses a large upload at once would be sent all of it, and a backend that resets the
+// connection after its answer would take the answer with it. A nil earlyAnswer hears nothing.
 type earlyAnswer struct {
 	done chan struct{} // closed when the answer has begun, or none will
 	err  error         // why none will; valid once done is closed
@@ -231,9 +227,8 @@ type earlyAnswer struct {
 	early bool       // the answer had begun before that; valid once done is closed
 }
 
-// listen starts listening. If a backend answers before it has everything, it has
-// made up its mind, and neither it nor the client is waited for any more. Interim
-// answers decide nothing.
+// listen starts to listen. If a backend answers before it has the whole upload, the upload
+// ends: neither the backend nor the client is waited for. Interim answers do not count.
 func (c *backendConn) listen(interrupt func()) *earlyAnswer {
 	l := &earlyAnswer{done: make(chan struct{})}
 	c.SetReadDeadline(time.Time{}) // of the answer before
@@ -250,8 +245,8 @@ func (c *backendConn) listen(interrupt func()) *earlyAnswer {
 	return l
 }
 
-// end notes that all of the upload was read, and only its last bytes are still to
-// be written: an answer is no surprise from here on.
+// end notes that the whole upload was read and only its last bytes are unwritten. From here on
+// an answer is not early.
 func (l *earlyAnswer) end() {
 	if l != nil {
 		l.mu.Lock()
@@ -260,23 +255,23 @@ func (l *earlyAnswer) end() {
 	}
 }
 
-// An answerBody is the body of an answer; at its end the connection goes back.
+// An answerBody is the body of an answer. At its end it gives the connection back.
 type answerBody struct {
-	io.ReadCloser // as http.ReadResponse makes it
+	io.ReadCloser // of http.ReadResponse
 	conn          *backendConn
 	pool          *pool
 	idle          time.Duration // how long the backend may send nothing
 	sent          bool          // the request was sent whole
 	keep          bool          // the connection may be used again, if it was
-	left          int64         // bytes that can be had from the connection directly; -1: none can
+	left          int64         // bytes that can be read from the connection directly; -1: none
 
-	mu    sync.Mutex // held while the connection is given up or its deadline is set; guards the rest
+	mu    sync.Mutex // guards the rest; held while the connection is released or its deadline is set
 	ended bool       // written by the reader only, which reads it without mu
 }
 
 // Read implements io.Reader.
 func (b *answerBody) Read(p []byte) (int, error) {
-	if b.ended { // the connection is somebody else's
+	if b.ended { // the connection may serve another request
 		return 0, io.EOF
 	}
 	b.conn.reads.begin(b.idle)
@@ -291,9 +286,8 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, whyLate(err, b.conn.reads)
 }
 
-// interrupt makes a Read that waits for the backend return. It may be called by
-// another goroutine than the reader's. Once the body has ended it does nothing: the
-// connection may be at work for another request.
+// interrupt makes a Read that waits for the backend return. Any goroutine may call it. After
+// the end of the body it does nothing: the connection may serve another request.
 func (b *answerBody) interrupt() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -302,14 +296,14 @@ func (b *answerBody) interrupt() {
 	}
 }
 
-// Close implements io.Closer. What is left of a body is not read.
+// Close implements io.Closer. It does not read the rest of the body.
 func (b *answerBody) Close() error {
 	b.release(false)
 	return nil
 }
 
-// release gives the connection back, or closes it. Where the request or the answer
-// was left unfinished it is reset.
+// release gives the connection back, or closes it. It resets the connection if the request or
+// the answer is unfinished.
 func (b *answerBody) release(whole bool) {
 	if b.ended {
 		return

@@ -9,9 +9,9 @@ import (
 	"os"
 )
 
-// silent can't look into a connection here. One that the backend has closed fails
-// with its next request: a read is sent again, a write is answered with an error.
+// silent can't look into a connection on this system. If the backend has closed it, the next
+// request fails: a read is sent again, and a write is answered with an error.
 func silent(net.Conn) bool { return true }
 
-// receive can't either.
+// receive can't read without waiting.
 func receive(net.Conn, []byte) (int, error) { return 0, os.ErrDeadlineExceeded }

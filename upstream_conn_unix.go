@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// silent reports whether a read from the connection would wait: that the other
-// side has neither closed it nor sent anything. A read of our own would take the
-// byte, or not look at all when a deadline has passed.
+// silent reports whether a read from the connection would wait: the other side has neither
+// closed it nor sent anything. A Read would consume the byte, or fail without a look after a
+// deadline.
 func silent(conn net.Conn) bool {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -23,8 +23,8 @@ func silent(conn net.Conn) bool {
 	return err == syscall.EAGAIN
 }
 
-// receive reads what is here already. If that is nothing it returns
-// os.ErrDeadlineExceeded, after which crypto/tls reads on.
+// receive reads what has arrived. If nothing has, it returns os.ErrDeadlineExceeded, after
+// which crypto/tls can read on.
 func receive(conn net.Conn, p []byte) (int, error) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {

@@ -1,7 +1,7 @@
 package main
 
-// The connections to an account's S3 service that wait for a request: kept while they
-// are silent, closed after a while, dialed when there is none.
+// The idle connections to an account's S3 service. They are kept while they are silent, closed
+// after a time, and dialed when there is none. The pool knows nothing of requests.
 
 import (
 	"bufio"
@@ -19,12 +19,12 @@ type pool struct {
 	scheme         string
 	connectTimeout time.Duration
 	dialer         func(ctx context.Context, network, addr string) (net.Conn, error)
-	tls            *tls.Config // but for the server's name
+	tls            *tls.Config // without the server's name
 	counts         *accountMetrics
 
 	mu      sync.Mutex // guards the rest
 	idle    map[string][]*backendConn
-	retired bool        // what comes back is closed
+	retired bool        // returned connections are closed
 	sweeper *time.Timer // set while there are idle connections
 }
 
@@ -40,8 +40,8 @@ func newPool(a *account, counts *accountMetrics) *pool {
 	}
 }
 
-// get returns a connection to host: the one used last, if the backend has not
-// closed it or said anything since, or a new one.
+// get returns a connection to host: the one that was used last, if the backend has been silent
+// since, or a new one.
 func (p *pool) get(ctx context.Context, host string) (*backendConn, error) {
 	for {
 		c := p.pop(host)
@@ -70,8 +70,8 @@ func (p *pool) pop(host string) *backendConn {
 	return c
 }
 
-// put keeps a connection whose answer was read to its end. Its deadlines may stay:
-// whoever uses it next sets them.
+// put keeps a connection whose answer was read to its end. Its deadlines may stay; the next
+// request sets them.
 func (p *pool) put(c *backendConn) {
 	c.since = time.Now()
 	p.mu.Lock()
@@ -86,7 +86,7 @@ func (p *pool) put(c *backendConn) {
 	}
 }
 
-// sweep closes what was not used for idleConnTimeout; the oldest come first.
+// sweep closes the connections that were idle for idleConnTimeout. The oldest are first.
 func (p *pool) sweep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func (p *pool) sweep() {
 	}
 }
 
-// retire closes what nobody uses, and what is used when it comes back.
+// retire closes the idle connections, and the others when they come back.
 func (p *pool) retire() {
 	p.mu.Lock()
 	p.retired = true
@@ -113,7 +113,7 @@ func (p *pool) retire() {
 	p.closeIdle()
 }
 
-// closeIdle closes the connections that nobody uses.
+// closeIdle closes the idle connections.
 func (p *pool) closeIdle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,9 +1,9 @@
 package main
 
-// Silence inside TLS. Before a connection is used again nothing may be waiting on it:
-// it would be read as the answer to the next request. Under TLS, bytes that a read of
-// the socket does not show may wait in crypto/tls, decrypted or not; and bytes that it
-// does show may be no answer but session tickets or new keys (RFC 8446 section 4.6).
+// Silence inside TLS. Before a connection is used again, nothing may wait on it: it would be
+// read as the answer to the next request. With TLS, bytes may wait in crypto/tls, decrypted
+// or not, where the socket does not show them. And bytes on the socket may be session tickets
+// or new keys rather than an answer (RFC 8446 section 4.6).
 
 import (
 	"encoding/binary"
@@ -17,14 +17,13 @@ import (
 // the length of the rest: RFC 8446 section 5.1.
 const recordHeader = 5
 
-// A recordConn is the TCP connection that TLS is spoken on with a backend. It knows
-// where records end.
+// A recordConn is the TCP connection below TLS with a backend. It knows where records end.
 type recordConn struct {
 	net.Conn
-	probing bool // a Read takes what is here, and does not wait
+	probing bool // a Read does not wait
 	header  [recordHeader]byte
 	have    int // bytes of header
-	left    int // bytes of the record that are still to come
+	left    int // bytes of the record that have not arrived
 	probe   [1]byte
 }
 
@@ -58,8 +57,8 @@ func (c *recordConn) follow(b []byte) {
 	}
 }
 
-// silent reports whether a read from secure, which is TLS on c, would wait: that all
-// records that have come were whole, and held no data. It reads what is no data.
+// silent reports whether a read from secure, which is TLS on c, would wait: all records that
+// have arrived are whole and have no data. It reads records without data.
 func (c *recordConn) silent(secure net.Conn) bool {
 	c.probing = true
 	_, err := secure.Read(c.probe[:])
@@ -67,6 +66,5 @@ func (c *recordConn) silent(secure net.Conn) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) && c.have == 0 && c.left == 0
 }
 
-// lastWord is how long a backend that takes no more of an upload is given: it may
-// have said why.
+// lastWord is how long a backend that accepts no more of an upload may take to say why.
 const lastWord = time.Second
