@@ -183,15 +183,6 @@ func loadConfig(path string, more ...func(*configFile) error) (*config, error) {
 	return conf, nil
 }
 
-// parseConfig is loadConfig on bytes, with the environment as an argument.
-func parseConfig(data []byte, lookupEnv func(string) (string, bool)) (*config, error) {
-	file, err := decodeConfig(data, lookupEnv)
-	if err != nil {
-		return nil, err
-	}
-	return file.check(false)
-}
-
 // decodeConfig reads a file. It returns an error of syntax; check reports all others with
 // its own.
 func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFile, error) {

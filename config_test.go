@@ -709,3 +709,12 @@ func userOf(c *config, name string) *user {
 	}
 	return &user{}
 }
+
+// parseConfig is loadConfig on bytes, with the environment as an argument.
+func parseConfig(data []byte, lookupEnv func(string) (string, bool)) (*config, error) {
+	file, err := decodeConfig(data, lookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	return file.check(false)
+}

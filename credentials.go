@@ -134,7 +134,7 @@ func (s *credentialSource) start(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		if attempt == startAttempts || pause(first, fetchBackoff(attempt)) != nil {
+		if attempt == startAttempts || sleep(first, fetchBackoff(attempt), nil) != nil {
 			return fmt.Errorf("credentials of account %q (%s): %w", s.account, s.kind, err)
 		}
 	}
@@ -147,7 +147,7 @@ func (s *credentialSource) start(ctx context.Context) error {
 func (s *credentialSource) keepFresh(ctx context.Context) {
 	failed := 0
 	wait := refreshDelay(s.current.Load().expires, time.Now())
-	for pause(ctx, wait) == nil {
+	for sleep(ctx, wait, nil) == nil {
 		err := s.refresh(ctx)
 		if ctx.Err() != nil {
 			return

@@ -448,7 +448,7 @@ const (
 func destinationOf(p parameter, presigned bool, h http.Header) destination {
 	lower := strings.ToLower(p.name)
 	switch {
-	case authentication[lower], presigned && isChecksum(lower):
+	case authentication[lower], presigned && isPresignedChecksum(lower):
 		return toNobody
 	case strings.HasPrefix(lower, "x-amz-"):
 		return toHeader
@@ -467,9 +467,9 @@ func destinationOf(p parameter, presigned bool, h http.Header) destination {
 	return toOperation
 }
 
-// isChecksum reports whether a header, by its name in lower case, holds the checksum
+// isPresignedChecksum reports whether a header, by its name in lower case, holds the checksum
 // of a body, or names its algorithm.
-func isChecksum(name string) bool {
+func isPresignedChecksum(name string) bool {
 	switch name {
 	case "x-amz-sdk-checksum-algorithm":
 		return true

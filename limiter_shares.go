@@ -173,21 +173,6 @@ func (f *flow) wait(ctx context.Context, n int) error {
 	return nil
 }
 
-// sleep returns after d, or when changed is closed; with an error only if ctx is
-// done.
-func sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // A share is what a user may take of the gateway at once. 0 is no limit.
 type share struct {
 	inFlight       int64 // requests

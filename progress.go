@@ -338,11 +338,15 @@ func whyLate(err error, pulses ...*pulse) error {
 // errNoProgress ends a request whose backend makes no progress for the idle time.
 var errNoProgress = errors.New("the backend made no progress in time")
 
-func pause(ctx context.Context, d time.Duration) error {
+// sleep returns after d, or when changed, which may be nil, is closed. It returns an error
+// only if ctx is done.
+func sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
+	case <-changed:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

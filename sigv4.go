@@ -88,7 +88,7 @@ type mac struct {
 //
 // White space in the value of a signed header is sent as spaces: see hasOddSpace.
 //
-// req.URL must be in the form that will be sent: RawPath as uriEncode makes
+// req.Host must be set, and req.URL be in the form that will be sent: RawPath as uriEncode makes
 // it, RawQuery as canonicalQuery makes it, and no header more than once.
 // Then what is signed and what is sent are the same bytes.
 func (s *signer) sign(req *http.Request, creds *credentials, payloadHash string, now time.Time) {
@@ -126,7 +126,7 @@ func (s *signer) sign(req *http.Request, creds *credentials, payloadHash string,
 
 // appendSignedFields appends the headers to be signed, sorted by name.
 func appendSignedFields(fields []headerField, req *http.Request) []headerField {
-	fields = append(fields, headerField{"host", requestHost(req)})
+	fields = append(fields, headerField{"host", req.Host})
 	for name, values := range req.Header {
 		if lower, ok := signedName(name); ok {
 			value := strings.Join(values, ",")
@@ -314,14 +314,6 @@ func hmacSHA256(key, data []byte) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write(data)
 	return h.Sum(make([]byte, 0, sha256.Size))
-}
-
-// requestHost is the Host header net/http will send.
-func requestHost(req *http.Request) string {
-	if req.Host != "" {
-		return req.Host
-	}
-	return req.URL.Host
 }
 
 // uriEncode is the specification's UriEncode(): every byte but the unreserved

@@ -117,6 +117,7 @@ func TestSignExamples(t *testing.T) {
 		}
 		req := &http.Request{
 			Method: test.method,
+			Host:   exampleHost,
 			URL:    &url.URL{Scheme: "https", Host: exampleHost, Path: test.path, RawPath: uriEncode(test.path, false), RawQuery: canonicalQuery(query)},
 			Header: test.header,
 		}
@@ -155,7 +156,7 @@ func TestSignSessionTokenAndDay(t *testing.T) {
 	creds := &credentials{"AKID", "secret", "token"}
 	s := &signer{region: "eu-central-1"}
 	sign := func(now time.Time) string {
-		req := &http.Request{Method: "GET", URL: &url.URL{Host: "h", Path: "/"}, Header: http.Header{
+		req := &http.Request{Method: "GET", Host: "h", URL: &url.URL{Host: "h", Path: "/"}, Header: http.Header{
 			"X-Amz-Meta-B": {"2"}, "X-Amz-Meta-A": {"1"}, "User-Agent": {"x"}, "Accept-Encoding": {"gzip"},
 		}}
 		s.sign(req, creds, emptyPayload, now)

@@ -118,7 +118,7 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 			io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
 			resp.Body.Close()
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := sleep(ctx, wait, nil); err != nil {
 			return nil, err
 		}
 	}
