@@ -1,9 +1,9 @@
 package main
 
-// A sliding window, exactly: of the admitted requests of one name, no more
-// than the limit lie in any interval of the window's length. It is kept as a
-// ring of the instants of the last admitted requests. A new one is admitted if
-// the ring has room once the instants that left the window are dropped.
+// An exact sliding window: in any interval of the window's length, a name has no more
+// admitted requests than the limit. The window is a ring of the instants of the last
+// admitted requests. A new request is admitted if the ring has room after the instants that
+// have left the window are dropped. The limiter knows nothing of users or requests.
 //
 //	limit 3, window 60 s          10   20   50
 //	at 65: refused, room in 5 s   [10] [20] [50]
@@ -18,14 +18,14 @@ import (
 	"time"
 )
 
-// A rateLimit admits so many requests in any interval of the given length. With
-// zero requests nothing is limited.
+// A rateLimit admits a number of requests in any interval of the window's length. Zero
+// requests means no limit.
 type rateLimit struct {
 	requests int
 	window   time.Duration
 }
 
-// String says it in words.
+// String describes the limit.
 func (l rateLimit) String() string {
 	if l.requests == 0 {
 		return "no limit"
@@ -33,20 +33,18 @@ func (l rateLimit) String() string {
 	return fmt.Sprintf("%d requests in %s", l.requests, l.window)
 }
 
-// firstRing is the size of a ring at first: many users never make much of their
-// limit.
+// firstRing is the first size of a ring: many users never need much of their limit.
 const firstRing = 16
 
 // A limiter holds a window for every name it was made with. It may be used by
 // several goroutines at once.
 type limiter struct {
-	epoch   time.Time // instants are kept as their distance from here
+	epoch   time.Time // instants are stored as their distance from it
 	windows map[string]*window
 }
 
-// newLimiter returns a limiter for these names. A name that is not among them,
-// or whose limit is zero, is never refused. So memory is bounded by the
-// configuration: strangers have no windows.
+// newLimiter returns a limiter for these names. Another name, and one whose limit is zero, is
+// never refused. So memory is bounded by the configuration.
 func newLimiter(limits map[string]rateLimit, epoch time.Time) *limiter {
 	l := &limiter{epoch: epoch, windows: make(map[string]*window, len(limits))}
 	for name, limit := range limits {
@@ -57,8 +55,8 @@ func newLimiter(limits map[string]rateLimit, epoch time.Time) *limiter {
 	return l
 }
 
-// succeed returns a limiter for these names that shares the windows of old. They have
-// the limits of before until apply.
+// succeed returns a limiter for these names that shares the windows of old. The windows keep
+// their limits until apply is called.
 func (old *limiter) succeed(limits map[string]rateLimit) *limiter {
 	l := newLimiter(limits, old.epoch)
 	for name := range l.windows {
@@ -76,26 +74,26 @@ func (l *limiter) apply(limits map[string]rateLimit) {
 	}
 }
 
-// A decision is the limiter's answer, and what the client is told of it. It is
-// the zero value, but admitted, for those who have no limit.
+// A decision is the limiter's answer, with what the client is told. For a name without a
+// limit only admitted is set.
 type decision struct {
 	admitted   bool
 	limit      int           // requests in a window
 	remaining  int           // requests that would be admitted now
 	reset      time.Time     // when the oldest request leaves the window
 	retryAfter time.Duration // until the next one would be admitted; 0 if admitted
-	busy       bool          // refused because a shared limiter had no time to decide
+	busy       bool          // refused because the shared limiter could not decide in time
 }
 
 // allow decides on a request of name at the instant now. A refused request does
-// not count. A clock that steps back stands still here: no request is admitted
-// twice for it, nobody is locked out by it.
+// not count. A clock that steps back stands still for the limiter: it neither admits requests
+// twice nor locks anybody out.
 func (l *limiter) allow(name string, now time.Time) decision {
 	w := l.windows[name]
 	if w == nil {
 		return decision{admitted: true}
 	}
-	at := now.Sub(l.epoch) // by the monotonic clock, where now has one
+	at := now.Sub(l.epoch) // by the monotonic clock, if now has one
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -113,8 +111,8 @@ func (l *limiter) allow(name string, now time.Time) decision {
 	return d
 }
 
-// A window is a ring of the instants at which requests were admitted: count of
-// them, the oldest at first.
+// A window is a ring of count instants at which requests were admitted, the oldest at index
+// first.
 type window struct {
 	mu     sync.Mutex // guards the rest; one for each window, so that users don't wait for each other
 	limit  rateLimit
@@ -124,8 +122,8 @@ type window struct {
 	newest time.Duration // the latest instant seen
 }
 
-// admit requires that mu is held. An instant leaves the window
-// exactly window after it: at 60 s sharp a request of 0 s counts no more.
+// admit requires that mu is held. An instant leaves the window exactly the window's length
+// after it: at 60 s a request of 0 s no longer counts.
 func (w *window) admit(at time.Duration) bool {
 	if w.ring == nil {
 		w.ring = make([]time.Duration, min(firstRing, w.limit.requests))
@@ -155,7 +153,7 @@ func (w *window) grow() {
 	w.ring, w.first = ring, 0
 }
 
-// change gives the window another limit. It keeps the latest instants that fit.
+// change sets another limit. It keeps the latest instants that fit.
 func (w *window) change(limit rateLimit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,22 +1,21 @@
 package main
 
-// A client for Redis, and for what speaks its protocol as Valkey does. It can do
-// one thing: run a Lua script on one key, in a bounded time. The protocol is
+// A client for Redis, and for servers with its protocol, such as Valkey. It does one thing: it
+// runs a Lua script on one key, in a bounded time. The protocol is
 // RESP2, https://redis.io/docs/latest/develop/reference/protocol-spec/, with one
 // command on a connection at a time:
 //
 //	→ *3\r\n$7\r\nEVALSHA\r\n…        an array of bulk strings
 //	← *4\r\n:1\r\n:99\r\n…            an array of integers
 //
-// A connection on which anything went wrong is closed: the reply that it still
-// owes would be taken for the answer to the next question.
+// After any error the connection is closed: the reply that is still due would be read as the
+// reply to the next command.
 //
-// An error of eval is evidence about the store: it refused a connection, broke one,
-// answered nonsense, or answered nobody in time. That there were more calls than
-// connections is no evidence, for clients decide how many calls there are. Such calls
-// wait for a turn, apart from the deadline of the store; those that get none in
-// redisPatience fail with errRedisBusy, those that wait while the store fails another
-// call fail with it.
+// An error of eval is evidence about the store: it refused a connection, broke one, sent an
+// invalid reply, or answered no call in time. More calls than connections are no evidence,
+// because clients decide how many there are. Such calls wait for a turn, and the deadline of
+// the store does not run meanwhile. A call without a turn within redisPatience fails with
+// errRedisBusy, and a call that waits while the store fails another fails with that error.
 
 import (
 	"bufio"
@@ -37,12 +36,12 @@ import (
 )
 
 const (
-	redisDeadline    = 50 * time.Millisecond // how long the store may leave a dial or a command unanswered
-	redisPatience    = time.Second           // for a turn, and then for the answer, while the store answers others
-	redisIdleTimeout = 30 * time.Second      // less than any server or firewall waits
+	redisDeadline    = 50 * time.Millisecond // for the store to answer a dial or a command
+	redisPatience    = time.Second           // for a turn, and then for the reply, while the store answers others
+	redisIdleTimeout = 30 * time.Second      // less than the limits of servers and firewalls
 	maxRedisConns    = 64                    // in use at once; as many may be idle
-	maxRedisTurns    = maxRedisConns / 2     // of them, for one key: who floods it leaves some to others
-	maxRedisDials    = 4                     // at once: many TLS handshakes would be what slows the store down
+	maxRedisTurns    = maxRedisConns / 2     // of them, for one key, so that a flood leaves some to others
+	maxRedisDials    = 4                     // at once: many TLS handshakes would slow the store down
 	maxRedisNodes    = 1024                  // whose last answer is remembered
 	maxRedirects     = 4
 	maxRoutes        = 16384   // keys whose node is remembered; a cluster has as many slots
@@ -57,7 +56,7 @@ var (
 	errRedisScript = errors.New("the script returned an unexpected reply")
 )
 
-// A redisServer is where the store is and how to log in, out of a URL.
+// A redisServer is the address of the store, and how to log in.
 type redisServer struct {
 	addr     string // host:port
 	tls      bool
@@ -66,10 +65,10 @@ type redisServer struct {
 	db       int
 }
 
-// String has no secret, so that a server may be printed.
+// String returns the address without secrets.
 func (r redisServer) String() string { return r.addr }
 
-// parseRedisURL takes redis://[[user]:password@]host[:port][/db], and rediss://
+// parseRedisURL parses redis://[[user]:password@]host[:port][/db], and rediss://
 // for TLS. The port is 6379 unless given, the db 0. No error quotes the URL.
 func parseRedisURL(s string) (redisServer, error) {
 	u, err := url.Parse(s)
@@ -99,7 +98,7 @@ func parseRedisURL(s string) (redisServer, error) {
 	return server, nil
 }
 
-// A redisScript is a Lua script and the name the server has for it.
+// A redisScript is a Lua script, and its name at the server.
 type redisScript struct{ text, sha string }
 
 func newRedisScript(text string) *redisScript {
@@ -112,14 +111,14 @@ func newRedisScript(text string) *redisScript {
 type redisStore struct {
 	server redisServer
 	dialer func(ctx context.Context, network, addr string) (net.Conn, error)
-	tls    *tls.Config // but for the server's name; nil without TLS
+	tls    *tls.Config // without the server's name; nil without TLS
 	queues redisQueues
 	closed chan struct{} // closed by close
 	once   sync.Once     // of close
 
 	mu     sync.Mutex            // guards the rest
 	outage *redisOutage          // the next one
-	idle   []*redisConn          // to any node, the one used last at the end
+	idle   []*redisConn          // to any node, the most recently used last
 	routes map[string]string     // the node of a key, if it is not server.addr
 	nodes  map[string]*redisNode // by address
 }
@@ -135,13 +134,13 @@ func newRedisStore(server redisServer) *redisStore {
 		routes: map[string]string{},
 		nodes:  map[string]*redisNode{},
 	}
-	if server.tls { // a session that is resumed saves time, of which there is little
+	if server.tls { // a resumed session saves time, of which there is little
 		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64)}
 	}
 	return s
 }
 
-// close ends the store, once. Calls under way are answered; later ones fail with
+// close ends the store, once. Calls in flight are answered; later ones fail with
 // errRedisClosed.
 func (s *redisStore) close() {
 	s.once.Do(func() { close(s.closed) })
@@ -157,13 +156,12 @@ func (s *redisStore) isClosed() bool {
 	}
 }
 
-// eval runs a script on a key and returns the integers it replies with, so many
-// as results has room for. It returns within twice redisPatience, and with an error as
-// soon as the store leaves it unanswered for redisDeadline and answers nobody else. A
-// script that failed may have been run.
+// eval runs a script on a key, and stores the integers of its reply in results. It returns
+// within twice redisPatience. It returns an error as soon as the store leaves it unanswered for
+// redisDeadline and answers no other call either. A script that failed may have been run.
 //
-// In a cluster a node that does not have the key says who does: with MOVED for
-// good, with ASK for this time, while the key is being moved
+// In a cluster a node without the key names the node that has it: with MOVED permanently, and
+// with ASK for this time, while the key is being moved
 // (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
 func (s *redisStore) eval(script *redisScript, key string, args []string, results []int64) error {
 	if s.isClosed() {
@@ -179,10 +177,10 @@ func (s *redisStore) eval(script *redisScript, key string, args []string, result
 		return err
 	}
 	defer leave(s.queues.conns)
-	call.ends = time.Now().Add(redisPatience) // it has its turn: from here on it is the store's time
+	call.ends = time.Now().Add(redisPatience) // it has its turn: from here on the store's time counts
 	err := s.follow(call, script, key, args, results)
 	if err != nil && err != errRedisClosed && err != errRedisBusy {
-		s.fail(call, err) // before the next one has the turn
+		s.fail(call, err) // before the next call has its turn
 	}
 	return err
 }
@@ -213,7 +211,7 @@ func (s *redisStore) evalAt(call *redisCall, addr string, asking bool, script *r
 	}
 	err = c.eval(asking, "EVALSHA", script.sha, key, args, results)
 	var refusal redisError
-	if errors.As(err, &refusal) && refusal.code == "NOSCRIPT" { // it has it from now on
+	if errors.As(err, &refusal) && refusal.code == "NOSCRIPT" { // EVAL loads it
 		err = c.eval(asking, "EVAL", script.text, key, args, results)
 	}
 	s.put(c, err == nil || errors.As(err, &refusal) && refusal.redirects())
@@ -234,7 +232,7 @@ func (s *redisStore) learn(key, addr string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.routes) >= maxRoutes {
-		clear(s.routes) // they are learned again with a redirect each
+		clear(s.routes) // each is learned again by a redirect
 	}
 	s.routes[key] = addr
 }
@@ -251,9 +249,9 @@ func (s *redisStore) forget() {
 	clear(s.routes)
 }
 
-// get returns a connection to a node, a new one if none is idle. It must be given
-// back with put. A dial that fails for want of time says nothing about a node that
-// answers others: then the call waits again.
+// get returns an idle connection to a node, or a new one. The caller gives it back with put. A
+// dial that times out tells nothing about a node that answers others; then the call waits
+// again.
 func (s *redisStore) get(call *redisCall, addr string) (*redisConn, error) {
 	if c := s.takeIdle(call, addr); c != nil {
 		return c, nil
@@ -262,7 +260,7 @@ func (s *redisStore) get(call *redisCall, addr string) (*redisConn, error) {
 		if err := s.wait(call, s.queues.dials); err != nil {
 			return nil, err
 		}
-		if c := s.takeIdle(call, addr); c != nil { // meanwhile there is one
+		if c := s.takeIdle(call, addr); c != nil { // one has become idle
 			leave(s.queues.dials)
 			return c, nil
 		}
@@ -302,8 +300,8 @@ func (s *redisStore) pop(addr string) *redisConn {
 	return nil
 }
 
-// put ends the use of a connection. It is kept if the caller says that it owes no
-// reply; what was idle for too long, or is one too many, is closed.
+// put ends the use of a connection. It keeps the connection if no reply is due on it, and
+// closes what was idle for too long and what is one too many.
 func (s *redisStore) put(c *redisConn, keep bool) {
 	c.call, c.since = nil, time.Now()
 	s.mu.Lock()

@@ -1,9 +1,8 @@
 package main
 
-// Turns at the shared limiter's store, and what its answers say about its health.
-// There are more requests than connections when clients send many at once. That is
-// their doing, not the store's, so waiting for a turn is timed apart from the store,
-// and says nothing about it.
+// Turns at the shared limiter's store, and what its replies tell about its health. When clients
+// send many requests at once there are more calls than connections. That tells nothing about
+// the store, so the wait for a turn has a limit of its own.
 
 import (
 	"errors"
@@ -14,8 +13,8 @@ import (
 	"time"
 )
 
-// redisQueues bound what goes on at once. A channel holds a token for each; senders
-// get their turn in the order in which they came.
+// redisQueues bound what happens at once. A channel holds a token for each; senders get their
+// turns in the order in which they came.
 type redisQueues struct {
 	conns chan struct{} // connections in use
 	dials chan struct{} // connections that are being opened
@@ -35,8 +34,8 @@ func newRedisQueues() redisQueues {
 	return q
 }
 
-// turns is the queue of a key. A few keys may share one: clients do not choose which,
-// for keys are of users that the configuration names.
+// turns returns the queue of a key. Some keys may share one. Clients can't choose which, because
+// the keys are the users of the configuration.
 func (q *redisQueues) turns(key string) chan struct{} {
 	return q.keys[maphash.String(q.seed, key)%uint64(len(q.keys))]
 }
@@ -45,8 +44,8 @@ func leave(queue chan struct{}) { <-queue }
 
 // A redisCall is one eval.
 type redisCall struct {
-	ends   time.Time     // of its wait for a turn; then, of its turn
-	grace  time.Duration // for each dial and command; redisDeadline but in tests
+	ends   time.Time     // end of the wait for a turn, and then of the turn
+	grace  time.Duration // for each dial and command; redisDeadline, except in tests
 	outage *redisOutage  // the first after it began
 }
 
@@ -57,7 +56,7 @@ func (s *redisStore) begin() *redisCall {
 	return &redisCall{ends: time.Now().Add(redisPatience), grace: redisDeadline, outage: s.outage}
 }
 
-// deadline is when a dial or a command that begins now has to be answered.
+// deadline returns when a dial or a command that begins now must be answered.
 func (c *redisCall) deadline(now time.Time) time.Time {
 	if d := now.Add(c.grace); d.Before(c.ends) {
 		return d
@@ -65,9 +64,8 @@ func (c *redisCall) deadline(now time.Time) time.Time {
 	return c.ends
 }
 
-// wait waits for a place in a queue. It ends at once, with an error about the store,
-// when the store fails another call meanwhile; with errRedisBusy when the call's time
-// is over.
+// wait waits for a place in a queue. It returns at once with an error about the store if the
+// store fails another call meanwhile, and with errRedisBusy when the call's time is over.
 func (s *redisStore) wait(call *redisCall, queue chan struct{}) error {
 	select {
 	case queue <- struct{}{}:
@@ -78,7 +76,7 @@ func (s *redisStore) wait(call *redisCall, queue chan struct{}) error {
 	defer timer.Stop()
 	select {
 	case queue <- struct{}{}:
-		if call.outage.seen() { // both at once
+		if call.outage.seen() { // both happened
 			leave(queue)
 			return call.outage.failure()
 		}
@@ -92,7 +90,7 @@ func (s *redisStore) wait(call *redisCall, queue chan struct{}) error {
 	}
 }
 
-// A redisOutage is a failure of the store, from the view of the calls that wait.
+// A redisOutage is a failure of the store, for the calls that wait.
 type redisOutage struct {
 	over  chan struct{} // closed when it has come
 	cause error         // valid from then on
@@ -113,26 +111,26 @@ func (o *redisOutage) failure() error {
 	return fmt.Errorf("the store failed another call: %w", o.cause)
 }
 
-// fail tells the calls that began before this one failed. Those that begin from now on
-// find out by themselves.
+// fail ends the waiting calls that began before this one failed. Later ones find out by
+// themselves.
 func (s *redisStore) fail(call *redisCall, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.outage == call.outage { // of several at once, the first tells
+	if s.outage == call.outage { // the first of several failures
 		s.outage.cause = cause
 		close(s.outage.over)
 		s.outage = newRedisOutage()
 	}
 }
 
-// A redisNode is what is known of a server: when it answered last, whomever.
+// A redisNode is what is known of a server: when it last answered any call.
 type redisNode struct {
 	made time.Time
 	last atomic.Int64 // nanoseconds after made
 }
 
-// node returns the node of an address. Addresses come from the nodes themselves, so
-// their number is bounded.
+// node returns the node of an address. Addresses come from the nodes, so their number is
+// bounded.
 func (s *redisStore) node(addr string) *redisNode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +147,7 @@ func (s *redisStore) node(addr string) *redisNode {
 
 func (n *redisNode) answer(now time.Time) { n.last.Store(int64(now.Sub(n.made))) }
 
-// lastAnswer is when the node answered last, or was first heard of.
+// lastAnswer returns when the node last answered, or when it was first named.
 func (n *redisNode) lastAnswer() time.Time { return n.made.Add(time.Duration(n.last.Load())) }
 
 func (n *redisNode) answeredSince(t time.Time) bool { return n.lastAnswer().After(t) }

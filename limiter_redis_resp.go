@@ -1,7 +1,7 @@
 package main
 
-// RESP2, the language of Redis: commands are written and replies read, within
-// bounds, whatever the other side sends.
+// RESP2, the protocol of Redis: how commands are written, and replies read within bounds. It
+// knows nothing of connections.
 // https://redis.io/docs/latest/develop/reference/protocol-spec/
 
 import (
@@ -39,9 +39,8 @@ type redisReply struct {
 //	       | "$" length CRLF bytes CRLF | "$-1" CRLF
 //	       | "*" length CRLF reply…     | "*-1" CRLF
 //
-// with so many arrays in one another as depth says. Lengths are of at most
-// maxReplySize; the caller bounds the whole. Less than a reply is
-// io.ErrUnexpectedEOF.
+// with at most depth arrays within each other. Lengths are at most maxReplySize, and the caller
+// bounds the whole. A reply that is cut is io.ErrUnexpectedEOF.
 func readReply(r *bufio.Reader, depth int) (redisReply, error) {
 	line, err := r.ReadSlice('\n')
 	if err != nil {
@@ -87,7 +86,7 @@ func readArray(r *bufio.Reader, n, depth int) (redisReply, error) {
 		return redisReply{}, errRedisReply
 	}
 	reply := redisReply{kind: '*'}
-	for range n { // what is announced takes no room before it is there
+	for range n { // memory is for what has arrived, not for what is announced
 		item, err := readReply(r, depth-1)
 		if err != nil {
 			return redisReply{}, err
@@ -97,7 +96,7 @@ func readArray(r *bufio.Reader, n, depth int) (redisReply, error) {
 	return reply, nil
 }
 
-// A redisError is an error reply: a code in capitals, and what people are told.
+// A redisError is an error reply: a code in capitals, and a text.
 type redisError struct{ code, text string }
 
 func newRedisError(text string) redisError {
@@ -111,8 +110,8 @@ func newRedisError(text string) redisError {
 	return redisError{code, text}
 }
 
-// Error has no words of the server, but for a code that is known: a confused one repeats
-// the commands that it got, and one of them has the password.
+// Error repeats nothing of the server but a known code: a broken server may repeat the commands
+// that it got, and one of them has the password.
 func (e redisError) Error() string {
 	if meaning := redisCodes[e.code]; meaning != "" {
 		return "the server answers " + e.code + ": " + meaning
@@ -120,7 +119,7 @@ func (e redisError) Error() string {
 	return "the server answers with an error"
 }
 
-// redisCodes are the codes of error replies that may be met here, and what to think of.
+// redisCodes are the codes of error replies that may occur, and what to check.
 var redisCodes = map[string]string{
 	"ASK":         "the key is being moved to another node",
 	"BUSY":        "it runs a script that does not end",
@@ -144,19 +143,19 @@ var redisCodes = map[string]string{
 	"WRONGTYPE":   "the key holds a value of another type",
 }
 
-// A redirectError is a failure to connect to a node that another one has named. Its
-// text has not the name.
+// A redirectError is a failure to connect to a node that another node has named. Its text does
+// not have the name.
 type redirectError struct{ error }
 
 func (e redirectError) Error() string { return "a node that the store names cannot be reached" }
 
-// Unwrap lets errors.As tell whether it was a time-out.
+// Unwrap is for errors.As, which finds a time-out.
 func (e redirectError) Unwrap() error { return e.error }
 
 func (e redisError) redirects() bool { return e.code == "MOVED" || e.code == "ASK" }
 
-// target reads "MOVED 3999 127.0.0.1:6381". Without a host it is the one of the
-// node that was asked. A host of IPv6 stands without brackets.
+// target parses "MOVED 3999 127.0.0.1:6381". If there is no host, it is that of the node that
+// was asked. An IPv6 host has no brackets.
 func (e redisError) target(asked string) (string, error) {
 	fields := strings.Fields(e.text)
 	if len(fields) != 3 {

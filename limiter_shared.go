@@ -1,14 +1,13 @@
 package main
 
-// The limiter that many gateways share: the same sliding window, kept in Redis as
-// a list of instants by the server's clock. A script runs by itself there, so
-// that no two gateways see the same room in a window.
+// The limiter that many gateways share: the same sliding window, kept in Redis as a list of
+// instants by the server's clock. Redis runs a script alone, so no two gateways see the same
+// room in a window.
 //
-// It never stands in the way. When the server leaves a call unanswered for
-// redisDeadline, or fails it in another way, the limiter of this process decides from
-// then on, at once, and in the background the server is tried until it answers again.
-// No number of requests makes that happen: those for which a server that answers has no
-// time are told to come back.
+// A failure of the store stops no request. When the server leaves a call unanswered for
+// redisDeadline, or fails it in another way, the limiter of this process decides at once and
+// from then on, and the server is probed in the background until it answers again. Load does
+// not cause that: requests for which a server that answers has no time are told to come back.
 
 import (
 	"fmt"
@@ -19,9 +18,9 @@ import (
 )
 
 const (
-	firstProbe = 100 * time.Millisecond // more than redisDeadline: nothing from before the failure is unanswered
-	maxProbe   = time.Second            // twice the wait after each probe, up to this
-	steady     = 10 * time.Second       // a server that fails sooner than this after its return is waited for longer
+	firstProbe = 100 * time.Millisecond // more than redisDeadline, so that no call from before the failure is unanswered
+	maxProbe   = time.Second            // the wait doubles after each probe, up to this
+	steady     = 10 * time.Second       // after a shorter return than this, the wait does not start again at firstProbe
 )
 
 // windowScript does what window.admit does. It takes a limit, in requests, and
@@ -32,14 +31,14 @@ const (
 //	the microseconds until the oldest instant leaves
 //	the microseconds until the next request would be admitted; 0 if admitted
 //
-// A list takes 10 bytes for an instant where a sorted set takes 120, and
-// has room for two in one microsecond. It is in order, as a clock that steps back
-// stands still at the newest; instants more than a window ahead are of a clock that
-// was wrong, and would lock the user out until then, so they are dropped. What has
-// left is found by doubling and halving: a million instants that leave at once must
-// not hold up the server. An instant has 16 digits and is written with %.0f, as
-// Lua's own way keeps 14. A limit that was lowered leaves more instants than it
-// admits: the next request waits for all that are too many.
+// A list takes 10 bytes for an instant where a sorted set takes 120, and may have two in one
+// microsecond. It is in order, because a clock that steps back stands still at the newest
+// instant. Instants more than a window ahead come from a clock that was wrong, and would lock
+// the user out, so they are dropped. The instants that have left are found by doubling and
+// halving, because a million that leave at once must not delay the server. An instant has 16
+// digits and is written with %.0f, because Lua's default keeps 14. After a limit was lowered
+// there are more instants than it admits, and the next request waits for all that are too
+// many.
 var windowScript = newRedisScript(`
 local key, limit, window = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -85,39 +84,38 @@ redis.call('PEXPIRE', key, string.format('%.0f', math.ceil((now + window - clock
 return {1, limit - count - 1, instant(0) + window - now, 0}
 `)
 
-// windowKey is where the window of a user is. What is in braces chooses the node
-// of a cluster, so the key of the probe is on the same one.
+// windowKey returns the key of a user's window. The part in braces chooses the node of a
+// cluster, so the key of the probe is on the same node.
 func windowKey(name string) string { return "s3proxy:limit:{" + name + "}" }
 
-// A sharedLimiter decides as all gateways before the same store do together. It
-// may be used by several goroutines at once.
+// A sharedLimiter decides together with all gateways that use the same store. It may be used
+// by several goroutines at once.
 type sharedLimiter struct {
 	*sharedWindows
 	local  *limiter
 	limits map[string]rateLimit
 }
 
-// newSharedLimiter returns a limiter over a store. The local one, for the same
-// limits, decides when the store does not.
+// newSharedLimiter returns a limiter with a store. The local limiter, with the same limits,
+// decides while the store is down.
 func newSharedLimiter(store *redisStore, local *limiter, limits map[string]rateLimit, log *slog.Logger) *sharedLimiter {
 	return &sharedLimiter{&sharedWindows{store: store, log: log}, local, limits}
 }
 
-// with returns a limiter with other limits over the same store: what is known of
-// the store survives.
+// with returns a limiter with other limits and the same store, whose state is kept.
 func (s *sharedLimiter) with(local *limiter, limits map[string]rateLimit) *sharedLimiter {
 	return &sharedLimiter{s.sharedWindows, local, limits}
 }
 
-// busyRetry is when a request is to come back for which the store had no time.
+// busyRetry is the Retry-After of a request for which the store had no time.
 const busyRetry = time.Second
 
-// allow decides on a request of name at the instant now, within twice redisPatience. It
-// takes no context: that a client goes away must not break a connection to the
-// store, nor be taken for the store's failure.
+// allow decides on a request of name at the instant now, within twice redisPatience. It has no
+// context: a client that leaves must neither break a connection to the store nor look like a
+// failure of the store.
 //
-// The local limiter is told of what the store admits. So a store that goes away
-// does not give anybody a new window here.
+// The local limiter learns what the store admits, so nobody gets a new window when the store
+// goes down.
 func (s *sharedLimiter) allow(name string, now time.Time) decision {
 	limit := s.limits[name]
 	if limit.requests <= 0 {
@@ -148,10 +146,10 @@ type sharedWindows struct {
 	log      *slog.Logger
 	calls    atomic.Uint64 // decisions asked of the store
 	failures atomic.Uint64 // of them, those it did not make
-	busy     atomic.Uint64 // of them, those it had no time for
-	down     atomic.Bool   // the store is not asked, but by the one goroutine of probe
+	busy     atomic.Uint64 // of them, those for which it had no time
+	down     atomic.Bool   // only the goroutine of probe asks the store
 
-	// Both belong to whoever changes down.
+	// Both belong to the goroutine that changes down.
 	wait time.Duration // before the last probe
 	back time.Time     // when the store was found to answer again
 }
@@ -159,8 +157,8 @@ type sharedWindows struct {
 // healthy reports whether the store is asked.
 func (w *sharedWindows) healthy() bool { return !w.down.Load() }
 
-// admit asks the store. Its reply is in time from now on, so the two clocks need
-// not agree.
+// admit asks the store. Its reply has durations from now on, so the two clocks need not
+// agree.
 func (w *sharedWindows) admit(key string, limit rateLimit, now time.Time) (decision, error) {
 	span := limit.window.Microseconds()
 	var r [4]int64
@@ -181,8 +179,8 @@ func (w *sharedWindows) admit(key string, limit rateLimit, now time.Time) (decis
 	}, nil
 }
 
-// failed makes the local limiter decide from now on, and has the store probed.
-// Of many calls that fail at once, the first one does.
+// failed makes the local limiter decide from now on, and starts probe. Of many calls that fail
+// at once, only the first does.
 func (w *sharedWindows) failed(name string, err error) {
 	w.failures.Add(1)
 	if w.store.isClosed() || !w.down.CompareAndSwap(false, true) {
@@ -197,9 +195,9 @@ func (w *sharedWindows) failed(name string, err error) {
 	go w.probe(name, wait)
 }
 
-// probe asks for a window of a millisecond, next to the one that could not be
-// asked for, until it gets an answer: from the same node, by the same script, with
-// the same right to write. It ends with the store.
+// probe asks for a window of a millisecond until it gets an answer. The key is on the node that
+// failed, and the script is the same, so the answer proves the right to write, too. probe ends
+// with the store.
 func (w *sharedWindows) probe(name string, wait time.Duration) {
 	for ; ; wait = min(2*wait, maxProbe) {
 		select {

@@ -1,11 +1,11 @@
 package main
 
-// Limits on how much at once: a user's requests under way, a user's bytes per
-// second in each direction, and the connections of the whole process.
+// Limits on how much at once: a user's requests in flight, and a user's bytes per second in each
+// direction. They know nothing of requests.
 //
-// A bandwidth keeps one instant, the one at which everything taken so far has
-// passed at the rate. A transfer takes its bytes by moving the instant on. It may
-// be a little ahead of the clock; then it sleeps until the instant it found.
+// A bandwidth keeps one instant: that at which all bytes booked so far have passed at the rate.
+// A transfer books its bytes by moving the instant on. If the instant that it found is too far
+// ahead of the clock, the transfer sleeps until then.
 //
 //	1,000,000 bytes per second, chunks of 25,000: each moves the instant on by 25 ms
 //	at  0 ms the instant is  0: not ahead, moves a chunk
@@ -13,8 +13,8 @@ package main
 //	at  0 ms the instant is 50: 50 ms ahead, sleeps until 50 ms, moves a chunk
 //	at 50 ms the instant is 75: 25 ms ahead, moves a chunk
 //
-// So nothing ticks, and there is no queue: transfers that wait have found
-// different instants, and wake one after the other.
+// So there is no timer that ticks and no queue: waiting transfers have found different instants,
+// and wake one after the other.
 
 import (
 	"context"
@@ -25,22 +25,22 @@ import (
 	"time"
 )
 
-// An inFlight counts one user's requests under way. It outlives a reload of the
-// configuration, the limit need not. The zero value counts none. It may be used
-// by several goroutines at once.
+// An inFlight counts one user's requests in flight. It outlives a reload of the configuration,
+// with or without a new limit. The zero value is ready to use. It may be used by several
+// goroutines at once.
 type inFlight struct{ count atomic.Int64 }
 
-// enter counts a request and returns true, unless limit of them are under way.
-// A limit of 0 is none; what enters is counted all the same, for the limit may
-// come while it is under way. Each true is followed by one leave.
+// enter counts a request and returns true, unless limit of them are in flight. A limit of 0 is
+// none; the request still counts, because a reload may set a limit while it is in flight. Each
+// true is followed by one leave.
 func (f *inFlight) enter(limit int64) bool {
 	for {
 		count := f.count.Load()
 		if limit > 0 && count >= limit {
 			return false
 		}
-		// To add first and look then would refuse a request for one that is
-		// being refused at the same time.
+		// To add first and compare then could refuse a request because of another that
+		// is refused at the same time.
 		if f.count.CompareAndSwap(count, count+1) {
 			return true
 		}
@@ -51,28 +51,27 @@ func (f *inFlight) enter(limit int64) bool {
 func (f *inFlight) leave() { f.count.Add(-1) }
 
 const (
-	maxAhead      = 40 * time.Millisecond // how far a user may run ahead of the rate; so a sleep is longer than that
-	maxBehind     = 10 * time.Millisecond // how much is made up for when a timer was late
-	smallestChunk = 4 << 10               // bytes; net/http's own buffers hold back no more
+	maxAhead      = 40 * time.Millisecond // how far a user may be ahead of the rate; no sleep is shorter
+	maxBehind     = 10 * time.Millisecond // how much of a late timer is made up for
+	smallestChunk = 4 << 10               // bytes; the size of net/http's buffers
 	largestChunk  = 1 << 20               // bytes
 )
 
-// A bandwidth is what a user has in one direction, for all transfers together. In
-// any interval no more passes than the rate allows in the interval, in maxAhead and
-// in maxBehind, and one turn of each transfer. A nil bandwidth and the zero value
-// have no limit. It may be used by several goroutines at once.
+// A bandwidth is the rate of all of a user's transfers in one direction. In any interval no more
+// passes than the rate allows in the interval plus maxAhead plus maxBehind, and one turn of each
+// transfer. A nil bandwidth and the zero value have no limit. It may be used by several
+// goroutines at once.
 type bandwidth struct {
 	rate atomic.Int64 // bytes per second; 0 is no limit
 
 	mu      sync.Mutex    // guards the rest
-	passed  time.Time     // when what was taken so far has passed
+	passed  time.Time     // when the bytes booked so far have passed
 	waiting int64         // transfers that sleep
 	changed chan struct{} // closed when the rate changes; nil while nobody has slept
 }
 
-// set changes the rate, in bytes per second; 0 is no limit. Whoever waits goes on
-// at once, and what was taken is forgotten: at worst one chunk of each transfer
-// passes early, once.
+// set changes the rate, in bytes per second; 0 is no limit. Waiting transfers continue at once,
+// and what was booked is forgotten: at worst one chunk of each transfer passes early, once.
 func (b *bandwidth) set(rate int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,7 +89,7 @@ func (b *bandwidth) set(rate int64) {
 // before. It requires that mu is held.
 func (b *bandwidth) book(n int) (ahead time.Duration) {
 	rate := b.rate.Load()
-	if rate == 0 { // since a moment ago
+	if rate == 0 { // it was changed meanwhile
 		return 0
 	}
 	now := time.Now()
@@ -102,8 +101,8 @@ func (b *bandwidth) book(n int) (ahead time.Duration) {
 	return ahead
 }
 
-// turn is how many bytes a transfer may move before another has its turn: what
-// passes in 25 ms, divided among those who want to. It requires that mu is held.
+// turn returns how many bytes a transfer may move before another one: what passes in 25 ms,
+// divided by the number of transfers that wait. It requires that mu is held.
 func (b *bandwidth) turn() int {
 	return int(min(max(b.rate.Load()/40/(b.waiting+1), smallestChunk), largestChunk))
 }
@@ -116,8 +115,7 @@ type flow struct {
 
 func (f *flow) unlimited() bool { return f.bandwidth == nil || f.rate.Load() == 0 }
 
-// chunk is how many bytes are to be moved at once at most, so that a slow rate
-// is smooth.
+// chunk returns how many bytes may be moved at once, so that a slow rate is smooth.
 func (f *flow) chunk() int {
 	if f.unlimited() {
 		return math.MaxInt
@@ -127,9 +125,9 @@ func (f *flow) chunk() int {
 	return f.turn()
 }
 
-// take notes that n bytes were moved. It is for a reader, which does not know
-// before how many there will be, and waits for 0: to take them before, and have
-// others wait for what a slow peer does not send, would waste the rate.
+// take books n bytes that were moved. It is for a reader, which does not know the number before,
+// and waits for 0 bytes. To book them before, while a slow peer does not send them, would waste
+// the rate.
 func (f *flow) take(n int) {
 	if !f.unlimited() {
 		f.mu.Lock()
@@ -139,10 +137,9 @@ func (f *flow) take(n int) {
 	}
 }
 
-// wait takes n bytes that are to be moved, and returns when they may be. If ctx is
-// done before, it gives them back and returns the context's error. No deadline may be
-// set meanwhile: that of an HTTP/2 stream ends it, though nobody reads or writes
-// (net/http's onWriteTimeout).
+// wait books n bytes and returns when they may be moved. If ctx is done before, it gives them
+// back and returns the context's error. No deadline may be set meanwhile: that of an HTTP/2
+// stream would end the stream (net/http's onWriteTimeout).
 func (f *flow) wait(ctx context.Context, n int) error {
 	if f.unlimited() {
 		return nil
@@ -165,7 +162,7 @@ func (f *flow) wait(ctx context.Context, n int) error {
 		f.mu.Lock()
 		f.waiting--
 		if err != nil {
-			f.book(-n) // or clients that give up and come again would wait for their own ghosts
+			f.book(-n) // or clients that try again would wait for their own earlier attempts
 			return err
 		}
 	}
@@ -173,13 +170,13 @@ func (f *flow) wait(ctx context.Context, n int) error {
 	return nil
 }
 
-// A share is what a user may take of the gateway at once. 0 is no limit.
+// A share is what a user may use of the gateway at once. 0 is no limit.
 type share struct {
 	inFlight       int64 // requests
 	bytesPerSecond int64 // each way
 }
 
-// String says it in words, to go behind others.
+// String describes the share, to follow other text.
 func (s share) String() string {
 	text := ""
 	if s.inFlight > 0 {

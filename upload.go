@@ -2,10 +2,10 @@ package main
 
 // The body of an upload on its way to a backend.
 //
-// A backend commits an object when it has the last byte. So where there is
-// something to check, the last byte is held back until it was checked; if it
-// fails, the body ends in an error instead, one byte short, and the upstream
-// resets the connection. The backend has then seen an upload that was cut.
+// A backend commits an object when it has the last byte. So the last byte is held back until
+// everything was verified. If a check fails, the body ends one byte short, with an error, and the
+// upstream resets the connection: the backend has seen an upload that was cut. Nothing here
+// knows where the body goes.
 
 import (
 	"crypto/md5"
@@ -20,19 +20,19 @@ import (
 	"strings"
 )
 
-// A heldBody passes on size bytes of a source, of which the last only after
-// verify has returned nil. An error of verify, or a source of another length,
-// is returned in its place.
+// A heldBody passes on size bytes of a source, the last one only after verify has returned nil.
+// In place of the last byte it returns an error of verify, or one for a source of another
+// length.
 type heldBody struct {
 	source io.Reader
-	left   int64 // bytes still to pass on
+	left   int64 // bytes not passed on yet
 	verify func() error
 	err    error
 }
 
-// hold returns a heldBody. A size of 0 holds nothing back: then the caller
-// verifies before it sends anything. A nil verify is for a source that returns
-// io.EOF only if all is well.
+// hold returns a heldBody. With a size of 0 there is no byte to hold back, and the caller verifies
+// before it sends anything. A nil verify is for a source that returns io.EOF only if everything
+// was verified.
 func hold(source io.Reader, size int64, verify func() error) *heldBody {
 	return &heldBody{source: source, left: size, verify: verify}
 }
@@ -55,7 +55,7 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	n, err := b.source.Read(p)
 	b.left -= int64(n)
 	if err != nil {
-		b.err = noEOF(err) // an end before the last byte is no end
+		b.err = noEOF(err) // an end before the last byte is an error
 	}
 	return n, b.err
 }
@@ -75,8 +75,8 @@ func (b *heldBody) readLast(p []byte) (int, error) {
 	return 1, nil
 }
 
-// readEnd reads the end of a body that has given all its bytes, which is where one
-// that is checked as it goes by is found right or wrong.
+// readEnd reads the end of a body after its last byte. A body that is verified as it is read
+// returns the result there.
 func readEnd(body io.Reader) error {
 	switch n, err := io.ReadFull(body, make([]byte, 1)); {
 	case n > 0:
@@ -88,15 +88,15 @@ func readEnd(body io.Reader) error {
 }
 
 // realDigest returns an x-amz-content-sha256 header's value in lower case if
-// it is a digest, and not one of the words that S3 has for other cases.
+// it is a digest and not one of S3's words for other cases.
 func realDigest(value string) (string, bool) {
 	raw, err := hex.DecodeString(value)
 	return strings.ToLower(value), err == nil && len(raw) == sha256.Size
 }
 
-// An incoming body, before it is known to be right. Its source yields the
-// payload, without the framing of aws-chunked; what there is to check has passed
-// when the source has ended and verify, if not nil, has returned nil.
+// An incoming is the body of a request, before it is verified. Its source returns the payload,
+// without the framing of aws-chunked. It is verified when the source has ended and verify, if not
+// nil, has returned nil.
 type incoming struct {
 	source io.Reader
 	size   int64          // of the payload
@@ -105,7 +105,7 @@ type incoming struct {
 	verify func() error
 }
 
-// readAll returns a small payload, checked.
+// readAll returns a small payload, verified.
 func (in *incoming) readAll() ([]byte, error) {
 	data := make([]byte, in.size)
 	if _, err := io.ReadFull(in.source, data); err != nil {
@@ -127,10 +127,10 @@ type payload struct {
 	hash   string // x-amz-content-sha256
 }
 
-// forward returns the body that a backend gets, and changes the headers to what they
-// have to say about it. A trailing checksum reaches a backend that takes one, as a
-// trailer: when it is known the headers are gone. The backend verifies it, too, and
-// alone if its algorithm is not known here.
+// forward returns the body for a backend, and changes the headers accordingly. A trailing checksum
+// is forwarded as a trailer to a backend that accepts trailers, because the headers are sent
+// before the checksum is known. The backend verifies it too, and alone if the gateway does not
+// know the algorithm.
 func (in *incoming) forward(header http.Header, forwardTrailer bool) (payload, error) {
 	if in.chunks != nil && in.chunks.trailer != "" && forwardTrailer {
 		// Content-Encoding does not name the framing: some servers store what it says,
@@ -154,7 +154,7 @@ func (in *incoming) forward(header http.Header, forwardTrailer bool) (payload, e
 	}
 	p := payload{in.source, in.size, unsignedPayload}
 	if in.digest != "" {
-		p.hash = in.digest // so that the backend checks it too
+		p.hash = in.digest // so that the backend verifies it too
 	}
 	if in.verify != nil || in.chunks != nil {
 		p.body = hold(in.source, in.size, in.verify)
@@ -162,7 +162,7 @@ func (in *incoming) forward(header http.Header, forwardTrailer bool) (payload, e
 	return p, nil
 }
 
-// errUnverified is for a checksum that neither the gateway nor a backend would verify.
+// errUnverified refuses a checksum that neither the gateway nor a backend would verify.
 func errUnverified() *apiError {
 	return newError("NotImplemented", "a checksum of this algorithm can't be verified here; use another one, like CRC64NVME or SHA256")
 }
@@ -181,12 +181,11 @@ func compareDigest(h hash.Hash, want string) error {
 	return nil
 }
 
-// verifyChecksums has the digests verified that headers declare of a body: Content-MD5,
-// and the checksums whose algorithm is known. Not every server does. A checksum of
-// another algorithm is the backend's to verify; one that does not reach the backend is
-// refused.
+// verifyChecksums adds the verification of the digests that headers declare of a body:
+// Content-MD5, and checksums whose algorithm is known. Not every server verifies them. A checksum
+// of another algorithm is left to the backend, and refused if it does not reach the backend.
 func (in *incoming) verifyChecksums(h http.Header, forwarded bool) *apiError {
-	// Of an aws-chunked body, S3 does not say whether the MD5 is that of the frames.
+	// S3 does not say whether the MD5 of an aws-chunked body covers the frames.
 	if value := h.Get("Content-Md5"); value != "" && in.chunks == nil {
 		if raw, err := base64.StdEncoding.DecodeString(value); err != nil || len(raw) != md5.Size {
 			return newError("InvalidDigest", "")
@@ -208,8 +207,7 @@ func (in *incoming) verifyChecksums(h http.Header, forwarded bool) *apiError {
 	return nil
 }
 
-// verifySum has the body verified against its sum in base64, beside what is verified
-// already.
+// verifySum adds the verification of the body against its digest in base64.
 func (in *incoming) verifySum(sum hash.Hash, want string) {
 	in.source = io.TeeReader(in.source, sum)
 	before := in.verify
@@ -226,7 +224,7 @@ func (in *incoming) verifySum(sum hash.Hash, want string) {
 	}
 }
 
-// A verifiedBody ends in the error of verify, if it returns one.
+// A verifiedBody ends with the error of verify, if there is one.
 type verifiedBody struct {
 	io.Reader
 	verify func() error

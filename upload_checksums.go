@@ -1,11 +1,11 @@
 package main
 
-// Digests that headers declare of an upload, which are verified here and by the backend.
+// Checksums of an upload: their headers, algorithms and sizes.
 //
-// A backend that takes no trailers (trailing_checksums "verify") gets none of a multipart
-// upload's checksums. A trailing checksum is taken off, so a part arrives without it; but
-// S3 wants the algorithm that CreateMultipartUpload announces with each part, and in the
-// list of parts. So all requests of such an upload go without checksums.
+// A backend that accepts no trailers (trailing_checksums "verify") gets no checksums of a
+// multipart upload. The gateway removes a trailing checksum, so a part arrives without one; but S3
+// requires the algorithm that CreateMultipartUpload announces with each part, and in the list of
+// parts. So all requests of such an upload go without checksums.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 
 import (
@@ -24,7 +24,7 @@ import (
 // checksumPrefix is checksumHeader as http.Header has it.
 const checksumPrefix = "X-Amz-Checksum-"
 
-// dropChecksums takes all that headers say of checksums out of them.
+// dropChecksums removes everything about checksums from headers.
 func dropChecksums(h http.Header) {
 	for name := range h {
 		if strings.HasPrefix(name, checksumPrefix) || name == "X-Amz-Sdk-Checksum-Algorithm" {
@@ -37,7 +37,7 @@ func dropChecksums(h http.Header) {
 func holdsChecksum(name string) bool {
 	algorithm, ok := strings.CutPrefix(name, checksumHeader)
 	switch algorithm {
-	case "", "algorithm", "mode", "type": // which say something about checksums
+	case "", "algorithm", "mode", "type": // about checksums
 		return false
 	}
 	return ok && len(algorithm) <= maxChecksumName && isWord(algorithm)
@@ -66,18 +66,18 @@ func newChecksum(header string) hash.Hash {
 	return nil
 }
 
-// checksumSizes are the sizes, in bytes, of the checksums that S3 has and the
-// standard library has not.
+// checksumSizes are the sizes, in bytes, of the checksums of S3 that the standard library does not
+// have.
 var checksumSizes = map[string]int{"x-amz-checksum-xxhash64": 8, "x-amz-checksum-xxhash3": 8, "x-amz-checksum-xxhash128": 16}
 
 // checksumHeader begins the names of the headers, and trailers, that hold a
-// checksum. S3 adds algorithms (five of them on 2026-04-22), so any may follow.
+// checksum. S3 adds algorithms (five on 2026-04-22), so any name may follow.
 const checksumHeader = "x-amz-checksum-"
 
-// trailerRoom is the length of a trailing checksum as it is sent on. The length of a
-// body is declared before the checksum is known. For an algorithm whose size is not
-// known it is that of the longest, a SHA-512, and the value is filled up with spaces,
-// which are no part of it: RFC 9110 section 5.5.
+// trailerRoom returns the length of a trailing checksum as it is forwarded. The length of a body is
+// declared before the checksum is known. For an algorithm of unknown size it is the length of the
+// longest, a SHA-512, and the value is padded with spaces, which are not part of it: RFC 9110
+// section 5.5.
 func trailerRoom(name string) int {
 	size := checksumSizes[name]
 	if sum := newChecksum(name); sum != nil {

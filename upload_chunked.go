@@ -1,7 +1,7 @@
 package main
 
-// The aws-chunked body: an upload in a framing of its own, inside HTTP's, that
-// lets a client sign a stream as it goes, or send a checksum after it.
+// The aws-chunked body: a framing of its own inside HTTP's, by which a client can sign a stream as
+// it sends it, or send a checksum after it.
 //
 //	body      = *chunk last trailers CRLF
 //	chunk     = size [ ";chunk-signature=" 64hex ] CRLF size*OCTET CRLF
@@ -11,9 +11,9 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 //
-// What is stored is the payload, never the envelope. The bytes of a chunk are
-// passed on before its signature is known to be good, in constant memory: the
-// last byte of the upload is held back (payload.go), so nothing is stored of it.
+// The payload is stored, never the framing. The bytes of a chunk are passed on before its signature
+// is verified, so memory is constant. Nothing of a bad upload is stored, because its last byte is
+// held back (upload.go).
 
 import (
 	"bufio"
@@ -40,8 +40,8 @@ const (
 	maxTrailers    = 4
 )
 
-// A chunkSigner verifies the chain of signatures: each chunk's covers the one
-// before it, the first one's the signature of the request's head.
+// A chunkSigner computes the chain of signatures: that of each chunk covers the one before, and the
+// first covers the signature of the head.
 type chunkSigner struct {
 	key      []byte // the signing key
 	amzDate  string
@@ -49,8 +49,8 @@ type chunkSigner struct {
 	previous string // the signature before, in hex
 }
 
-// next computes the signature of a chunk and makes it the one before. The
-// digest is that of the chunk's bytes.
+// next returns the signature of a chunk, and keeps it for the next one. The digest is that of the
+// chunk's bytes.
 func (s *chunkSigner) next(digest []byte) string {
 	text := signatureAlgorithm + "-PAYLOAD\n" + s.amzDate + "\n" + s.scope + "\n" + s.previous + "\n" +
 		emptyPayload + "\n" + hex.EncodeToString(digest)
@@ -58,28 +58,27 @@ func (s *chunkSigner) next(digest []byte) string {
 	return s.previous
 }
 
-// trailer computes the signature of the trailers: "name:value\n" of each.
+// trailer returns the signature of the trailers: "name:value\n" of each.
 func (s *chunkSigner) trailer(trailers string) string {
 	digest := sha256.Sum256([]byte(trailers))
 	text := signatureAlgorithm + "-TRAILER\n" + s.amzDate + "\n" + s.scope + "\n" + s.previous + "\n" + hex.EncodeToString(digest[:])
 	return string(signature(s.key, []byte(text)))
 }
 
-// A chunkedReader reads the payload of an aws-chunked body. It returns io.EOF
-// only when the framing is complete, the payload has the length declared, and
-// every signature and checksum was found right; all else is an *apiError, or
-// the error of the source.
+// A chunkedReader reads the payload of an aws-chunked body. It returns io.EOF only if the framing is
+// complete, the payload has the declared length, and every signature and checksum was verified.
+// Otherwise it returns an *apiError or the error of the source.
 type chunkedReader struct {
 	source   *bufio.Reader
 	left     int64        // payload bytes that may still come
 	signed   bool         // the framing carries signatures
-	signer   *chunkSigner // verifies them; nil if there is nothing to verify them with
+	signer   *chunkSigner // verifies them; nil: they can't be verified
 	trailer  string       // announced name of the trailing checksum, or ""
 	checksum hash.Hash    // of the payload, if there is a trailer that can be verified
-	value    string       // of the trailer, once it was read, and verified if it can be
+	value    string       // of the trailer, once it was read and, if possible, verified
 
 	chunk     int64 // bytes left of this chunk
-	short     bool  // this chunk is so short that it must be the last
+	short     bool  // this chunk is shorter than minChunk, so it must be the last
 	signature string
 	digest    hash.Hash // of this chunk, if signatures are verified
 	err       error
@@ -137,8 +136,8 @@ func (c *chunkedReader) Read(p []byte) (int, error) {
 	return n, c.err
 }
 
-// nextChunk reads the line before a chunk, and after the last one all there is
-// to the end; then it returns io.EOF.
+// nextChunk reads the line before a chunk. After the last chunk it reads to the end and returns
+// io.EOF.
 func (c *chunkedReader) nextChunk() error {
 	line, err := c.line(maxChunkLine)
 	if err != nil {
@@ -169,7 +168,7 @@ func (c *chunkedReader) nextChunk() error {
 	return c.end()
 }
 
-// cutChunks is what an end of the source before the end of the frames means.
+// cutChunks returns the error for a source that ends before the frames do.
 func cutChunks(err error) error {
 	if err == io.EOF {
 		return newError("IncompleteBody", "the body ended before its last chunk")
@@ -177,7 +176,7 @@ func cutChunks(err error) error {
 	return err
 }
 
-// parseChunkSize reads hex digits and nothing else: no sign, no "0x", no space.
+// parseChunkSize parses hex digits only: no sign, no "0x", no space.
 func parseChunkSize(digits string) (int64, error) {
 	if len(digits) == 0 || len(digits) > 15 {
 		return 0, malformedChunk("a chunk's size is not a hex number")
@@ -192,7 +191,7 @@ func parseChunkSize(digits string) (int64, error) {
 
 func malformedChunk(message string) *apiError { return newError("InvalidRequest", message) }
 
-// endChunk reads the line break behind a chunk and checks its signature.
+// endChunk reads the line break after a chunk and verifies its signature.
 func (c *chunkedReader) endChunk() error {
 	line, err := c.line(0)
 	if err != nil {
@@ -216,7 +215,7 @@ func (c *chunkedReader) verifyChunk() error {
 	return nil
 }
 
-// end reads what follows the last chunk. It returns io.EOF if all is well.
+// end reads what follows the last chunk. It returns io.EOF if that is valid.
 func (c *chunkedReader) end() error {
 	if err := c.verifyChunk(); err != nil {
 		return err
@@ -233,8 +232,8 @@ func (c *chunkedReader) end() error {
 	return io.EOF
 }
 
-// trailers reads the lines up to the empty one. What was announced must be
-// there, once, and nothing else but its signature.
+// trailers reads the lines up to the empty one. The announced trailer must be there, once, and
+// nothing else but its signature.
 func (c *chunkedReader) trailers() error {
 	values := map[string]string{}
 	for {
@@ -282,11 +281,11 @@ func (c *chunkedReader) verifyTrailer(values map[string]string) error {
 	return nil
 }
 
-// verifies reports whether what the client declares of the payload can be verified.
+// verifies reports whether all that the client declares of the payload can be verified.
 func (c *chunkedReader) verifies() bool { return c.trailer == "" || c.checksum != nil }
 
-// line reads a line of at most limit bytes without its CRLF. A bare line feed
-// does not end it.
+// line reads a line of at most limit bytes without its CRLF. A bare line feed does not end a
+// line.
 func (c *chunkedReader) line(limit int) (string, error) {
 	var line []byte
 	for {
@@ -303,23 +302,23 @@ func (c *chunkedReader) line(limit int) (string, error) {
 	}
 }
 
-// A chunkedWriter is the other direction: it frames a payload for a backend,
-// with the checksum behind it (STREAMING-UNSIGNED-PAYLOAD-TRAILER).
+// A chunkedWriter frames a payload for a backend, with its checksum in a trailer
+// (STREAMING-UNSIGNED-PAYLOAD-TRAILER).
 type chunkedWriter struct {
 	payload io.Reader
 	left    int64
 	name    string        // of the trailer
-	value   func() string // of the trailer; asked for when the payload has ended
+	value   func() string // of the trailer; called when the payload has ended
 
 	buffer [upstreamChunk + 16]byte
-	frame  []byte // part of buffer that is still to be read
+	frame  []byte // part of buffer that was not read yet
 	ended  bool
 }
 
 // upstreamChunk is the payload of a chunk in bytes.
 const upstreamChunk = 64 << 10
 
-// framedLength is the length of what a chunkedWriter makes of a payload.
+// framedLength returns the length of a payload with its frames.
 func framedLength(size int64, name string) int64 {
 	frame := func(n int64) int64 { return int64(len(strconv.FormatInt(n, 16))) + 2 + n + 2 }
 	length := size / upstreamChunk * frame(upstreamChunk)
@@ -344,8 +343,8 @@ func (c *chunkedWriter) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill makes the next frame. The trailer comes when the payload has ended well,
-// not when all its bytes have come.
+// fill makes the next frame. The trailer follows the end of the payload without an error, not its
+// last byte.
 func (c *chunkedWriter) fill() error {
 	if c.left == 0 {
 		if _, err := c.payload.Read(c.buffer[:1]); err != io.EOF {
@@ -368,8 +367,7 @@ func (c *chunkedWriter) fill() error {
 	return nil
 }
 
-// unframe takes back what the headers say of a framing that is not there any
-// more.
+// unframe removes what the headers say about the framing.
 func unframe(h http.Header) {
 	if _, ok := h["X-Amz-Trailer"]; ok {
 		delete(h, "X-Amz-Trailer")
@@ -386,8 +384,8 @@ func setEncodings(h http.Header, encodings string) {
 	}
 }
 
-// withoutChunked returns the content encodings of a request or an answer but for
-// aws-chunked, and whether that was among them.
+// withoutChunked returns the content encodings of a request or an answer without aws-chunked, and
+// whether that was among them.
 func withoutChunked(h http.Header) (encodings string, chunked bool) {
 	var rest []string
 	for encoding := range strings.SplitSeq(strings.Join(h["Content-Encoding"], ","), ",") {
