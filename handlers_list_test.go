@@ -595,3 +595,50 @@ func BenchmarkListPage(b *testing.B) {
 		}
 	})
 }
+
+// The whole list is one of V1: with an owner for each object, who is the user, and
+// S3's MaxKeys.
+func TestWholeListHasWhatV1Has(t *testing.T) {
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key></Contents><Contents><Key>b</Key><Owner><ID>x</ID></Owner></Contents></ListBucketResult>")
+	})
+	g := startGateway(t, testConfig(backend.URL))
+	for _, query := range []string{"", "max-keys=1000"} {
+		list := g.list(query)
+		for _, object := range list.Contents {
+			if object.Owner == nil || object.Owner.ID != "ro" || object.Owner.DisplayName != "ro" {
+				t.Errorf("%q: the owner of %s is %v, want the user", query, object.Key, object.Owner)
+			}
+		}
+		if len(list.Contents) != 2 || query == "" && (list.MaxKeys == nil || *list.MaxKeys != 1000) {
+			t.Errorf("%q: %s, want two objects and MaxKeys", query, listText(list))
+		}
+	}
+	if list := g.list("list-type=2"); list.Contents[0].Owner != nil || list.Contents[1].Owner.ID != "ro" {
+		t.Errorf("a page of V2 = %s, want the owner where the backend has one", listText(list))
+	}
+	if list := g.list("prefix=%0a"); list.Prefix != "\n" {
+		t.Errorf("the prefix is %q, want a line feed", list.Prefix)
+	}
+}
+
+// The prefix of a V1 list is what the client sent, decoded or not, but for the few
+// characters that can't be both: botocore does not decode it, and other SDKs do.
+func TestPrefixOfV1IsReadAsItIsSent(t *testing.T) {
+	backend := startRecorder(t, answerAsS3)
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
+	for prefix, want := range map[string]string{
+		"\n": "\n", "a b/é&<": "a b/é&<", "100%": "100%25", "a+b": "a%2Bb", "a\x01b": "a%01b", "%41": "%2541", "": "",
+	} {
+		for _, query := range []string{"", "max-keys=5&", "marker=a&"} {
+			_, body := g.do("GET", "/photos?"+query+"encoding-type=url&prefix="+uriEncode(prefix, true), userKey, "")
+			var list struct{ Prefix string }
+			if err := xml.Unmarshal([]byte(body), &list); err != nil || list.Prefix != want {
+				t.Errorf("the prefix %q is %q, %v, want %q", prefix, list.Prefix, err, want)
+			}
+			if decoded, err := url.QueryUnescape(list.Prefix); err != nil || decoded != prefix {
+				t.Errorf("the prefix %q is decoded as %q, %v", prefix, decoded, err)
+			}
+		}
+	}
+}

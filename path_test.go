@@ -678,3 +678,20 @@ func TestInvalidBucketNamesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// What S3 refuses has S3's code.
+func TestPathErrorCodes(t *testing.T) {
+	backend := startRecorder(t, nil)
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
+	for target, want := range map[string]string{
+		"/photos/" + strings.Repeat("k", 1025): "KeyTooLongError",
+		"/photos/a/../b":                       "InvalidURI",
+		"/photos/%FF":                          "InvalidURI",
+		"/photos/%00":                          "InvalidURI",
+		"/Photos/k":                            "InvalidBucketName",
+	} {
+		resp, body := g.do("GET", target, userKey, "")
+		wantError(t, resp, body, 400, want)
+	}
+	backend.wantNone(t)
+}

@@ -32,9 +32,6 @@ const (
 // A kind is a key of elementKinds. The kind "request" marks what the gateway itself puts
 // there: a parameter of the request, or the number of keys. "!" marks what an answer
 // must have: without it, the answer says nothing.
-//
-// An XML name that ends in "*" stands for all names that begin with it, because there is
-// no closed list of checksums.
 
 // An errorDocument is the body of an error.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -106,10 +103,16 @@ type listBucketV2Result struct {
 type objectEntry struct {
 	Key, LastModified, ETag, Size, StorageClass string
 
-	Checksum      string     `xml:"Checksum*"`
+	checksumElements
 	Owner         ownerEntry `is:"owner"`
 	RestoreStatus restoreStatus
 }
+
+// checksumElements stands for all elements of a backend whose names begin with "Checksum", such
+// as ChecksumCRC32 and ChecksumType. There is no closed list of them. The gateway makes
+// none itself.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_Checksum.html
+type checksumElements struct{}
 
 // A prefixEntry is a common prefix of keys: what they have before the delimiter.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CommonPrefix.html
@@ -146,7 +149,7 @@ type versionEntry struct {
 
 	IsLatest, LastModified, ETag, Size, StorageClass string
 
-	Checksum      string     `xml:"Checksum*"`
+	checksumElements
 	Owner         ownerEntry `is:"owner"`
 	RestoreStatus restoreStatus
 }
@@ -179,7 +182,7 @@ type uploadEntry struct {
 	Owner        ownerEntry `is:"owner"`
 	StorageClass string
 	Initiated    string
-	Checksum     string `xml:"Checksum*"`
+	checksumElements
 }
 
 // A listPartsResult is the answer to ListParts.
@@ -197,7 +200,7 @@ type listPartsResult struct {
 	Initiator    ownerEntry `is:"owner"`
 	Owner        ownerEntry `is:"owner"`
 	StorageClass string
-	Checksum     string `xml:"Checksum*"`
+	checksumElements
 }
 
 // A partEntry is a part of an upload.
@@ -205,7 +208,7 @@ type listPartsResult struct {
 type partEntry struct {
 	PartNumber, LastModified, ETag, Size string
 
-	Checksum string `xml:"Checksum*"`
+	checksumElements
 }
 
 // An initiateMultipartUploadResult is the answer to CreateMultipartUpload.
@@ -225,7 +228,7 @@ type completeMultipartUploadResult struct {
 	Bucket   string   `is:"bucket"`
 	Key      string   `is:"key"`
 	ETag     string   `is:"!"`
-	Checksum string   `xml:"Checksum*"`
+	checksumElements
 }
 
 // A copyObjectResult is the answer to CopyObject.
@@ -233,8 +236,8 @@ type completeMultipartUploadResult struct {
 type copyObjectResult struct {
 	XMLName      xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ CopyObjectResult"`
 	LastModified string
-	ETag         string  `is:"!"`
-	Checksum     *string `xml:"Checksum*"` // nil if the gateway made the copy
+	ETag         string `is:"!"`
+	checksumElements
 }
 
 // A copyPartResult is the answer to UploadPartCopy.
@@ -242,8 +245,8 @@ type copyObjectResult struct {
 type copyPartResult struct {
 	XMLName      xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ CopyPartResult"`
 	LastModified string
-	ETag         string  `is:"!"`
-	Checksum     *string `xml:"Checksum*"` // nil if the gateway made the copy
+	ETag         string `is:"!"`
+	checksumElements
 }
 
 // A deleteResult is the answer to DeleteObjects.

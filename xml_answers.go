@@ -180,10 +180,13 @@ func structAnswer[T any](otherNames ...string) answerSpec {
 func knownFields(t reflect.Type) (known []knownElement) {
 	for field := range t.Fields() {
 		kind, needed := strings.CutSuffix(field.Tag.Get("is"), "!")
-		if field.Name == "XMLName" || kind == "request" {
-			continue
-		}
 		name, _, _ := strings.Cut(field.Tag.Get("xml"), ",")
+		switch {
+		case field.Name == "XMLName" || kind == "request":
+			continue
+		case field.Type == reflect.TypeFor[checksumElements]():
+			name = "Checksum*"
+		}
 		k := newKnownElement(cmp.Or(name, field.Name), kind, needed)
 		of := field.Type
 		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -374,4 +376,202 @@ func TestScanResetLong(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestParseDocument(t *testing.T) {
+	for _, test := range []struct {
+		name, in string
+		want     element
+	}{
+		{"an empty list", `<ListBucketResult/>`, element{name: "ListBucketResult"}},
+		{"declaration, namespace, comments and white space", "\n" + `<?xml version="1.0" encoding="UTF-8"?><!-- a -->
+			<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+			  <Name>b</Name><!-- c -->
+			  <Contents><Key>k</Key><Owner><ID>1</ID></Owner></Contents>
+			</ListBucketResult>`,
+			branch("ListBucketResult", leaf("Name", "b"), branch("Contents", leaf("Key", "k"), branch("Owner", leaf("ID", "1"))))},
+		{"references and sections of characters", `<ListBucketResult><Key>&lt;&amp;&gt;&quot;&apos;&#65;&#x42;<![CDATA[<&]]>c<!-- d -->e</Key></ListBucketResult>`,
+			branch("ListBucketResult", leaf("Key", `<&>"'AB<&ce`))},
+		{"white space in a key", `<ListBucketResult><Key> a b </Key><Key>&#13;&#10;&#9;</Key></ListBucketResult>`,
+			branch("ListBucketResult", leaf("Key", " a b "), leaf("Key", "\r\n\t"))},
+		{"another namespace and a prefix", `<x:ListBucketResult xmlns:x="urn:x"><x:Key a="1">k</x:Key></x:ListBucketResult>`,
+			branch("ListBucketResult", leaf("Key", "k"))},
+		{"what comes after the document", `<ListBucketResult><Key>k</Key></ListBucketResult><ListBucketResult>`,
+			branch("ListBucketResult", leaf("Key", "k"))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := parseDocument(strings.NewReader(test.in), "ListBucketResult")
+			if err != nil || !reflect.DeepEqual(unmarked(got), test.want) {
+				t.Errorf("parseDocument = %+v, %v, want %+v", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestParseDocumentErrors(t *testing.T) {
+	for _, test := range []struct{ name, in string }{
+		{"nothing", ""},
+		{"white space", " \n"},
+		{"a declaration alone", xmlHeader},
+		{"text", "hello"},
+		{"JSON", `{"ListBucketResult":{}}`},
+		{"another root", `<Error><Code>AccessDenied</Code></Error>`},
+		{"HTML", `<!DOCTYPE html><html><body>it works<br></body></html>`},
+		{"a root that is not closed", `<ListBucketResult><Name>b</Name>`},
+		{"an element that is not closed", `<ListBucketResult><Name>b</ListBucketResult>`},
+		{"elements that cross", `<ListBucketResult><a><b></a></b></ListBucketResult>`},
+		{"a control character", "<ListBucketResult><Key>a\x01b</Key></ListBucketResult>"},
+		{"a reference to a control character", `<ListBucketResult><Key>a&#1;b</Key></ListBucketResult>`},
+		{"invalid UTF-8", "<ListBucketResult><Key>a\xffb</Key></ListBucketResult>"},
+		{"another encoding", `<?xml version="1.0" encoding="utf-16"?><ListBucketResult/>`},
+		{"an entity of its own", `<!DOCTYPE l [<!ENTITY e "eee">]><ListBucketResult><Key>&e;</Key></ListBucketResult>`},
+		{"an entity of a file", `<!DOCTYPE l [<!ENTITY e SYSTEM "file:///etc/passwd">]><ListBucketResult><Key>&e;</Key></ListBucketResult>`},
+		{"too deep", `<ListBucketResult><a><b><c><d><e/></d></c></b></a></ListBucketResult>`},
+		{"too many elements", `<ListBucketResult>` + strings.Repeat("<a/>", 16*maxListMembers) + `</ListBucketResult>`},
+		{"too many bytes", `<ListBucketResult>` + strings.Repeat(" ", maxListDocument) + `</ListBucketResult>`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := parseDocument(strings.NewReader(test.in), "ListBucketResult")
+			if err == nil {
+				t.Errorf("parseDocument = %.100v, want an error", got)
+			}
+			if err == io.EOF || errors.Is(err, io.EOF) {
+				t.Errorf("parseDocument: %v, want no io.EOF: it would be taken for an end", err)
+			}
+		})
+	}
+}
+
+// A list in small pieces is the same list; cut anywhere before the end of its
+// root element, it is none.
+func TestParseDocumentCut(t *testing.T) {
+	const doc = xmlHeader + `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a&amp;b</Key></Contents></ListBucketResult>`
+	if _, err := parseDocument(io.MultiReader(strings.NewReader(doc[:30]), strings.NewReader(doc[30:])), "ListBucketResult"); err != nil {
+		t.Errorf("parseDocument of two pieces: %v", err)
+	}
+	for n := range len(doc) {
+		if got, err := parseDocument(strings.NewReader(doc[:n]), "ListBucketResult"); err == nil {
+			t.Errorf("parseDocument of %d of %d bytes = %+v, want an error", n, len(doc), got)
+		}
+	}
+}
+
+// allocated returns how many bytes f allocates, in all. Nothing else may run.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// A backend that means harm can't make a document cost more than what its size
+// allows: encoding/xml alone takes 185 MB for a million nested tags, and a copy
+// of all the text before for each piece of it, which is 8 bytes long here.
+func TestParseDocumentCost(t *testing.T) {
+	const tags = 1_000_000
+	for _, test := range []struct {
+		name string
+		in   string
+		max  uint64 // bytes
+	}{
+		{"nested tags", strings.Repeat("<a>", tags), 1 << 20},
+		{"nested tags in the root", "<ListBucketResult>" + strings.Repeat("<a>", tags), 1 << 20},
+		{"text in pieces", "<ListBucketResult><Key>" + strings.Repeat("x<!---->", 100_000) + "</Key></ListBucketResult>", 64 << 20},
+		{"attributes", "<ListBucketResult " + strings.Repeat(`a="" `, tags) + "/>", 64 << 20},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := allocated(func() { parseDocument(strings.NewReader(test.in), "ListBucketResult") })
+			t.Logf("%d bytes of input, %d MB allocated", len(test.in), got>>20)
+			if got > test.max {
+				t.Errorf("parseDocument of %d bytes allocates %d MB, want at most %d MB", len(test.in), got>>20, test.max>>20)
+			}
+		})
+	}
+}
+
+// Whatever a backend sends, a document is read or refused, and holds no more
+// than what was sent.
+func FuzzParseDocument(f *testing.F) {
+	for _, doc := range []string{
+		"", "<", "<ListBucketResult/>", "<ListBucketResult><Key>a</Key></ListBucketResult>", "<a><b></a></b>",
+		"<ListBucketResult><a><b><c><d><e></e></d></c></b></a></ListBucketResult>",
+		xmlHeader + "<!-- c --><ListBucketResult a='1'><![CDATA[x]]>&lt;&#65;</ListBucketResult>",
+		"<ListBucketResult>&nosuch;</ListBucketResult>", "<!DOCTYPE a [<!ENTITY e 'e'>]><ListBucketResult>&e;</ListBucketResult>",
+		"<ListBucketResult><Key>%zz</Key></ListBucketResult>", "\xef\xbb\xbf<ListBucketResult/>", "\x00\x01",
+	} {
+		f.Add([]byte(doc))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		doc, err := parseDocument(strings.NewReader(string(data)), "ListBucketResult")
+		if err != nil {
+			return
+		}
+		elements, size, depth := measure(doc)
+		if elements > len(data)/4 || depth > maxListDepth {
+			t.Errorf("%d elements, %d deep, from %d bytes: %q", elements, depth, len(data), data)
+		}
+		if size > 3*len(data) { // a "\xff" is refused; nothing grows but by a character in place of an invalid one
+			t.Errorf("%d bytes of text from %d bytes: %q", size, len(data), data)
+		}
+		if doc.decodeKeys() != nil {
+			return
+		}
+		// What was read can be written, and read again.
+		again, err := parseDocument(strings.NewReader(string(appendTree(nil, &doc))), "ListBucketResult")
+		if err != nil {
+			t.Fatalf("%q: written and read again: %v", data, err)
+		}
+		if n, _, _ := measure(again); n != elements {
+			t.Errorf("%q: %d elements, written and read again %d", data, elements, n)
+		}
+	})
+}
+
+// appendTree appends an element and everything below it. Keys are encoded, because XML
+// can't hold all of them.
+func appendTree(b []byte, e *element) []byte {
+	b = append(b, "<"+e.name+">"...)
+	for i := range e.children {
+		b = appendTree(b, &e.children[i])
+	}
+	switch {
+	case len(e.children) > 0:
+	case urlEncoded(e.name):
+		b = appendURIEncoded(b, e.text, false)
+	default:
+		b = appendText(b, e.text)
+	}
+	return append(b, "</"+e.name+">"...)
+}
+
+func measure(e element) (elements, size, depth int) {
+	elements, size = 1, len(e.name)+len(e.text)
+	for _, c := range e.children {
+		n, s, d := measure(c)
+		elements, size, depth = elements+n, size+s, max(depth, d)
+	}
+	return elements, size, depth + 1
+}
+
+// leaf and branch make elements.
+func leaf(name, text string) element {
+	if text == "" {
+		return element{name: name}
+	}
+	return element{name: name, text: []byte(text)}
+}
+
+func branch(name string, children ...element) element {
+	return element{name: name, children: children}
+}
+
+// unmarked returns a tree without what the scanner notes beside it.
+func unmarked(e element) element {
+	e.plain = false
+	e.children = slices.Clone(e.children)
+	for i := range e.children {
+		e.children[i] = unmarked(e.children[i])
+	}
+	return e
 }

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestParseErrorCode(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{`<Error><Code>NoSuchKey</Code><Message>m</Message></Error>`, "NoSuchKey"},
+		{xmlHeader + `<Error xmlns="urn:x"><Message>m</Message><Code>AccessDenied</Code></Error>`, "AccessDenied"},
+		{`<Error><Code>KMS.DisabledException</Code></Error>`, "KMS.DisabledException"},
+		{`<Error><Code>XAmzContentSHA256Mismatch</Code></Error>`, "XAmzContentSHA256Mismatch"},
+		{``, ""},
+		{`not found`, ""},
+		{`<html><body>404</body></html>`, ""},
+		{`<Error><Code>NoSuchKey</Code>`, ""},
+		{`<Error></Error>`, ""},
+		{`<Error><Code>No such key</Code></Error>`, ""},
+		{"<Error><Code>a\r\nb</Code></Error>", ""},
+		{`<Error><Code>&lt;script&gt;</Code></Error>`, ""},
+		{`<Error><Code>` + strings.Repeat("A", 65) + `</Code></Error>`, ""},
+		{`<Error><Message>` + strings.Repeat("A", maxErrorDocument) + `</Message><Code>NoSuchKey</Code></Error>`, ""},
+		{strings.Repeat("<Error>", 10_000), ""},
+	} {
+		if got, _ := parseError(strings.NewReader(test.in)); got != test.want {
+			t.Errorf("parseError(%.80q) = %q, want %q", test.in, got, test.want)
+		}
+	}
+}
+
+func TestUpstreamError(t *testing.T) {
+	document := func(code string) string { return "<Error><Code>" + code + "</Code><Message>canary</Message></Error>" }
+	for _, test := range []struct {
+		status int
+		body   string
+		want   int
+		code   string
+	}{
+		// Status and code stay.
+		{404, document("NoSuchKey"), 404, "NoSuchKey"},
+		{404, document("NoSuchBucket"), 404, "NoSuchBucket"},
+		{403, document("AccessDenied"), 403, "AccessDenied"},
+		{403, document("InvalidObjectState"), 403, "InvalidObjectState"},
+		{409, document("ConditionalRequestConflict"), 409, "ConditionalRequestConflict"},
+		{412, document("PreconditionFailed"), 412, "PreconditionFailed"},
+		{416, document("InvalidRange"), 416, "InvalidRange"},
+		{400, document("BadDigest"), 400, "BadDigest"},
+		{400, document("XAmzContentSHA256Mismatch"), 400, "XAmzContentSHA256Mismatch"},
+		{503, document("SlowDown"), 503, "SlowDown"},
+		{500, document("InternalError"), 500, "InternalError"},
+		{400, document("SomethingNobodyKnows"), 400, "SomethingNobodyKnows"},
+		// Without a document, a code of S3's for the status.
+		{400, "", 400, "InvalidRequest"},
+		{403, "", 403, "AccessDenied"},
+		{404, "", 404, "NoSuchKey"},
+		{405, "", 405, "MethodNotAllowed"},
+		{411, "", 411, "MissingContentLength"},
+		{412, "", 412, "PreconditionFailed"},
+		{416, "", 416, "InvalidRange"},
+		{501, "", 501, "NotImplemented"},
+		{503, "<html>canary</html>", 503, "ServiceUnavailable"},
+		// Not the client's business: our credentials, clock and configuration.
+		{403, document("SignatureDoesNotMatch"), 502, "BadGateway"},
+		{403, document("InvalidAccessKeyId"), 502, "BadGateway"},
+		{403, document("RequestTimeTooSkewed"), 502, "BadGateway"},
+		{400, document("AuthorizationHeaderMalformed"), 502, "BadGateway"},
+		{400, document("ExpiredToken"), 502, "BadGateway"},
+		{301, document("PermanentRedirect"), 502, "BadGateway"},
+		{307, document("TemporaryRedirect"), 502, "BadGateway"},
+		{302, "", 502, "BadGateway"},
+		{300, "", 502, "BadGateway"},
+		{401, "", 502, "BadGateway"},
+		{401, document("AccessDenied"), 502, "BadGateway"},
+		{407, "", 502, "BadGateway"}, // a proxy on the way that wants our credentials
+		{600, "", 502, "BadGateway"},
+	} {
+		got := upstreamError(test.status, http.Header{}, strings.NewReader(test.body))
+		if got.Status != test.want || got.Code != test.code || got.Message == "" || strings.Contains(got.Message, "canary") {
+			t.Errorf("upstreamError(%d, %s) = %d %s %q, want %d %s and a message of ours", test.status, test.body, got.Status, got.Code, got.Message, test.want, test.code)
+		}
+		if got.Status == 502 && (got.header != nil || got.cause == nil) {
+			t.Errorf("upstreamError(%d, %s) has header %v and cause %v, want none of the backend's headers, and a cause for the log", test.status, test.body, got.header, got.cause)
+		}
+	}
+}
+
+// A 412 names the condition that does not hold: the backend's, if it names one that there
+// is, or the only one of the request.
+func TestPreconditionFailedNamesTheCondition(t *testing.T) {
+	for _, test := range []struct {
+		document string
+		header   []string
+		want     string
+	}{
+		{"<Condition>If-None-Match</Condition>", []string{"If-None-Match: *"}, "If-None-Match"},
+		{"<Condition>If-Match</Condition>", []string{`If-Match: "a"`, "If-None-Match: *"}, "If-Match"},
+		{"", []string{"If-None-Match: *"}, "If-None-Match"},
+		{"<Condition>BACKENDKEYID</Condition>", []string{"If-None-Match: *"}, "If-None-Match"},
+		{"", []string{`If-Match: "a"`, "If-None-Match: *"}, ""},
+	} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			io.WriteString(w, "<Error><Code>PreconditionFailed</Code>"+test.document+"</Error>")
+		})
+		g := startGateway(t, testConfig(backend.URL))
+		resp, body := g.do("PUT", "/photos/k", userKey, "x", test.header...)
+		var e struct{ Code, Condition string }
+		if err := json.Unmarshal([]byte(body), &e); err != nil || resp.StatusCode != 412 || e.Code != "PreconditionFailed" || e.Condition != test.want {
+			t.Errorf("%q with %q = %d %s, want the condition %q", test.document, test.header, resp.StatusCode, body, test.want)
+		}
+		checkNoSecret(t, "the answer", body)
+		lines := signed("user", userKey, "PUT", "/photos/k", "", "x-amz-content-sha256: "+unsignedPayload)
+		resp, body = g.do("PUT", "/photos/k", "", "x", append(lines, test.header...)...)
+		e.Condition = ""
+		if err := xml.Unmarshal([]byte(body), &e); err != nil || resp.StatusCode != 412 || e.Condition != test.want {
+			t.Errorf("%q with %q, signed = %d %s, want the condition %q", test.document, test.header, resp.StatusCode, body, test.want)
+		}
+	}
+}
