@@ -7,13 +7,13 @@
 // where the server keeps its objects.
 //
 //	interop/install                        once: the programs, fixed versions
-//	go test -tags interop -run Interop .
+//	go test -tags interop -run Interop ./...
 //
-// The package is main_test, not main: these tests know the gateway as its users
-// do, by its program, its configuration file and its port.
+// The tests know the gateway as its users do, by its program, its configuration file
+// and its port.
 //
 // Linux only: the memory of the gateway is read from /proc.
-package main_test
+package interop
 
 import (
 	"bufio"
@@ -72,7 +72,7 @@ var hardening = map[string]string{
 func installed(name string) string {
 	dir := os.Getenv("INTEROP_DIR")
 	if dir == "" {
-		dir = filepath.Join("interop", ".cache")
+		dir = ".cache"
 	}
 	return filepath.Join(dir, name)
 }
@@ -345,7 +345,7 @@ func (b *backend) config() config {
 
 // buildGateway builds the program, once in a run, next to the other programs.
 var buildGateway = sync.OnceValues(func() ([]byte, error) {
-	return exec.Command("go", "build", "-o", installed("bin/s3-proxy"), ".").CombinedOutput()
+	return exec.Command("go", "build", "-o", installed("bin/s3-proxy"), "s3-proxy").CombinedOutput()
 })
 
 // startGateway starts the program with this configuration and waits until it
@@ -560,7 +560,7 @@ func (b *backend) boto3(t *testing.T) *boto {
 
 func startBoto3(t *testing.T, endpoint, id, secret string, more ...string) *boto {
 	t.Helper()
-	cmd := exec.Command(program(t, "venv/bin/python"), filepath.Join("interop", "s3calls.py"))
+	cmd := exec.Command(program(t, "venv/bin/python"), "s3calls.py")
 	cmd.Env = environment(t, append(more, "S3_ENDPOINT="+endpoint, "AWS_DEFAULT_REGION="+region,
 		"AWS_ACCESS_KEY_ID="+id, "AWS_SECRET_ACCESS_KEY="+secret)...)
 	var stderr bytes.Buffer

@@ -3,7 +3,7 @@
 // A day of an operator: the built program with TLS, a configuration that changes, a
 // log that is rotated, servers that come and go, and Prometheus that looks on. Where
 // something changes, clients send requests all the while, and every answer counts.
-package main_test
+package interop
 
 import (
 	"crypto/tls"
@@ -466,7 +466,7 @@ func testSharedLimit(t *testing.T) bool {
 func TestInteropPrometheus(t *testing.T) {
 	b := startBackend(t, 0)
 	gateways := []*instance{operate(t, b.config()), operate(t, b.config())}
-	rules, err := filepath.Abs("deploy/alerts.yml")
+	rules, err := filepath.Abs("../deploy/alerts.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -869,7 +869,7 @@ func TestInteropKubernetes(t *testing.T) {
 	if output, err := buildGateway(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, output)
 	}
-	manifest := read(t, "deploy/kubernetes.yaml")
+	manifest := read(t, "../deploy/kubernetes.yaml")
 	_, text, _ := strings.Cut(manifest, "  config.json: |\n")
 	text, _, found := strings.Cut(text, "\n---\n")
 	if !found {

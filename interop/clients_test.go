@@ -4,7 +4,7 @@
 // the name of a user and that user's API key. What they did is written down as
 // a table, in interop/.cache/results.md or where INTEROP_RESULTS says.
 
-package main_test
+package interop
 
 import (
 	"bufio"
@@ -624,7 +624,7 @@ func pythonVersion(t *testing.T, name string) string {
 
 // One user, two doors: a client that sends x-api-key too is let in by it, whatever
 // it signs with.
-func TestInteropTwoDoors(t *testing.T) {
+func TestInteropBothAuthenticationMethods(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b *backend) {
 		g := startGateway(t, b.config())
 		first, second := g.boto3(t, bobKey), startBoto3(t, g.url, "bob", bobKey)
@@ -856,7 +856,7 @@ type nodeResult struct {
 // call, which must succeed.
 func startNode(t *testing.T, endpoint string, more ...string) func(t *testing.T, a arguments) nodeResult {
 	t.Helper()
-	cmd := exec.Command(systemProgram(t, "node"), filepath.Join("interop", "s3calls.cjs"))
+	cmd := exec.Command(systemProgram(t, "node"), "s3calls.cjs")
 	modules, err := filepath.Abs(program(t, "node/node_modules"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 //go:build interop
 
-package main_test
+package interop
 
 import (
 	"strings"

@@ -4,7 +4,7 @@
 // gateway at another instance of that server. Their output, their exit status and the
 // objects of the two servers must be the same.
 
-package main_test
+package interop
 
 import (
 	"bytes"
@@ -527,7 +527,7 @@ func TestInteropJava(t *testing.T) {
 // python runs a job of interop/clients, with the packages for data.
 func (s *side) python(t *testing.T, job string) {
 	t.Helper()
-	s.lines(t, absolute(t, program(t, "data/bin/python")), absolute(t, filepath.Join("interop", "clients", job)))
+	s.lines(t, absolute(t, program(t, "data/bin/python")), absolute(t, filepath.Join("clients", job)))
 }
 
 func TestInteropPyArrow(t *testing.T) {
