@@ -43,7 +43,7 @@ type configFile struct {
 	BytesPerSecond *int64 `json:"bytes_per_second"`
 
 	lookupEnv func(string) (string, bool)
-	faults    []error           // errors found while reading
+	errs      []error           // errors found while reading
 	empty     map[string]string // by path: what an empty value was read from
 	clear     bool              // a secret is in the file itself
 }
@@ -198,7 +198,7 @@ func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFi
 		return value, err
 	})
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
-		file.faults, err = several.Unwrap(), nil
+		file.errs, err = several.Unwrap(), nil
 	}
 	decodeStrict(data, &written, func(_, s string) (string, error) { return s, nil })
 	file.clear = written.holdsSecrets()

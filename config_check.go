@@ -24,22 +24,22 @@ import (
 // A checker collects errors, each with the path of the setting.
 type checker struct {
 	known       []error // errors found while reading
-	faults      []error
+	errs        []error
 	exampleKeys bool // -demo: the keys of config.example.json are allowed
 	empty       map[string]string
 	lookupEnv   func(string) (string, bool)
 }
 
-// fault adds an error, unless it follows from one that was found while reading: at this
+// errorf adds an error, unless it follows from one that was found while reading: at this
 // path, above it or below it.
-func (c *checker) fault(path, format string, args ...any) {
+func (c *checker) errorf(path, format string, args ...any) {
 	for _, err := range c.known {
 		var f configError
 		if errors.As(err, &f) && (f.path == wholeDocument || within(path, f.path) || within(f.path, path)) {
 			return
 		}
 	}
-	c.faults = append(c.faults, configError{path, fmt.Sprintf(format, args...) + c.emptyHint(path)})
+	c.errs = append(c.errs, configError{path, fmt.Sprintf(format, args...) + c.emptyHint(path)})
 }
 
 // emptyHint names the empty variable or file that the value at path was read from, if any.
@@ -58,7 +58,7 @@ func within(path, outer string) bool {
 // check turns the file into a config. The error joins all errors; there is no config with
 // it.
 func (f *configFile) check(exampleKeys bool) (*config, error) {
-	c := &checker{exampleKeys: exampleKeys, known: f.faults, empty: f.empty, lookupEnv: f.lookupEnv}
+	c := &checker{exampleKeys: exampleKeys, known: f.errs, empty: f.empty, lookupEnv: f.lookupEnv}
 	conf := &config{
 		buckets:         map[string]*bucket{},
 		maxFileSize:     defaultMaxFileSize,
@@ -74,12 +74,12 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	conf.adminHosts = c.adminHosts(f.Server.Admin)
 	if f.MaxFileSize != nil {
 		if conf.maxFileSize = *f.MaxFileSize; conf.maxFileSize < 1 {
-			c.fault("max_file_size", "must be a number of bytes above 0, not %d", conf.maxFileSize)
+			c.errorf("max_file_size", "must be a number of bytes above 0, not %d", conf.maxFileSize)
 		}
 	}
 	c.accounts(f, conf)
 	c.users(f, conf)
-	if err := errors.Join(append(c.known, c.faults...)...); err != nil {
+	if err := errors.Join(append(c.known, c.errs...)...); err != nil {
 		return nil, err
 	}
 	return conf, nil
@@ -135,16 +135,16 @@ func (c *checker) listeners(s serverFile) listeners {
 		l.admin = c.address("server.admin", s.Admin.Host, s.Admin.Port, defaultAdminPort)
 	}
 	if overlap(l.listen, l.admin) {
-		c.fault("server.admin.port", "is the port of the main listener too; use another")
+		c.errorf("server.admin.port", "is the port of the main listener too; use another")
 	}
 	if (l.certFile == "") != (l.keyFile == "") {
-		c.fault("server.tls_cert_file", "goes with tls_key_file: set both or neither")
+		c.errorf("server.tls_cert_file", "goes with tls_key_file: set both or neither")
 	}
 	if l.clientCA != "" && l.certFile == "" {
-		c.fault("server.tls_client_ca_file", "goes with tls_cert_file and tls_key_file")
+		c.errorf("server.tls_client_ca_file", "goes with tls_cert_file and tls_key_file")
 	}
 	if l.maxConnections < 0 {
-		c.fault("server.max_connections", "must be a number of connections, or 0 for no limit, not %d", l.maxConnections)
+		c.errorf("server.max_connections", "must be a number of connections, or 0 for no limit, not %d", l.maxConnections)
 	}
 	return l
 }
@@ -155,10 +155,10 @@ func (c *checker) address(path, host string, port *int, standard int) string {
 		number = *port
 	}
 	if number < 0 || number > 65535 {
-		c.fault(path+".port", "must be 0 (any free port) to 65535, not %d", number)
+		c.errorf(path+".port", "must be 0 (any free port) to 65535, not %d", number)
 	}
 	if problem := hostProblem(host, path); problem != "" {
-		c.fault(path+".host", "%s", problem)
+		c.errorf(path+".host", "%s", problem)
 	}
 	return net.JoinHostPort(strings.Trim(cmp.Or(host, "127.0.0.1"), "[]"), strconv.Itoa(number))
 }
@@ -167,7 +167,7 @@ func (c *checker) address(path, host string, port *int, standard int) string {
 // the same errors.
 func (c *checker) accounts(f *configFile, conf *config) {
 	if len(f.Accounts) == 0 {
-		c.fault("accounts", "must have at least one account")
+		c.errorf("accounts", "must have at least one account")
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Accounts)) {
 		path, af := "accounts."+name, f.Accounts[name]
@@ -177,7 +177,7 @@ func (c *checker) accounts(f *configFile, conf *config) {
 			conf.warnings = append(conf.warnings, path+".endpoint_url: plain http to another machine; who listens on the way can read and replay it")
 		}
 		if len(af.Buckets) == 0 {
-			c.fault(path+".buckets", "must have at least one bucket")
+			c.errorf(path+".buckets", "must have at least one bucket")
 		}
 		for i, entry := range af.Buckets {
 			c.bucket(fmt.Sprintf("%s.buckets[%d]", path, i), entry, a, conf)
@@ -191,14 +191,14 @@ func (c *checker) bucket(path string, f bucketFile, a *account, conf *config) {
 	other, taken := conf.buckets[f.Name]
 	switch {
 	case !validBucket(f.Name):
-		c.fault(path, "%q is not a bucket name (3 to 63 of a-z, 0-9, - and .)", f.Name)
+		c.errorf(path, "%q is not a bucket name (3 to 63 of a-z, 0-9, - and .)", f.Name)
 	case taken:
-		c.fault(path, "bucket %q is claimed by account %q already", f.Name, other.account.name)
+		c.errorf(path, "bucket %q is claimed by account %q already", f.Name, other.account.name)
 	case a.virtualHost && a.scheme == "https" && strings.Contains(f.Name+f.Bucket, "."):
-		c.fault(path, "bucket %q has a dot: no certificate matches it as a host name; use \"addressing\": \"path\"", f.Name)
+		c.errorf(path, "bucket %q has a dot: no certificate matches it as a host name; use \"addressing\": \"path\"", f.Name)
 	}
 	if f.Bucket != "" && !validBackendName.MatchString(f.Bucket) {
-		c.fault(path+".bucket", "%q is not a bucket name", f.Bucket)
+		c.errorf(path+".bucket", "%q is not a bucket name", f.Bucket)
 	}
 	conf.buckets[f.Name] = &bucket{name: f.Name, backendName: cmp.Or(f.Bucket, f.Name), account: a}
 }
@@ -222,26 +222,26 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 		responseHeaderTimeout: orDefault(f.ResponseHeaderTimeout, defaultHeaderTimeout),
 	}
 	if !validIdentifier.MatchString(accountName) {
-		c.fault(path, "must be 1 to 64 letters, digits and . _ @ + -")
+		c.errorf(path, "must be 1 to 64 letters, digits and . _ @ + -")
 	}
 	if a.region == "" {
 		a.region = "us-east-1"
 	}
 	if !validToken.MatchString(a.region) {
-		c.fault(path+".region", "%q is not a region name", a.region)
+		c.errorf(path+".region", "%q is not a region name", a.region)
 	}
 	c.credentials(path, accountName, f, a)
 	if f.CAFile != "" {
 		var err error
 		if a.roots, err = caPool(f.CAFile); err != nil {
-			c.fault(path+".ca_file", "%v", err)
+			c.errorf(path+".ca_file", "%v", err)
 		}
 	}
 	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
-		c.fault(path+".addressing", `must be "path" or "virtual", not %q`, f.Addressing)
+		c.errorf(path+".addressing", `must be "path" or "virtual", not %q`, f.Addressing)
 	}
 	if f.TrailingChecksums != "" && f.TrailingChecksums != "forward" && f.TrailingChecksums != "verify" {
-		c.fault(path+".trailing_checksums", `must be "forward" or "verify", not %q`, f.TrailingChecksums)
+		c.errorf(path+".trailing_checksums", `must be "forward" or "verify", not %q`, f.TrailingChecksums)
 	}
 	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
 	return a
@@ -253,30 +253,30 @@ func (c *checker) credentials(path, accountName string, f accountFile, a *accoun
 	a.source = staticCredentials(a.credentials)
 	if f.Credentials != "" {
 		if a.credentials != (credentials{}) {
-			c.fault(path+".credentials", "goes without access_key_id, secret_access_key and session_token")
+			c.errorf(path+".credentials", "goes without access_key_id, secret_access_key and session_token")
 		}
 		source, err := newCredentialSource(f.Credentials, accountName, c.lookupEnv, slog.Default())
 		if err != nil {
-			c.fault(path+".credentials", "%v", err)
+			c.errorf(path+".credentials", "%v", err)
 			return
 		}
 		a.credentialSpec, a.source = f.Credentials, source
 		return
 	}
 	if !validToken.MatchString(f.AccessKeyID) {
-		c.fault(path+".access_key_id", "must be an access key id: printable characters without space, slash or comma")
+		c.errorf(path+".access_key_id", "must be an access key id: printable characters without space, slash or comma")
 	}
 	if f.SecretAccessKey == "" {
-		c.fault(path+".secret_access_key", "must be a secret access key")
+		c.errorf(path+".secret_access_key", "must be a secret access key")
 	}
 	if !isPrintable(f.SessionToken) {
-		c.fault(path+".session_token", "has characters that a header can't have")
+		c.errorf(path+".session_token", "has characters that a header can't have")
 	}
 }
 
 func (c *checker) domain(path, domain string) string {
 	if domain != "" && !validDomain.MatchString(domain) {
-		c.fault(path, "%q is not a host name in lower case, without a port", domain)
+		c.errorf(path, "%q is not a host name in lower case, without a port", domain)
 	}
 	return domain
 }
@@ -292,7 +292,7 @@ func (c *checker) hsts(path string, value *string) []string {
 	case *value == "":
 		return nil
 	case !validHSTS.MatchString(*value):
-		c.fault(path, `must be a value like "max-age=31536000; includeSubDomains", or "" for none, not %q`, *value)
+		c.errorf(path, `must be a value like "max-age=31536000; includeSubDomains", or "" for none, not %q`, *value)
 	}
 	return []string{*value}
 }
@@ -307,7 +307,7 @@ func (c *checker) adminHosts(f *adminFile) map[string]bool {
 		path := fmt.Sprintf("server.admin.allowed_hosts[%d]", i)
 		names[c.domain(path, strings.ToLower(host))] = true
 		if host == "" {
-			c.fault(path, "must be a host name without a port")
+			c.errorf(path, "must be a host name without a port")
 		}
 	}
 	return names
@@ -325,25 +325,25 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 		return nil
 	}
 	if len(f.AllowedOrigins) == 0 {
-		c.fault(path+".allowed_origins", `must be origins like "https://app.example", or "*"`)
+		c.errorf(path+".allowed_origins", `must be origins like "https://app.example", or "*"`)
 	}
 	for i, origin := range f.AllowedOrigins {
 		if origin != "*" && !isOrigin(origin) {
-			c.fault(fmt.Sprintf("%s.allowed_origins[%d]", path, i), `%q is not an origin like "https://app.example"`, origin)
+			c.errorf(fmt.Sprintf("%s.allowed_origins[%d]", path, i), `%q is not an origin like "https://app.example"`, origin)
 		}
 	}
 	for i, method := range f.AllowedMethods {
 		if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
-			c.fault(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "must be GET, HEAD, PUT, POST or DELETE, not %q", method)
+			c.errorf(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "must be GET, HEAD, PUT, POST or DELETE, not %q", method)
 		}
 	}
 	for i, header := range slices.Concat(f.AllowedHeaders, f.ExposeHeaders) {
 		if !validToken.MatchString(header) {
-			c.fault(path, "%q (number %d of the headers) is not the name of a header", header, i)
+			c.errorf(path, "%q (number %d of the headers) is not the name of a header", header, i)
 		}
 	}
 	if f.MaxAgeSeconds < 0 {
-		c.fault(path+".max_age_seconds", "must be 0 or more, not %d", f.MaxAgeSeconds)
+		c.errorf(path+".max_age_seconds", "must be 0 or more, not %d", f.MaxAgeSeconds)
 	}
 	return newCORS(f.AllowedOrigins, f.AllowedMethods, f.AllowedHeaders, f.ExposeHeaders, f.MaxAgeSeconds)
 }
@@ -353,17 +353,17 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 func (c *checker) endpoint(path, raw string, a *account) {
 	u, err := url.Parse(raw)
 	if err != nil || !isServerURL(u, "http", "https") {
-		c.fault(path, "must be an address like http://localhost:9000 or https://s3.eu-west-1.amazonaws.com")
+		c.errorf(path, "must be an address like http://localhost:9000 or https://s3.eu-west-1.amazonaws.com")
 		return
 	}
 	if u.User != nil {
-		c.fault(path, "holds a user name or password; use access_key_id and secret_access_key")
+		c.errorf(path, "holds a user name or password; use access_key_id and secret_access_key")
 	}
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		c.fault(path, "has a query or a fragment, which no request could carry")
+		c.errorf(path, "has a query or a fragment, which no request could carry")
 	}
 	if port := u.Port(); port != "" && !validPort(port) {
-		c.fault(path, "port %s is not between 1 and 65535", port)
+		c.errorf(path, "port %s is not between 1 and 65535", port)
 	}
 	a.scheme = u.Scheme
 	// Clients leave the scheme's own port out of the Host header, so it is left out of
@@ -373,10 +373,10 @@ func (c *checker) endpoint(path, raw string, a *account) {
 	a.host = strings.TrimSuffix(a.host, ":")
 	a.basePath = strings.TrimSuffix(u.EscapedPath(), "/")
 	if !plainPath.MatchString(a.basePath) || hasDotSegment(a.basePath) {
-		c.fault(path, "the path would change keys: use segments of letters, digits and . _ ~ - only")
+		c.errorf(path, "the path would change keys: use segments of letters, digits and . _ ~ - only")
 	}
 	if a.virtualHost && net.ParseIP(u.Hostname()) != nil {
-		c.fault(path, `"addressing": "virtual" needs a host name, not an IP address`)
+		c.errorf(path, `"addressing": "virtual" needs a host name, not an IP address`)
 	}
 }
 
@@ -384,13 +384,13 @@ var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
 
 func (c *checker) users(f *configFile, conf *config) {
 	if len(f.Users) == 0 {
-		c.fault("users", "must have at least one user")
+		c.errorf("users", "must have at least one user")
 	}
 	standard := c.limit("rate_limit", f.RateLimit, rateLimit{defaultLimitRequests, defaultLimitWindow * time.Second})
 	if f.RateLimit != nil && f.RateLimit.RedisURL != "" {
 		server, err := parseRedisURL(f.RateLimit.RedisURL)
 		if err != nil {
-			c.fault("rate_limit.redis_url", "%v", err)
+			c.errorf("rate_limit.redis_url", "%v", err)
 		}
 		conf.redis = &server
 	}
@@ -399,13 +399,13 @@ func (c *checker) users(f *configFile, conf *config) {
 	for _, userName := range slices.Sorted(maps.Keys(f.Users)) {
 		path, uf := "users."+userName, f.Users[userName]
 		if !validIdentifier.MatchString(userName) {
-			c.fault(path, "must be 1 to 64 letters, digits and . _ @ + -")
+			c.errorf(path, "must be 1 to 64 letters, digits and . _ @ + -")
 		}
 		u := &user{name: userName, role: c.role(path+".role", uf.Role)}
 		u.digests, u.secrets = c.keys(path, uf)
 		for _, digest := range u.digests {
 			if other, taken := ownerOf[digest]; taken {
-				c.fault(path, "has the same API key as users.%s", other)
+				c.errorf(path, "has the same API key as users.%s", other)
 			}
 			ownerOf[digest] = userName
 		}
@@ -416,7 +416,7 @@ func (c *checker) users(f *configFile, conf *config) {
 		conf.users = append(conf.users, u)
 		u.limit = c.limit(path+".rate_limit", uf.RateLimit, standard)
 		if uf.RateLimit != nil && uf.RateLimit.RedisURL != "" {
-			c.fault(path+".rate_limit.redis_url", "is one for all users: set it in the rate_limit at the top")
+			c.errorf(path+".rate_limit.redis_url", "is one for all users: set it in the rate_limit at the top")
 		}
 		u.share = c.share(path+".", uf.MaxInFlight, uf.BytesPerSecond, standardShare)
 	}
@@ -428,7 +428,7 @@ func (c *checker) role(path, s string) role {
 			return r
 		}
 	}
-	c.fault(path, `must be "admin", "user" or "readonly", not %q`, s)
+	c.errorf(path, `must be "admin", "user" or "readonly", not %q`, s)
 	return roleReadOnly
 }
 
@@ -443,7 +443,7 @@ func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, se
 	if f.APIKeys != nil {
 		forms++
 		if len(f.APIKeys) < 1 || len(f.APIKeys) > 2 {
-			c.fault(path+".api_keys", "must be one key, or two during a rotation")
+			c.errorf(path+".api_keys", "must be one key, or two during a rotation")
 		}
 		for i, key := range f.APIKeys {
 			secrets = append(secrets, c.key(fmt.Sprintf("%s.api_keys[%d]", path, i), key))
@@ -456,13 +456,13 @@ func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, se
 		forms++
 		digest, err := hex.DecodeString(f.APIKeySHA256)
 		if err != nil || len(digest) != sha256.Size {
-			c.fault(path+".api_key_sha256", "must be 64 hex digits, the SHA-256 of the key")
+			c.errorf(path+".api_key_sha256", "must be 64 hex digits, the SHA-256 of the key")
 			return digests, secrets
 		}
 		digests = append(digests, [sha256.Size]byte(digest))
 	}
 	if forms != 1 {
-		c.fault(path, "must have one of api_key, api_keys and api_key_sha256, not empty%s%s", c.emptyHint(path+".api_key"), c.emptyHint(path+".api_key_sha256"))
+		c.errorf(path, "must have one of api_key, api_keys and api_key_sha256, not empty%s%s", c.emptyHint(path+".api_key"), c.emptyHint(path+".api_key_sha256"))
 	}
 	return digests, secrets
 }
@@ -473,11 +473,11 @@ const exampleKey = "change-me"
 func (c *checker) key(path, key string) string {
 	switch {
 	case len(key) < minAPIKey:
-		c.fault(path, "must have at least %d characters; `openssl rand -hex 24` makes a good one", minAPIKey)
+		c.errorf(path, "must have at least %d characters; `openssl rand -hex 24` makes a good one", minAPIKey)
 	case len(key) > maxAPIKey || !isPrintable(key):
-		c.fault(path, "must have at most %d printable ASCII characters and no space: it is sent in a header", maxAPIKey)
+		c.errorf(path, "must have at most %d printable ASCII characters and no space: it is sent in a header", maxAPIKey)
 	case strings.Contains(key, exampleKey) && !c.exampleKeys:
-		c.fault(path, "is a published example; `openssl rand -hex 24` makes a good one")
+		c.errorf(path, "is a published example; `openssl rand -hex 24` makes a good one")
 	}
 	return key
 }
@@ -488,7 +488,7 @@ func (c *checker) allowedBuckets(path string, list []string, known map[string]*b
 		if name == "*" {
 			all = true
 		} else if known[name] == nil {
-			c.fault(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account%s", name, bucketHint(name))
+			c.errorf(fmt.Sprintf("%s[%d]", path, i), "bucket %q is in no account%s", name, bucketHint(name))
 		}
 		allowed[name] = true
 	}
@@ -506,11 +506,11 @@ func (c *checker) limit(path string, f *limitFile, standard rateLimit) rateLimit
 	if f.WindowSeconds != nil {
 		standard.window = time.Duration(*f.WindowSeconds) * time.Second
 		if *f.WindowSeconds < 1 || *f.WindowSeconds > 86400 {
-			c.fault(path+".window_seconds", "must be 1 to 86400 seconds, not %d", *f.WindowSeconds)
+			c.errorf(path+".window_seconds", "must be 1 to 86400 seconds, not %d", *f.WindowSeconds)
 		}
 	}
 	if standard.requests < 0 || standard.requests > maxLimitRequests {
-		c.fault(path+".requests", "must be 1 to %d, or 0 for no limit, not %d", maxLimitRequests, standard.requests)
+		c.errorf(path+".requests", "must be 1 to %d, or 0 for no limit, not %d", maxLimitRequests, standard.requests)
 	}
 	return standard
 }
@@ -528,6 +528,6 @@ func (c *checker) atLeastZero(path string, value, to *int64) {
 		return
 	}
 	if *to = *value; *value < 0 {
-		c.fault(path, "must be a number above 0, or 0 for no limit, not %d", *value)
+		c.errorf(path, "must be a number above 0, or 0 for no limit, not %d", *value)
 	}
 }

@@ -94,10 +94,10 @@ func (c *checker) bucketInEndpoint(path string, f accountFile, a *account, conf 
 	host, _, _ := strings.Cut(a.host, ":")
 	amazon := amazonHost.FindStringSubmatch(host)
 	if amazon != nil && amazon[1] != "" {
-		c.fault(at, "names the bucket %q in its host; use the address of the service, https://s3.REGION.amazonaws.com", amazon[1])
+		c.errorf(at, "names the bucket %q in its host; use the address of the service, https://s3.REGION.amazonaws.com", amazon[1])
 	}
 	if amazon != nil && amazon[2] != "" && amazon[2] != a.region {
-		c.fault(path+".region", "is %q, and endpoint_url is in %q: S3 refuses signatures for another region", a.region, amazon[2])
+		c.errorf(path+".region", "is %q, and endpoint_url is in %q: S3 refuses signatures for another region", a.region, amazon[2])
 	}
 	last := a.basePath[strings.LastIndexByte(a.basePath, '/')+1:]
 	for _, entry := range f.Buckets {
@@ -105,7 +105,7 @@ func (c *checker) bucketInEndpoint(path string, f accountFile, a *account, conf 
 			switch {
 			case name == "":
 			case name == last:
-				c.fault(at, "ends in the name of the bucket %q, which the gateway adds: leave it out", name)
+				c.errorf(at, "ends in the name of the bucket %q, which the gateway adds: leave it out", name)
 				return
 			case amazon == nil && strings.HasPrefix(host, name+"."):
 				conf.warnings = append(conf.warnings, fmt.Sprintf("%s: begins with the name of the bucket %q; if that is not the service's own name, leave it out", at, name))
@@ -128,7 +128,7 @@ func (f *configFile) checkTLS() error {
 // checkProfiles checks that the profiles of accounts exist. It is for -check only: a program
 // that starts waits for them.
 func (f *configFile) checkProfiles(ctx context.Context) error {
-	var faults []error
+	var errs []error
 	for name, a := range f.Accounts {
 		if kind, _, _ := strings.Cut(a.Credentials, ":"); kind != "profile" {
 			continue
@@ -138,11 +138,11 @@ func (f *configFile) checkProfiles(ctx context.Context) error {
 			continue // check has reported it
 		}
 		if err := source.refresh(ctx); err != nil {
-			faults = append(faults, configError{"accounts." + name + ".credentials", err.Error()})
+			errs = append(errs, configError{"accounts." + name + ".credentials", err.Error()})
 		}
 	}
-	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errors.Join(faults...)
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
 }
 
 // listenError names the setting of an address that the program can't listen on.

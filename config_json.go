@@ -35,7 +35,7 @@ func decodeStrict(data []byte, v any, expand func(path, value string) (string, e
 	d := strictDecoder{json: json.NewDecoder(bytes.NewReader(data)), expand: expand, root: reflect.TypeOf(v).Elem()}
 	d.json.UseNumber()
 	d.value("", reflect.ValueOf(v).Elem())
-	return errors.Join(d.faults...)
+	return errors.Join(d.errs...)
 }
 
 // positioned adds line and column to a syntax error.
@@ -54,14 +54,14 @@ type strictDecoder struct {
 	json   *json.Decoder
 	expand func(path, value string) (string, error)
 	root   reflect.Type // of the document, to say where an unknown field belongs
-	faults []error
+	errs   []error
 }
 
-func (d *strictDecoder) fault(path, format string, args ...any) {
+func (d *strictDecoder) errorf(path, format string, args ...any) {
 	if path == "" {
 		path = wholeDocument
 	}
-	d.faults = append(d.faults, configError{path, fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, configError{path, fmt.Sprintf(format, args...)})
 }
 
 const wholeDocument = "the document"
@@ -88,12 +88,12 @@ func (d *strictDecoder) value(path string, v reflect.Value) {
 		d.number(path, t, v)
 	case bool:
 		if v.Kind() != reflect.Bool {
-			d.fault(path, "must be %s, not %t", jsonTypeName(v.Type()), t)
+			d.errorf(path, "must be %s, not %t", jsonTypeName(v.Type()), t)
 			return
 		}
 		v.SetBool(t)
 	case nil:
-		d.fault(path, "null is not a value; leave the field out")
+		d.errorf(path, "null is not a value; leave the field out")
 	}
 }
 
@@ -110,7 +110,7 @@ func (d *strictDecoder) composite(path string, opening json.Delim, v reflect.Val
 	case opening == '[' && v.Kind() == reflect.Slice:
 		d.array(path, v)
 	default:
-		d.fault(path, "must be %s", jsonTypeName(v.Type()))
+		d.errorf(path, "must be %s", jsonTypeName(v.Type()))
 		d.skip()
 	}
 }
@@ -119,12 +119,12 @@ func (d *strictDecoder) composite(path string, opening json.Delim, v reflect.Val
 // belongs: it may be a secret without its quotes.
 func (d *strictDecoder) number(path string, t json.Number, v reflect.Value) {
 	if !isInt(v.Type()) {
-		d.fault(path, "must be %s, not a number", jsonTypeName(v.Type()))
+		d.errorf(path, "must be %s, not a number", jsonTypeName(v.Type()))
 		return
 	}
 	n, err := strconv.ParseInt(t.String(), 10, 64)
 	if err != nil || v.OverflowInt(n) {
-		d.fault(path, "must be %s, not %s", jsonTypeName(v.Type()), t)
+		d.errorf(path, "must be %s, not %s", jsonTypeName(v.Type()), t)
 		return
 	}
 	v.SetInt(n)
@@ -140,12 +140,12 @@ func (d *strictDecoder) object(path string, memberOf func(string) (reflect.Value
 		key := token.(string)
 		at := strings.TrimPrefix(path+"."+key, ".")
 		if seen[key] {
-			d.fault(at, "is given twice")
+			d.errorf(at, "is given twice")
 		}
 		seen[key] = true
 		v, ok := memberOf(key)
 		if !ok {
-			d.fault(at, "unknown field%s", unknownHint(d.root, t, key))
+			d.errorf(at, "unknown field%s", unknownHint(d.root, t, key))
 			d.skipValue()
 			continue
 		}
@@ -171,12 +171,12 @@ func (d *strictDecoder) array(path string, v reflect.Value) {
 func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	parsed, isPlain := v.Addr().Interface().(interface{ fromString(string) })
 	if !isPlain && v.Kind() != reflect.String && v.Type() != reflect.TypeFor[duration]() {
-		d.fault(path, "must be %s, not a string%s", jsonTypeName(v.Type()), numberHint(path, s, v.Type()))
+		d.errorf(path, "must be %s, not a string%s", jsonTypeName(v.Type()), numberHint(path, s, v.Type()))
 		return
 	}
 	s, err := d.expand(path, s)
 	if err != nil {
-		d.fault(path, "%v", err)
+		d.errorf(path, "%v", err)
 		return
 	}
 	switch {
@@ -189,7 +189,7 @@ func (d *strictDecoder) str(path, s string, v reflect.Value) {
 	}
 	t, err := time.ParseDuration(s)
 	if err != nil || t <= 0 {
-		d.fault(path, "must be %s", jsonTypeName(v.Type()))
+		d.errorf(path, "must be %s", jsonTypeName(v.Type()))
 		return
 	}
 	v.SetInt(int64(t))

@@ -37,9 +37,9 @@ func faultPaths(err error) []string {
 	return paths
 }
 
-// wantFaults fails the test unless a file is refused with one fault at each of
+// wantErrors fails the test unless a file is refused with one error at each of
 // the paths, in this order, and none besides.
-func wantFaults(t *testing.T, text string, want ...string) {
+func wantErrors(t *testing.T, text string, want ...string) {
 	t.Helper()
 	_, err := parseConfig([]byte(text), noEnv)
 	if err == nil {
@@ -121,7 +121,7 @@ func TestConfigValues(t *testing.T) {
 
 // Case 68: a configuration that can be read in two ways, or that lacks what
 // keeps strangers out, does not start; the fault says where it is.
-func TestAbuse068ConfigFaults(t *testing.T) {
+func TestConfigThatCannotWorkIsRefused(t *testing.T) {
 	account := func(buckets ...any) map[string]any {
 		return map[string]any{"endpoint_url": "http://localhost:9001", "access_key_id": "id", "secret_access_key": "secret", "buckets": buckets}
 	}
@@ -187,10 +187,10 @@ func TestAbuse068ConfigFaults(t *testing.T) {
 		{"bucket in capitals", with("users.user.allowed_buckets", []any{"Photos"}), []string{"users.user.allowed_buckets[0]"}},
 		{"no user", with("users", map[string]any{}), []string{"users"}},
 	} {
-		t.Run(test.name, func(t *testing.T) { wantFaults(t, configText(t, test.change), test.want...) })
+		t.Run(test.name, func(t *testing.T) { wantErrors(t, configText(t, test.change), test.want...) })
 	}
 	for _, bucket := range []string{"", "..", "ab", "A-bucket", "a_b", "192.168.0.1", "-", "a/b", "photos/", "*", strings.Repeat("b", 64)} {
-		wantFaults(t, configText(t, with("accounts.other", account(bucket))), "accounts.other.buckets[0]")
+		wantErrors(t, configText(t, with("accounts.other", account(bucket))), "accounts.other.buckets[0]")
 	}
 	for _, endpoint := range []string{
 		"", "localhost:9000", "localhost", "//localhost:9000", "ftp://localhost", "unix:///run/s3.sock", "http:localhost", "http://",
@@ -199,12 +199,12 @@ func TestAbuse068ConfigFaults(t *testing.T) {
 		"http://localhost/a%2Fb", "http://localhost/a b", "http://localhost/..", "http://localhost/a/../b", "http://localhost/./a",
 		"http://localhost//", "http://localhost//a", "http://localhost/a//b", "http://localhost/{bucket}", "javascript:alert(1)",
 	} {
-		wantFaults(t, configText(t, with("accounts.main.endpoint_url", endpoint)), "accounts.main.endpoint_url")
+		wantErrors(t, configText(t, with("accounts.main.endpoint_url", endpoint)), "accounts.main.endpoint_url")
 	}
 }
 
-func TestConfigNamesAllFaults(t *testing.T) {
-	wantFaults(t, `{
+func TestConfigNamesEveryError(t *testing.T) {
+	wantErrors(t, `{
 		"server":   { "port": 70000 },
 		"accounts": { "b": { "endpoint_url": "ftp://x", "access_key_id": "", "secret_access_key": "", "buckets": ["photos", "UP"] },
 		              "a": { "endpoint_url": "http://localhost", "access_key_id": "id", "secret_access_key": "s", "buckets": ["photos"] } },
@@ -218,7 +218,7 @@ func TestConfigNamesAllFaults(t *testing.T) {
 		"accounts.b.access_key_id", "accounts.b.secret_access_key", "accounts.b.endpoint_url", "accounts.b.buckets[0]", "accounts.b.buckets[1]",
 		"rate_limit.window_seconds", "rate_limit.requests",
 		"users.y", "users.z.role", "users.z.api_key", "users.z.allowed_buckets[1]")
-	wantFaults(t, `{ "Server": {}, "server": { "port": "x", "prot": 1 }, "users": null, "users": [], "accounts": { "a": 5, "a": { "buckets": "photos" } } }`,
+	wantErrors(t, `{ "Server": {}, "server": { "port": "x", "prot": 1 }, "users": null, "users": [], "accounts": { "a": 5, "a": { "buckets": "photos" } } }`,
 		"Server", "server.port", "server.prot", "users", "users", "users", "accounts.a", "accounts.a", "accounts.a.buckets")
 }
 
@@ -275,7 +275,7 @@ func TestConfigStrictJSON(t *testing.T) {
 		{`"x"`, []string{"the document"}},
 		{`17`, []string{"the document"}},
 	} {
-		wantFaults(t, test.text, test.want...)
+		wantErrors(t, test.text, test.want...)
 	}
 }
 
@@ -379,7 +379,7 @@ func TestConfigExpand(t *testing.T) {
 
 // A fault is printed, and logged by whoever starts the program: it never holds
 // the value of a field that is a secret.
-func TestConfigFaultsTellNoSecret(t *testing.T) {
+func TestConfigErrorsTellNoSecret(t *testing.T) {
 	const canary = "2718281828459045"
 	for _, test := range []struct{ field, value string }{
 		{"users.user.api_key", `"2718281828459045 "`},
@@ -410,7 +410,7 @@ func TestConfigFaultsTellNoSecret(t *testing.T) {
 // people upload who try the example with credentials of their own. S3 keeps
 // the prefix amzn-s3-demo- for that.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-func TestAbuse069ExampleKeys(t *testing.T) {
+func TestExampleKeysAreRefused(t *testing.T) {
 	env := func(string) (string, bool) { return "secret-from-the-environment", true }
 	file, err := decodeConfig(exampleConfig, env)
 	if err != nil {
@@ -430,7 +430,7 @@ func TestAbuse069ExampleKeys(t *testing.T) {
 	if got, want := faultPaths(err), []string{"users.alice.api_key", "users.bob.api_key", "users.eve.api_key"}; !slices.Equal(got, want) {
 		t.Errorf("config.example.json: faults at %q, want %q", got, want)
 	}
-	if file, err := decodeConfig(exampleConfig, noEnv); err != nil || file.faults == nil {
+	if file, err := decodeConfig(exampleConfig, noEnv); err != nil || file.errs == nil {
 		t.Error("config.example.json needs no secret from the environment, want that none is in it")
 	}
 	for bucket, b := range c.buckets {
@@ -501,7 +501,7 @@ func TestConfigService(t *testing.T) {
 }
 
 // What is wrong with one of them is said where it is wrong.
-func TestConfigServiceFaults(t *testing.T) {
+func TestConfigErrorsOfServices(t *testing.T) {
 	notPEM := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(notPEM, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
@@ -543,7 +543,7 @@ func TestConfigServiceFaults(t *testing.T) {
 		{"store without scheme", with("rate_limit.redis_url", "localhost:6379"), []string{"rate_limit.redis_url"}},
 		{"a user's store", with("users.user.rate_limit", map[string]any{"redis_url": "redis://localhost"}), []string{"users.user.rate_limit.redis_url"}},
 	} {
-		t.Run(test.name, func(t *testing.T) { wantFaults(t, configText(t, test.change), test.want...) })
+		t.Run(test.name, func(t *testing.T) { wantErrors(t, configText(t, test.change), test.want...) })
 	}
 }
 

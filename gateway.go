@@ -125,8 +125,8 @@ func limitsOf(users []*user) map[string]rateLimit {
 // startAccounts fetches the credentials of the accounts that the gateway before, which
 // may be nil, has not started. It does so for all at once: each may take seconds.
 func (g *gateway) startAccounts(ctx context.Context, before *gateway) error {
-	var mu sync.Mutex // guards faults
-	var faults []error
+	var mu sync.Mutex // guards errs
+	var errs []error
 	var started sync.WaitGroup
 	for _, u := range g.accounts {
 		if !before.has(u) {
@@ -134,13 +134,13 @@ func (g *gateway) startAccounts(ctx context.Context, before *gateway) error {
 				if err := u.start(ctx); err != nil {
 					mu.Lock()
 					defer mu.Unlock()
-					faults = append(faults, err)
+					errs = append(errs, err)
 				}
 			})
 		}
 	}
 	started.Wait()
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 // retire stops the accounts that the other gateway, which may be nil, does not share:

@@ -431,7 +431,7 @@ func TestHSTSIsTheOperators(t *testing.T) {
 		}
 	}
 	for _, value := range []string{"31536000", "max-age=", "max-age=1; includeSubDomains\r\nX-Evil: 1", "max-age=1;", "includeSubDomains", "max-age=1, max-age=2", " "} {
-		wantFaults(t, configText(t, with("server.hsts", value)), "server.hsts")
+		wantErrors(t, configText(t, with("server.hsts", value)), "server.hsts")
 	}
 }
 

@@ -745,7 +745,7 @@ func TestTLSWatch(t *testing.T) {
 	})
 }
 
-func TestNewServerTLSFaults(t *testing.T) {
+func TestNewServerTLSErrors(t *testing.T) {
 	ca := newTestCA(t, "authority")
 	cert, key := ca.issue(t, "a.example", nil)
 	_, other := ca.issue(t, "b.example", nil)
