@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Every code of the table makes an error whose status is one of an error.
+// Every code of the table has the status of an error.
 func TestS3Errors(t *testing.T) {
 	for code, known := range s3Errors {
 		e := newError(code, "")

@@ -41,7 +41,7 @@ func TestUpstreamError(t *testing.T) {
 		want   int
 		code   string
 	}{
-		// Status and code stay.
+		// Status and code are the backend's.
 		{404, document("NoSuchKey"), 404, "NoSuchKey"},
 		{404, document("NoSuchBucket"), 404, "NoSuchBucket"},
 		{403, document("AccessDenied"), 403, "AccessDenied"},
@@ -54,7 +54,7 @@ func TestUpstreamError(t *testing.T) {
 		{503, document("SlowDown"), 503, "SlowDown"},
 		{500, document("InternalError"), 500, "InternalError"},
 		{400, document("SomethingNobodyKnows"), 400, "SomethingNobodyKnows"},
-		// Without a document, a code of S3's for the status.
+		// Without a document, the code is the one that S3 has for the status.
 		{400, "", 400, "InvalidRequest"},
 		{403, "", 403, "AccessDenied"},
 		{404, "", 404, "NoSuchKey"},
@@ -64,7 +64,7 @@ func TestUpstreamError(t *testing.T) {
 		{416, "", 416, "InvalidRange"},
 		{501, "", 501, "NotImplemented"},
 		{503, "<html>canary</html>", 503, "ServiceUnavailable"},
-		// Not the client's business: our credentials, clock and configuration.
+		// The gateway's credentials, clock and configuration are not the client's concern.
 		{403, document("SignatureDoesNotMatch"), 502, "BadGateway"},
 		{403, document("InvalidAccessKeyId"), 502, "BadGateway"},
 		{403, document("RequestTimeTooSkewed"), 502, "BadGateway"},
@@ -89,8 +89,8 @@ func TestUpstreamError(t *testing.T) {
 	}
 }
 
-// A 412 names the condition that does not hold: the backend's, if it names one that there
-// is, or the only one of the request.
+// An error 412 names the condition that does not hold: the one that the backend names, or
+// the only one of the request.
 func TestPreconditionFailedNamesTheCondition(t *testing.T) {
 	for _, test := range []struct {
 		document string

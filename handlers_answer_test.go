@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// operationAt is the operation that a backend is asked for, or "".
+// operationAt returns the name of the operation that a backend is asked for, or "".
 func operationAt(r *http.Request) string {
 	query, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -35,7 +35,7 @@ func operationAt(r *http.Request) string {
 	return ""
 }
 
-// answerAsS3 answers as a backend that knows every operation, and has little to say.
+// answerAsS3 is a backend that answers every operation, with as little as it may.
 func answerAsS3(w http.ResponseWriter, r *http.Request) {
 	name := operationAt(r)
 	switch a := answerSpecs[name]; {
@@ -63,8 +63,8 @@ func answerAsS3(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// sampleDocument is a document with every element of a form, and the text for each by
-// its path: "/ListPartsResult/Part/Size".
+// sampleDocument returns a document with every element of a form. The texts are given by
+// the paths of the elements, such as "/ListPartsResult/Part/Size".
 func sampleDocument(form *answerForm, text func(path string) string) string {
 	var b strings.Builder
 	var write func(k *knownElement, path string)
@@ -121,7 +121,7 @@ func forwardedRows() (rows []operation) {
 	return rows
 }
 
-// An operation that reads must say what it answers with, or it tells nothing.
+// Every operation that reads says what it answers with.
 func TestEveryReadHasAKindOfAnswer(t *testing.T) {
 	names := map[string]bool{}
 	for _, op := range operations {
@@ -146,10 +146,10 @@ func TestEveryReadHasAKindOfAnswer(t *testing.T) {
 	}
 }
 
-// canary is what identifies the backend in the tests of this file.
+// canary is a text that identifies the backend in the tests of this file.
 const canary = "CANARY-123456789012"
 
-// identifying is a text of a backend: of elements that are nothing but that, and of
+// identifying returns a text that identifies the backend, for elements that do, and for
 // those that the gateway does not know.
 func identifying(form *answerForm) func(path string) string {
 	return func(path string) string {
@@ -170,7 +170,7 @@ func identifying(form *answerForm) func(path string) string {
 	}
 }
 
-// identify adds elements and attributes that nobody knows to a document.
+// identify adds unknown elements and attributes to a document.
 func identify(doc string) string {
 	const unknown = `<Unknown><ID>` + canary + `</ID></Unknown><HostId>` + canary + `</HostId><Owner2 x="` + canary + `">` + canary + `</Owner2>`
 	root, rest, _ := strings.Cut(doc, ">")
@@ -181,9 +181,9 @@ func identify(doc string) string {
 	return "<?x " + canary + "?>" + doc + "<!-- " + canary + " -->"
 }
 
-// Nothing that tells whose the backend is, or where, reaches a client: in no element
-// or attribute, known or not, and in no header. Those who may do everything see the
-// places that a configuration is about, and nothing else.
+// Nothing that identifies the backend or its owner reaches a client: no element or
+// attribute, known or not, and no header. Users who may do everything see the places that
+// a configuration names, and nothing else.
 func TestNothingIdentifiesTheBackend(t *testing.T) {
 	for _, op := range forwardedRows() {
 		for n := range max(1, len(answerSpecs[op.name].forms)) {
@@ -227,7 +227,7 @@ func TestNothingIdentifiesTheBackend(t *testing.T) {
 	}
 }
 
-// goodAnswer is a good answer to an operation, as the backend sends it.
+// goodAnswer returns a successful answer to an operation, as a backend sends it.
 func goodAnswer(name string) string {
 	switch a := answerSpecs[name]; a.kind {
 	case xmlDocument:
@@ -246,8 +246,8 @@ func zipped(text string) string {
 	return b.String()
 }
 
-// What the gateway reads it asks for as it is, whatever the client can take; and it
-// reads what comes compressed all the same, or refuses it.
+// The gateway asks for documents without compression, whatever the client accepts. It
+// reads those that come with gzip, and refuses those with another coding.
 func TestDocumentsAreAskedForUncompressed(t *testing.T) {
 	for _, op := range documentRows() {
 		for _, test := range []struct {
@@ -289,7 +289,7 @@ func TestDocumentsAreAskedForUncompressed(t *testing.T) {
 	}
 }
 
-// An error is understood as well, in any coding, or it is that of its status.
+// A compressed error is understood too. If its coding is unknown, the status decides.
 func TestCompressedErrorsAreUnderstood(t *testing.T) {
 	const document = "<Error><Code>NoSuchTagSet</Code></Error>"
 	for _, test := range []struct{ coding, body, code string }{
@@ -306,8 +306,8 @@ func TestCompressedErrorsAreUnderstood(t *testing.T) {
 	}
 }
 
-// Bytes of an object are not the gateway's to decode: not when they are read, and not
-// when they are copied to another account.
+// The gateway does not decode the bytes of an object, neither in a read nor in a copy to
+// another account.
 func TestStoredEncodingsAreCopied(t *testing.T) {
 	stored := zipped(strings.Repeat("hello ", 1000))
 	source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
@@ -343,8 +343,9 @@ func TestStoredEncodingsAreCopied(t *testing.T) {
 	}
 }
 
-// A success that holds an error is one: for the client, in the log and in the metrics.
-// Where S3 sends its status before it knows, the client reads it in the document.
+// An error under a status of success is an error for the client, in the log and in the
+// metrics. In operations for which S3 sends the status early, the client finds it in the
+// document.
 func TestErrorUnderSuccess(t *testing.T) {
 	for _, op := range forwardedRows() {
 		if answerSpecs[op.name].kind == objectBytes || op.method == "DELETE" || op.method == "HEAD" {
@@ -388,7 +389,7 @@ func TestErrorUnderSuccess(t *testing.T) {
 	}
 }
 
-// An answer that is not the document of its operation is no answer.
+// An answer with the document of another operation is refused.
 func TestOtherDocumentsAreRefused(t *testing.T) {
 	for _, op := range documentRows() {
 		for name, document := range map[string]string{
@@ -406,8 +407,8 @@ func TestOtherDocumentsAreRefused(t *testing.T) {
 	}
 }
 
-// What an answer is about must be in it: a copy without an ETag, an upload without
-// its id, are no success.
+// An answer must have its result: a copy without an ETag, or an upload without its ID, is
+// not a success.
 func TestAnswersWithoutTheirResultAreRefused(t *testing.T) {
 	for name, document := range map[string]string{
 		"CopyObject": "<CopyObjectResult><LastModified>2026-01-02T03:04:05Z</LastModified></CopyObjectResult>", "UploadPartCopy": "<CopyPartResult/>",
@@ -427,7 +428,7 @@ func TestAnswersWithoutTheirResultAreRefused(t *testing.T) {
 	wantError(t, resp, body, 502, "BadGateway")
 }
 
-// Other servers call some documents by other names. A client gets S3's.
+// Some servers have other names for some documents. A client gets those of S3.
 func TestDocumentsHaveTheNamesOfS3(t *testing.T) {
 	for _, op := range documentRows() {
 		for _, form := range answerSpecs[op.name].forms {
@@ -444,8 +445,8 @@ func TestDocumentsHaveTheNamesOfS3(t *testing.T) {
 	}
 }
 
-// A client finds itself as the owner, as in its list of buckets, and all others are
-// one other.
+// In an access control list the user is the owner, as in a list of buckets, and everybody
+// else is one other account.
 func TestACLsNameTheUser(t *testing.T) {
 	grant := func(grantee string) string {
 		return `<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="X">` + grantee + `</Grantee><Permission>READ</Permission></Grant>`

@@ -46,8 +46,8 @@ func TestParseCopySource(t *testing.T) {
 	}
 }
 
-// twoAccounts is a configuration with a bucket at each of two backends, and one
-// whose name behind is another.
+// twoAccounts returns a configuration with a bucket at each of two backends, and one whose
+// backend name differs from its public name.
 func twoAccounts(here, there string) map[string]any {
 	return testConfig(here,
 		with("accounts.other", map[string]any{
@@ -58,8 +58,8 @@ func twoAccounts(here, there string) map[string]any {
 		with("users.user.allowed_buckets", []any{"photos", "pics", "faraway"}))
 }
 
-// Within an account the backend copies, from a source that was written anew with
-// the name behind.
+// Within an account the backend copies, from a source that is written anew with the
+// backend name of the bucket.
 func TestCopyWithinAccount(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `<CopyObjectResult><LastModified>2009-10-12T17:50:30Z</LastModified><ETag>"9b2cf535f27731c974343645a3985328"</ETag></CopyObjectResult>`)
@@ -83,7 +83,7 @@ func TestCopyWithinAccount(t *testing.T) {
 	other.wantNone(t)
 }
 
-// Between accounts the gateway reads from one and writes to the other.
+// Between two accounts the gateway reads from one and writes to the other.
 func TestCopyBetweenAccounts(t *testing.T) {
 	source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("tagging") {
@@ -151,7 +151,7 @@ func checkHeaders(t *testing.T, what string, got http.Header, want map[string]st
 	}
 }
 
-// A source that breaks off stores nothing, one that is too large is not begun.
+// If the source breaks off, or is too large, nothing is stored.
 func TestCopyBetweenAccountsFails(t *testing.T) {
 	for name, test := range map[string]struct {
 		source http.HandlerFunc
@@ -188,8 +188,8 @@ func TestCopyBetweenAccountsFails(t *testing.T) {
 	}
 }
 
-// An answer whose status or length is not that of the source stores nothing: it would be
-// stored as the whole object, or the whole part.
+// If the status or the length of an answer is not that of the source, nothing is stored:
+// the body would become the whole object, or the whole part.
 func TestCopyOfAnAnswerThatIsNotTheSourceIsRefused(t *testing.T) {
 	for name, test := range map[string]struct{ span, status, header, body string }{
 		"a part of it":            {"", "206 Partial Content", "Content-Range: bytes 0-3/9", "meow"},
@@ -219,7 +219,7 @@ func TestCopyOfAnAnswerThatIsNotTheSourceIsRefused(t *testing.T) {
 	}
 }
 
-// A target that stores under 200 may have an error in its answer, as any server may.
+// The target of a copy may answer with the status 200 and an error.
 func TestCopyIsNotStoredByATargetThatAnswersWithAnError(t *testing.T) {
 	source := startRecorder(t, answerAsS3)
 	sink := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// askBackend sends a request without a gateway, signed for the backend itself,
-// and returns the body of the answer.
+// askBackend sends a request directly to the backend, signed for it, and returns the body
+// of the answer.
 func askBackend(t *testing.T, backend *httptest.Server, method, path, query string) (string, error) {
 	t.Helper()
 	params, err := parseQuery(query)
@@ -44,7 +44,7 @@ func askBackend(t *testing.T, backend *httptest.Server, method, path, query stri
 	return string(body), err
 }
 
-// fillDemo puts objects of no bytes into the bucket photos.
+// fillDemo puts empty objects into the bucket photos.
 func fillDemo(t *testing.T, backend *httptest.Server, keys ...string) {
 	t.Helper()
 	var writers sync.WaitGroup
@@ -65,7 +65,7 @@ func fillDemo(t *testing.T, backend *httptest.Server, keys ...string) {
 	writers.Wait()
 }
 
-// A listedDocument is a list as a client reads it: S3's names, in S3's places.
+// A listedDocument is a list as a client reads it.
 type listedDocument struct {
 	XMLName               xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
 	Name                  string
@@ -89,7 +89,7 @@ type listedObject struct {
 	Owner                                       *struct{ ID, DisplayName string }
 }
 
-// readList parses a list, and undoes encoding-type=url where the list says so.
+// readList parses a list, and decodes it if it says that it is encoded.
 func readList(t testing.TB, body string) *listedDocument {
 	t.Helper()
 	var d listedDocument
@@ -135,7 +135,7 @@ func (d *listedDocument) prefixes() []string {
 	return prefixes
 }
 
-// ownedBy gives each object that has an owner another.
+// ownedBy replaces the owner of each object that has one.
 func (d *listedDocument) ownedBy(user string) *listedDocument {
 	for i := range d.Contents {
 		if o := d.Contents[i].Owner; o != nil {
@@ -145,7 +145,7 @@ func (d *listedDocument) ownedBy(user string) *listedDocument {
 	return d
 }
 
-// listBackend is a list as the backend itself has it.
+// listBackend returns a list as the backend itself sends it.
 func listBackend(t *testing.T, backend *httptest.Server, query string) *listedDocument {
 	t.Helper()
 	body, err := askBackend(t, backend, "GET", "/photos", query)
@@ -169,9 +169,9 @@ func (g *testGateway) list(query string) *listedDocument {
 	return readList(g.t, body)
 }
 
-// A page through the gateway says what the backend's own says: each parameter,
-// both versions, every page to the last. The keys are asked for encoded; the
-// other order of the two encodings is no difference.
+// A page through the gateway has the entries of the backend's own page, for each
+// parameter, both versions of the operation, and all pages of a list. The order of encoded
+// keys may differ from that of plain ones.
 func TestListPagesAreTheBackends(t *testing.T) {
 	backend := startDemoBackend(t)
 	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
@@ -208,7 +208,7 @@ func listText(d *listedDocument) string {
 	return string(text)
 }
 
-// nextPage is the query for the page after d, or "" if there is none.
+// nextPage returns the query for the page after d, or "" if d is the last.
 func nextPage(query string, d *listedDocument) string {
 	if d.IsTruncated == nil || !*d.IsTruncated {
 		return ""
@@ -229,8 +229,8 @@ func nextPage(query string, d *listedDocument) string {
 	return without("marker") + "&marker=" + uriEncode(next, true)
 }
 
-// Without encoding-type a client gets plain keys, although the backend was
-// asked for encoded ones; and is not told of an encoding it did not ask for.
+// A client that sends no encoding-type gets plain keys and no EncodingType, although the
+// gateway asks the backend for encoded keys.
 func TestListPageWithoutEncoding(t *testing.T) {
 	backend := startDemoBackend(t)
 	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))
@@ -243,7 +243,7 @@ func TestListPageWithoutEncoding(t *testing.T) {
 	}
 }
 
-// 2,500 keys are three pages, and one document: V1, not truncated, in order.
+// 2,500 keys on three pages become one document: V1, not truncated, in order.
 func TestListAllInOneDocument(t *testing.T) {
 	backend := startDemoBackend(t)
 	recording := startRecorder(t, backend.Config.Handler.ServeHTTP)
@@ -286,8 +286,8 @@ func TestListAllInOneDocument(t *testing.T) {
 	}
 }
 
-// The first page is in the client's hands before the second is asked for: the
-// backend answers the second when the client has read the first.
+// The client gets the first page before the gateway has the second: the backend sends the
+// second only after the client has read the first.
 func TestListAllStreams(t *testing.T) {
 	firstRead := make(chan struct{})
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
@@ -330,7 +330,7 @@ func TestListAllStreams(t *testing.T) {
 	}
 }
 
-// What a list takes, and what of it is refused before a backend is asked.
+// The parameters of lists, and those that are refused before a backend is asked.
 func TestListParameters(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>`)
@@ -385,8 +385,8 @@ func TestListParameters(t *testing.T) {
 	}
 }
 
-// ListBuckets answers from the configuration: what the user may see, sorted, in
-// pages if asked.
+// ListBuckets answers with the buckets that the user may see, sorted, and in pages if the
+// client asks for them.
 func TestListBuckets(t *testing.T) {
 	backend := startRecorder(t, nil)
 	g := startGateway(t, testConfig(backend.URL,
@@ -448,7 +448,7 @@ func TestListBuckets(t *testing.T) {
 	backend.wantNone(t)
 }
 
-// A page is passed on if its answer is a list to the last byte, or not at all.
+// A page is passed on only if the whole answer is a list.
 func TestListPageIsWhole(t *testing.T) {
 	const list = `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key></Contents></ListBucketResult>`
 	for _, test := range []struct {
@@ -477,8 +477,8 @@ func TestListPageIsWhole(t *testing.T) {
 	}
 }
 
-// Lists that are read at once, and one after another in the same memory, do not
-// mix, also when some of them break off.
+// Lists that are read concurrently, and in memory that is used again, do not mix, even if
+// some of them break off.
 func TestListPagesDoNotMix(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		prefix := r.URL.Query().Get("prefix")
@@ -510,7 +510,7 @@ func TestListPagesDoNotMix(t *testing.T) {
 	clients.Wait()
 }
 
-// aPage is a page of 1,000 keys, as S3 sends it.
+// aPage returns a page of 1,000 keys, as S3 sends it.
 func aPage() string {
 	var b strings.Builder
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">` +
@@ -522,8 +522,9 @@ func aPage() string {
 	return b.String() + `</ListBucketResult>`
 }
 
-// What a page costs: to read it and write it anew, and as a request to the
-// gateway, with what client and backend have to do.
+// BenchmarkListPage measures a page of 1,000 keys: reading it and writing it anew, only
+// writing it, with and without its keys, and a whole request, including what client and
+// backend do.
 func BenchmarkListPage(b *testing.B) {
 	doc := aPage()
 	b.Run("part=rewrite", func(b *testing.B) {
@@ -596,8 +597,8 @@ func BenchmarkListPage(b *testing.B) {
 	})
 }
 
-// The whole list is one of V1: with an owner for each object, who is the user, and
-// S3's MaxKeys.
+// A list of all pages is one of V1: each object has an owner, who is the user, and MaxKeys
+// is that of S3.
 func TestWholeListHasWhatV1Has(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key></Contents><Contents><Key>b</Key><Owner><ID>x</ID></Owner></Contents></ListBucketResult>")
@@ -622,8 +623,9 @@ func TestWholeListHasWhatV1Has(t *testing.T) {
 	}
 }
 
-// The prefix of a V1 list is what the client sent, decoded or not, but for the few
-// characters that can't be both: botocore does not decode it, and other SDKs do.
+// The prefix of a V1 list is what the client sent, whether the client decodes it or not,
+// except for the few characters for which that is impossible: botocore does not decode it,
+// and other SDKs do.
 func TestPrefixOfV1IsReadAsItIsSent(t *testing.T) {
 	backend := startRecorder(t, answerAsS3)
 	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true)))

@@ -36,7 +36,8 @@ func (c slowCall) begin(g *testGateway, source, version string) (conn io.ReadClo
 	return client
 }
 
-// slowAnswers is a backend that answers every write when release is closed, with what answer writes.
+// slowAnswers returns a backend that answers writes once release is closed, with what
+// answer writes.
 func slowAnswers(t *testing.T, release <-chan struct{}, answer func(w http.ResponseWriter)) *recorder {
 	return startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -54,7 +55,7 @@ func slowAnswers(t *testing.T, release <-chan struct{}, answer func(w http.Respo
 	})
 }
 
-// readBeginning reads a head with the status 200, the declaration and white space.
+// readBeginning reads headers with the status 200, the XML declaration and white space.
 func readBeginning(t *testing.T, conn io.Reader) *http.Response {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -69,8 +70,8 @@ func readBeginning(t *testing.T, conn io.Reader) *http.Response {
 	return resp
 }
 
-// While a backend is silent, or says within its document that it goes on, the client
-// gets the beginning of an answer and signs of life.
+// While the backend is silent, or sends white space, the client gets the beginning of an
+// answer and white space.
 func TestSlowOperationsGiveSignsOfLife(t *testing.T) {
 	for _, call := range slowCalls {
 		for _, silent := range []string{"before its answer", "within its document"} {
@@ -106,8 +107,8 @@ func TestSlowOperationsGiveSignsOfLife(t *testing.T) {
 	}
 }
 
-// A copy between accounts is slow by itself; what fails after the answer has begun is an
-// Error under its 200, and counted as what it is.
+// A copy between accounts is slow itself. An error after the answer has begun is a
+// document Error under the status 200, and is counted with its own status.
 func TestCopyBetweenAccountsGivesSignsOfLife(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -144,8 +145,8 @@ func TestCopyBetweenAccountsGivesSignsOfLife(t *testing.T) {
 	}
 }
 
-// What fails in time has a status of its own; and an HTTP/1.0 client gets one answer with
-// a length, however long it takes.
+// An error before the answer has begun has its own status. An HTTP/1.0 client gets one
+// answer with a length, however long it takes.
 func TestSlowOperationsKeepTheirStatusWhileTheyCan(t *testing.T) {
 	for _, call := range slowCalls {
 		release := make(chan struct{})

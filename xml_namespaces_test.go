@@ -7,8 +7,8 @@ import (
 	"testing/iotest"
 )
 
-// Namespaces come into scope with the tag that declares them, for it and what is
-// in it, and go with its end.
+// A namespace is in scope from the tag that declares it, inclusive, to the end of the
+// element.
 func TestNamespacesAreInScopeFromTagToTag(t *testing.T) {
 	const s3 = ` xmlns="` + s3Namespace + `"`
 	for _, test := range []struct {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Every kind of list, with what a page of it holds that is not the last.
+// pagedLists are all kinds of lists, with what a page has that is not the last.
 var pagedLists = []struct {
 	name, target string
 	before       string // in the root, and in the element that the page is in
@@ -44,8 +44,8 @@ var pagedLists = []struct {
 	{"all", "/photos", "<ListBucketResult>", "</ListBucketResult>", nil, []string{"", "<NextMarker>m</NextMarker>"}},
 }
 
-// A page is passed on if it says that it is the last, or where the next begins. All
-// else would be taken for the whole list.
+// A page is passed on only if it says that it is the last, or where the next begins. A
+// client would take any other for the whole list.
 func TestPagesThatDoNotSayWhetherTheyAreTheLast(t *testing.T) {
 	tested := map[*listForm]bool{}
 	for _, list := range pagedLists {
@@ -88,7 +88,8 @@ func TestPagesThatDoNotSayWhetherTheyAreTheLast(t *testing.T) {
 	}
 }
 
-// A page that says that the next one begins where it began itself has no end.
+// A page that says that the next one begins where it began itself is refused: the list
+// would have no end.
 func TestPagesThatRepeat(t *testing.T) {
 	for _, test := range []struct{ target, page string }{
 		{"/photos?list-type=2&continuation-token=t", "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"},
@@ -111,8 +112,8 @@ func TestPagesThatRepeat(t *testing.T) {
 	}
 }
 
-// Some servers say encoding-type=url and leave elements as they are. The client gets
-// its own parameters back, and markers and prefixes by which it finds the next page.
+// Some servers say that a page is encoded and leave some elements as they are. The client
+// gets its own parameters back, and markers and prefixes with which it finds the next page.
 func TestPagesThatAreNotEncodedThroughout(t *testing.T) {
 	const head = "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
 	for _, test := range []struct{ name, target, page, want string }{

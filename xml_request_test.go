@@ -9,7 +9,7 @@ import (
 	"testing/iotest"
 )
 
-// rewritten is a document of a form written anew.
+// rewrittenAs returns a document of a form, written anew.
 func rewrittenAs(f requestForm, in io.Reader) (string, error) {
 	var out heldDocument
 	err := rewrite(&f, in, &out)
@@ -75,7 +75,7 @@ func TestRewriteRefuses(t *testing.T) {
 	}
 }
 
-// While a document arrives, little of it is in memory but what is written.
+// While a document arrives, little of it is in memory besides what is written.
 func TestRewriteHoldsAToken(t *testing.T) {
 	m := &memory{limit: 1 << 30}
 	share := memoryShare{of: m}
@@ -95,8 +95,8 @@ func TestRewriteHoldsAToken(t *testing.T) {
 	}
 }
 
-// FuzzRewrite: what is written is what encoding/xml reads in what came, whole and
-// with nothing more, and to write it again changes nothing.
+// The new document has exactly what encoding/xml reads from the old one. Writing it anew
+// once more changes nothing.
 func FuzzRewrite(f *testing.F) {
 	for _, test := range wellFormed {
 		f.Add([]byte(test.in))

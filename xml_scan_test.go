@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 )
 
-// A reference reads documents with encoding/xml: what a scanner has to agree with.
+// A reference reads documents with encoding/xml. A scanner must agree with it.
 type reference struct {
 	*xml.Decoder
 	namespaces []string
@@ -24,7 +24,7 @@ type reference struct {
 	stricter   bool // a scanner may refuse the document, by what its comment says
 }
 
-// surrogates match references for which encoding/xml puts U+FFFD.
+// surrogates matches references that encoding/xml replaces by U+FFFD.
 var surrogates = regexp.MustCompile(`(?i)&#(x0*d[89a-f][0-9a-f]{2}|0*(5529[6-9]|55[3-9][0-9]{2}|56[0-9]{3}|57[0-2][0-9]{2}|573[0-3][0-9]|5734[0-3]));`)
 
 func readReference(data []byte, namespaces []string) (e element, stricter bool, err error) {
@@ -117,7 +117,7 @@ func (r *reference) element(name xml.Name, depth int) (element, error) {
 	}
 }
 
-// outline is an element in one line, for comparing and to be read.
+// outline returns an element in one line.
 func outline(e element) string {
 	if len(e.children) == 0 {
 		return fmt.Sprintf("%s=%q", e.name, e.text)
@@ -129,7 +129,7 @@ func outline(e element) string {
 	return e.name + "{" + b.String() + " }"
 }
 
-// Documents that are read, of which some are nasty: seeds, too.
+// wellFormed are documents that are read, some of them unusual. They are seeds, too.
 var wellFormed = []struct{ in, want string }{
 	{`<a/>`, `a=""`},
 	{"<a\t\r\n/>", `a=""`},
@@ -163,7 +163,7 @@ var wellFormed = []struct{ in, want string }{
 	{`<_.-0>x</_.-0>`, `_.-0="x"`},
 }
 
-// Documents that are refused, by encoding/xml too.
+// malformed are documents that are refused, by encoding/xml too.
 var malformed = []string{
 	"", " ", "<", "<a", "<a ", "<a/", "<a>", "<a>x", "<a></", "<a></a", "<a></a ", "x", "<a b='1", "<a b=", "<a b",
 	"< a/>", "<1a/>", "<-a/>", "<.a/>", "</a>", "<a></b>", "<a:b></b>", "<a:b></c:b>", "<a:b:c/>", "<a><b></a></b>", "<a><b></a>",
@@ -180,7 +180,7 @@ var malformed = []string{
 	"\xff\xfe<\x00a\x00/\x00>\x00", "<a><b><c><d><e><f/></e></d></c></b></a>",
 }
 
-// Documents that encoding/xml reads and a scanner does not.
+// stricter are documents that encoding/xml reads and a scanner refuses.
 var stricter = []string{
 	"x<a/>", "&lt;<a/>", "\ufeff\ufeff<a/>", " \ufeff<a/>", "<![CDATA[x]]><a/>", "<!-- --> x <a/>",
 	"<a>&#xd800;</a>", "<a>&#55357;&#56832;</a>", "<a b='&#xDFFF;'/>", "<é/>", "<a é='1'/>", "<a><?é?></a>",
@@ -221,7 +221,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// What follows a document.
+// Only white space and comments may follow a document.
 func TestScanEnds(t *testing.T) {
 	for _, test := range []struct {
 		after string
@@ -241,7 +241,7 @@ func TestScanEnds(t *testing.T) {
 			}
 		}
 	}
-	// An answer that breaks off behind its document was cut, whatever is in it.
+	// An answer that breaks off after its document was cut off, whatever the document is.
 	broken := errors.New("broken")
 	s := newScanner(io.MultiReader(strings.NewReader("<a/>\n"), iotest.ErrReader(broken)))
 	if _, err := s.document("a"); err != nil {
@@ -252,7 +252,7 @@ func TestScanEnds(t *testing.T) {
 	}
 }
 
-// Bounds hold wherever a document is cut into pieces, and to the byte.
+// Bounds hold to the byte, however a document arrives in pieces.
 func TestScanBounds(t *testing.T) {
 	text := func(n int) string { return "<a>" + strings.Repeat("x", n) + "</a>" }
 	attribute := func(n int) string { return `<a b="` + strings.Repeat("x", n-len(`<a b=""/>`)) + `"/>` }
@@ -271,8 +271,8 @@ func TestScanBounds(t *testing.T) {
 	}
 }
 
-// A scanner that is used again reads a document as a new one does, whatever the
-// one before was, and how it ended.
+// A scanner that is used again reads a document like a new one, whatever it read before
+// and however that ended.
 func TestScanReset(t *testing.T) {
 	var s scanner
 	for range 2 {
@@ -292,7 +292,7 @@ func TestScanReset(t *testing.T) {
 	}
 }
 
-// A page costs few allocations, and none per key.
+// A page costs few allocations, and no key costs one.
 func TestScanAllocations(t *testing.T) {
 	doc := aPage()
 	reader := strings.NewReader(doc)
@@ -308,9 +308,9 @@ func TestScanAllocations(t *testing.T) {
 	}
 }
 
-// What a scanner reads, encoding/xml reads, and both read it alike; what it
-// refuses, encoding/xml refuses, but for what the scanner's comment names. How it
-// comes in pieces makes no difference.
+// A scanner and encoding/xml accept the same documents, except for those that the opening
+// comment of xml_scan.go names, and read the same from them. It makes no difference how a
+// document arrives in pieces.
 func FuzzScan(f *testing.F) {
 	for _, test := range wellFormed {
 		f.Add([]byte(test.in))
@@ -342,8 +342,8 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// The same for documents of more than a block, in pieces: in memory that is too small,
-// or has room to spare, or that a document was in which broke off.
+// The same holds for documents larger than a block that arrive in pieces, in memory that
+// is too small, or large enough, or held a document that broke off.
 func TestScanResetLong(t *testing.T) {
 	entry := func(i int) string {
 		return fmt.Sprintf("<Contents><Key>k%d&amp;%s</Key><!--c-->t&quot;\r\n<ETag>&quot;<![CDATA[%d]]>&quot;</ETag><p:Size x='&lt;1'/></Contents>\r\n", i, strings.Repeat("é", i%300), i)
@@ -442,8 +442,8 @@ func TestParseDocumentErrors(t *testing.T) {
 	}
 }
 
-// A list in small pieces is the same list; cut anywhere before the end of its
-// root element, it is none.
+// A list that arrives in pieces is the same list. If it is cut off before the end of its
+// root element, it is an error.
 func TestParseDocumentCut(t *testing.T) {
 	const doc = xmlHeader + `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a&amp;b</Key></Contents></ListBucketResult>`
 	if _, err := parseDocument(io.MultiReader(strings.NewReader(doc[:30]), strings.NewReader(doc[30:])), "ListBucketResult"); err != nil {
@@ -456,7 +456,7 @@ func TestParseDocumentCut(t *testing.T) {
 	}
 }
 
-// allocated returns how many bytes f allocates, in all. Nothing else may run.
+// allocated returns how many bytes f allocates. Nothing else may run at the same time.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -465,9 +465,9 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// A backend that means harm can't make a document cost more than what its size
-// allows: encoding/xml alone takes 185 MB for a million nested tags, and a copy
-// of all the text before for each piece of it, which is 8 bytes long here.
+// A malicious backend can't make a document cost more memory than its size allows.
+// encoding/xml alone takes 185 MB for a million nested tags, and copies all previous text
+// for each piece of a text, which has 8 bytes here.
 func TestParseDocumentCost(t *testing.T) {
 	const tags = 1_000_000
 	for _, test := range []struct {
@@ -490,8 +490,8 @@ func TestParseDocumentCost(t *testing.T) {
 	}
 }
 
-// Whatever a backend sends, a document is read or refused, and holds no more
-// than what was sent.
+// Whatever a backend sends, a document is read or refused, and is not larger than what was
+// sent.
 func FuzzParseDocument(f *testing.F) {
 	for _, doc := range []string{
 		"", "<", "<ListBucketResult/>", "<ListBucketResult><Key>a</Key></ListBucketResult>", "<a><b></a></b>",
@@ -554,7 +554,7 @@ func measure(e element) (elements, size, depth int) {
 	return elements, size, depth + 1
 }
 
-// leaf and branch make elements.
+// leaf returns an element with text.
 func leaf(name, text string) element {
 	if text == "" {
 		return element{name: name}
@@ -562,11 +562,12 @@ func leaf(name, text string) element {
 	return element{name: name, text: []byte(text)}
 }
 
+// branch returns an element with children.
 func branch(name string, children ...element) element {
 	return element{name: name, children: children}
 }
 
-// unmarked returns a tree without what the scanner notes beside it.
+// unmarked returns an element without the marks of the scanner.
 func unmarked(e element) element {
 	e.plain = false
 	e.children = slices.Clone(e.children)

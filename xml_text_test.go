@@ -68,8 +68,7 @@ func TestS3Time(t *testing.T) {
 	}
 }
 
-// validXML reports whether XML 1.0 section 2.2 has a way to write every
-// character of s.
+// validXML reports whether XML 1.0 can hold every character of s (section 2.2).
 func validXML(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		switch {

@@ -17,7 +17,7 @@ func TestAnswerWriterAppendsWhatIsKnown(t *testing.T) {
 		{branch("CommonPrefixes", leaf("Prefix", "p/"), leaf("Host", "x")), false, "<CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>"},
 		{contents, false, "<Contents><Key>a b/&lt;+&gt;</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>&#34;e&#34;</ETag></Contents>"},
 		{contents, true, "<Contents><Key>a%20b/%3C%2B%3E</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>&#34;e&#34;</ETag></Contents>"},
-		// Tokens are never encoded: they go back as they came.
+		// Tokens are not encoded: the client sends them back as they are.
 		{leaf("NextContinuationToken", "a b+"), true, "<NextContinuationToken>a b+</NextContinuationToken>"},
 		{branch("CommonPrefixes", leaf("Prefix", "é/")), true, "<CommonPrefixes><Prefix>%C3%A9/</Prefix></CommonPrefixes>"},
 	} {
