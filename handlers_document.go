@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"hash"
 	"io"
 	"net/http"
 	"strings"
@@ -141,14 +140,19 @@ func (x *exchange) documentSource(rule *documentRule) (*documentSource, *apiErro
 	if refusal != nil {
 		return nil, refusal
 	}
-	sums, refusal := declaredSums(x.r.Header, rule)
-	if refusal != nil {
+	if refusal := in.verifyMD5(x.r.Header.Get("Content-Md5")); refusal != nil {
 		return nil, refusal
+	}
+	if !rule.ofObject {
+		// The backend gets another document, so it can't verify a checksum of this one.
+		if refusal := in.verifyChecksums(x.r.Header, false); refusal != nil {
+			return nil, refusal
+		}
 	}
 	if in.chunks != nil && !in.chunks.verifies() {
 		return nil, errUnverified()
 	}
-	return &documentSource{in: in, sums: sums}, nil
+	return &documentSource{in: in}, nil
 }
 
 // readDocument returns the document of the request, checked against the client's digests
@@ -208,19 +212,11 @@ func (rule *documentRule) rewrite(x *exchange, source *documentSource, doc *held
 	return rewrite(&form, source, doc)
 }
 
-// A documentSource is the body of a request that is a document, with the digests
-// that the client has declared.
+// A documentSource is the body of a request that is a document.
 type documentSource struct {
-	in   *incoming
-	sums []declaredSum
-	n    int64 // bytes read
-	err  error // of in, but for io.EOF
-}
-
-// A declaredSum is a hash, and the digest in base64 that it must have.
-type declaredSum struct {
-	hash.Hash
-	value string
+	in  *incoming
+	n   int64 // bytes read
+	err error // of in, but for io.EOF
 }
 
 // Read implements io.Reader.
@@ -230,9 +226,6 @@ func (s *documentSource) Read(p []byte) (int, error) {
 	}
 	n, err := s.in.source.Read(p)
 	s.n += int64(n)
-	for _, sum := range s.sums {
-		sum.Write(p[:n])
-	}
 	if err != io.EOF {
 		s.err = err
 	}
@@ -248,35 +241,10 @@ func (s *documentSource) finish() error {
 	case s.n != s.in.size:
 		return newError("IncompleteBody", "")
 	}
-	for _, sum := range s.sums {
-		if sum.value != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
-			return newError("BadDigest", "")
-		}
-	}
 	if s.in.verify != nil {
 		return s.in.verify()
 	}
 	return nil
-}
-
-// declaredSums returns the hashes for the digests of the document that headers declare. It
-// refuses a digest that the gateway can't verify: the backend gets another document, so it
-// can't either.
-func declaredSums(h http.Header, rule *documentRule) (sums []declaredSum, refusal *apiError) {
-	if value := h.Get("Content-Md5"); value != "" {
-		sums = append(sums, declaredSum{md5.New(), value})
-	}
-	for name, values := range h {
-		if rule.ofObject || !holdsChecksum(strings.ToLower(name)) {
-			continue
-		}
-		sum := newChecksum(strings.ToLower(name))
-		if sum == nil {
-			return nil, errUnverified()
-		}
-		sums = append(sums, declaredSum{sum, values[0]})
-	}
-	return sums, nil
 }
 
 // setDocument makes a document, unframed, the body to send. The client's digests are not

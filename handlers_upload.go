@@ -100,6 +100,11 @@ func (g *gateway) upload(x *exchange) *apiError {
 	if err != nil {
 		return err
 	}
+	if in.chunks == nil { // S3 does not say whether the MD5 of an aws-chunked body covers the frames
+		if err := in.verifyMD5(x.r.Header.Get("Content-Md5")); err != nil {
+			return err
+		}
+	}
 	if err := in.verifyChecksums(x.r.Header, x.takesChecksums()); err != nil {
 		return err
 	}

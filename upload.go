@@ -181,17 +181,22 @@ func compareDigest(h hash.Hash, want string) error {
 	return nil
 }
 
-// verifyChecksums adds the verification of the digests that headers declare of a body:
-// Content-MD5, and checksums whose algorithm is known. Not every server verifies them. A checksum
-// of another algorithm is left to the backend, and refused if it does not reach the backend.
-func (in *incoming) verifyChecksums(h http.Header, forwarded bool) *apiError {
-	// S3 does not say whether the MD5 of an aws-chunked body covers the frames.
-	if value := h.Get("Content-Md5"); value != "" && in.chunks == nil {
-		if raw, err := base64.StdEncoding.DecodeString(value); err != nil || len(raw) != md5.Size {
-			return newError("InvalidDigest", "")
-		}
-		in.verifySum(md5.New(), value)
+// verifyMD5 adds the verification of the digest that Content-MD5 declares; "" is none.
+func (in *incoming) verifyMD5(value string) *apiError {
+	if value == "" {
+		return nil
 	}
+	if raw, err := base64.StdEncoding.DecodeString(value); err != nil || len(raw) != md5.Size {
+		return newError("InvalidDigest", "")
+	}
+	in.verifySum(md5.New(), value)
+	return nil
+}
+
+// verifyChecksums adds the verification of the checksums that headers declare. A checksum of
+// an algorithm that is not known here is left to the backend if it is forwarded, and refused if
+// it is not.
+func (in *incoming) verifyChecksums(h http.Header, forwarded bool) *apiError {
 	for name, values := range h {
 		name = strings.ToLower(name)
 		if !holdsChecksum(name) {
