@@ -1993,7 +1993,7 @@ func TestAbuse108SignedChunk(t *testing.T) {
 		last := "\r\n0;chunk-signature=" + chain.chunk("") + "\r\n\r\n"
 		var resp *http.Response
 		text := ""
-		peak := servicePeak(func() {
+		peak := memoryPeak(func() {
 			conn := g.dial()
 			defer conn.Close()
 			fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\n%s\r\nContent-Length: %d\r\n\r\n%s",

@@ -524,9 +524,9 @@ func TestReloadUnderWay(t *testing.T) {
 		conn := p.dial()
 		defer conn.Close()
 		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", userKey, 2*half)
-		io.CopyN(conn, serviceZeros{}, half)
+		io.CopyN(conn, zeroReader{}, half)
 		<-release
-		io.CopyN(conn, serviceZeros{}, half)
+		io.CopyN(conn, zeroReader{}, half)
 		if resp, body := readAnswer(t, "PUT", conn); resp.StatusCode != 200 {
 			t.Errorf("the upload under way = %d %s, want 200", resp.StatusCode, body)
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -21,6 +22,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -175,7 +177,7 @@ func TestBackendThatEchoesTheRequestPutsNoSecretAnywhere(t *testing.T) {
 				if request.method == "POST" {
 					length = []string{fmt.Sprintf("Content-Length: %d", len(request.body))}
 				}
-				got := serviceBytes(g, serviceRequest(request.method, request.target, adminKey, request.body, length...))
+				got := g.bytesUntilClose(requestText(request.method, request.target, adminKey, request.body, length...))
 				// The headers of a success are the object's, and so are its bytes; errors within
 				// a success are the gateway's.
 				if !strings.HasPrefix(got, "HTTP/1.1 2") || request.parsed && strings.Contains(echo.answer, "<Error>") {
@@ -483,5 +485,142 @@ func TestRedisThatEchoesThePasswordPutsItNowhere(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// startLogged starts a gateway with a log of the given format, at the level
+// debug.
+func startLogged(t *testing.T, format string, config map[string]any) *testGateway {
+	t.Helper()
+	data, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := parseConfig(data, os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buffer := &syncBuffer{}
+	log, err := newLogger(buffer, format, "debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &testGateway{t: t, addr: listener.Addr().String(), log: buffer, gw: newGateway(conf, newMetrics(), log)}
+	for _, u := range g.gw.accounts {
+		u.backoff = time.Millisecond
+	}
+	g.http = newServer(g.gw, log)
+	go g.http.Serve(corkListener{listener})
+	t.Cleanup(func() { g.http.Close() })
+	return g
+}
+
+// The log is read by more people than may read the objects, so no secret is in
+// it, at any level, whatever a client sends and however the answer ends; and no
+// client writes lines of its own into it.
+func TestLogHoldsNoSecretAndNoForgedLine(t *testing.T) {
+	const sigV4 = "AWS4-HMAC-SHA256 Credential=admin/20260102/us-east-1/s3/aws4_request,SignedHeaders=host,Signature=5ca1ab1e5ca1ab1e"
+	const presigned = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=admin%2Fleak1&X-Amz-Date=20260102T030405Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=5ca1ab1e5ca1ab1e&X-Amz-Security-Token=leak2"
+	secrets := []string{
+		adminKey, userKey, readOnlyKey, noneKey, testCredentials.SecretAccessKey, testCredentials.AccessKeyID,
+		"session-token-secret", "5ca1ab1e", "leak", "Signature=", "AWS4-HMAC",
+	}
+	headers := [][]string{
+		nil,
+		{"Authorization: " + sigV4},
+		{"Authorization: Bearer leak3", "Proxy-Authorization: Basic leak4", "Cookie: s=leak5"},
+		{"X-Api-Key: " + adminKey},
+		{"X-Api-Key: leak6-0123456789abcdef"},
+		{"X-Amz-Security-Token: leak7"},
+		{"X-Amz-Server-Side-Encryption-Customer-Key: leak8", "X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key: leak9"},
+		{"X-Amz-Acl: leak10"}, {"X-Minio-Leak11: leak12"}, {"X-Amz-Content-Sha256: leak13"}, {"Content-Md5: leak14", "Content-Md5: leak15"},
+		{"User-Agent: a\tb\"c=d \xe2\x80\xa8 level=ERROR msg=forged \x85\xff"}, {"User-Agent: folded", " level=ERROR msg=forged"},
+		{"Referer: https://example.com/?token=leak16", "X-Forwarded-For: leak17", "Range: leak18", "Expect: leak19"},
+		{"bad header leak20"},
+	}
+	targets := []string{
+		"/photos/k", "/photos", "/", "/secret/k", "/nosuchbucket/k", "/photos/k?" + presigned, "/photos?" + presigned,
+		"/photos/k?versionId=leak21", "/photos/k?leak22=leak23", "/photos/k?response-content-type=leak24%0d%0a", "/photos/k?%zz=leak25", "/photos/k?a;leak26",
+		"/photos/leak27%zz", "/photos/../leak28", "/leak29_/k", "leak30", "http://leak31:leak32@example.com/photos/k?" + presigned, "/photos/k#leak33",
+		"/photos/a%0Alevel=ERROR%20msg=forged", "/photos/a%0D%0A%7B%22msg%22:%22forged%22%7D", "/photos/%E2%80%A8%E2%80%A9%0B%0C%22%5C%1B[2J",
+	}
+	for _, format := range []string{"json", "text"} {
+		t.Run(format, func(t *testing.T) {
+			var status atomic.Int32
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Amz-Request-Id", "id\tid")
+				w.WriteHeader(int(status.Load()))
+				io.WriteString(w, "<Error><Code>SignatureDoesNotMatch</Code><StringToSign>"+r.Header.Get("Authorization")+"</StringToSign></Error>")
+			})
+			g := startLogged(t, format, testConfig(backend.URL, with("nested_keys", true), with("accounts.main.session_token", "session-token-secret")))
+			requests := 0
+			send := func(method, target, key string, header []string) {
+				requests++
+				conn := g.dial()
+				defer conn.Close()
+				fmt.Fprint(conn, requestText(method, target, key, "meow", header...))
+				io.Copy(io.Discard, conn)
+			}
+			for i, code := range []int32{200, 403, 503} {
+				status.Store(code)
+				for j, target := range targets {
+					for k, header := range headers {
+						send([]string{"GET", "PUT", "DELETE"}[(i+j+k)%3], target, []string{userKey, readOnlyKey, adminKey}[(j+k)%3], header)
+					}
+				}
+			}
+			// A handler that panics, and a backend that is gone.
+			pool := g.gw.buckets["photos"].upstream.pool
+			pool.closeIdle()
+			inner := pool.dialer
+			pool.dialer = func(context.Context, string, string) (net.Conn, error) {
+				var nothing *http.Response
+				return nil, fmt.Errorf("status %d\nforged", nothing.StatusCode)
+			}
+			send("GET", "/photos/k?"+presigned, userKey, []string{"Authorization: " + sigV4})
+			pool.dialer = inner
+			backend.CloseClientConnections()
+			backend.Listener.Close()
+			pool.closeIdle()
+			send("GET", "/photos/k?"+presigned, userKey, []string{"Authorization: " + sigV4})
+			send("PUT", "/photos/k", userKey, nil)
+
+			await(t, "every request is in the log", func() bool {
+				return strings.Count(g.log.String(), "connection refused") >= 2
+			})
+			log := g.log.String()
+			if !strings.Contains(log, "panic") || !strings.Contains(log, "retry") {
+				t.Error("neither a panic nor a retry is in the log; both were to be")
+			}
+			for _, secret := range secrets {
+				for line := range strings.Lines(log) {
+					if strings.Contains(line, secret) {
+						// A key of an object may have any name; these were not in a path that is one.
+						t.Errorf("the log holds %q: %s", secret, line)
+						break
+					}
+				}
+			}
+			beginning := regexp.MustCompile(`^time=\S+ level=(DEBUG|INFO|WARN|ERROR) msg=(request|retry|panic|"http: .*"|\S+)`)
+			for line := range strings.Lines(log) {
+				line = strings.TrimSuffix(line, "\n")
+				if strings.ContainsAny(line, "\r\v\f\x1b\u2028\u2029") {
+					t.Errorf("a line with a line break or an escape of the client's: %q", line)
+				}
+				switch {
+				case format == "text" && (!beginning.MatchString(line) || strings.Contains(line, " msg=forged") && !strings.Contains(line, `"`)):
+					t.Errorf("not a line of ours: %q", line)
+				case format == "json":
+					var m map[string]any
+					if err := json.Unmarshal([]byte(line), &m); err != nil || m["msg"] == "forged" {
+						t.Errorf("not a line of ours: %q, %v", line, err)
+					}
+				}
+			}
+		})
 	}
 }

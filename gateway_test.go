@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -521,3 +522,83 @@ func TestGatewayRoundTrip(t *testing.T) {
 		t.Errorf("log = %v, want six lines, the first a PutObject of 4 bytes", lines)
 	}
 }
+
+// bytesUntilClose sends a request on a connection that is closed after the answer,
+// and returns every byte that came.
+func (g *testGateway) bytesUntilClose(request string) string {
+	g.t.Helper()
+	conn := g.dial()
+	defer conn.Close()
+	go io.WriteString(conn, request)
+	data, err := io.ReadAll(conn)
+	if err != nil {
+		g.t.Errorf("after %d bytes: %v", len(data), err)
+	}
+	return string(data)
+}
+
+func requestText(method, target, key, body string, header ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\n", method, target)
+	if key != "" {
+		fmt.Fprintf(&b, "X-Api-Key: %s\r\n", key)
+	}
+	for _, line := range header {
+		b.WriteString(line + "\r\n")
+	}
+	if method == "PUT" {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	}
+	return b.String() + "\r\n" + body
+}
+
+// serviceCode is the code of an error answer in either format.
+func refusalCode(t *testing.T, resp *http.Response, body string) string {
+	t.Helper()
+	var e struct {
+		Code    string `json:"code"`
+		Message string `json:"error"`
+	}
+	var err error
+	if resp.Header.Get("Content-Type") == "application/xml" {
+		err = xml.Unmarshal([]byte(body), &e)
+	} else {
+		err = json.Unmarshal([]byte(body), &e)
+	}
+	if err != nil || e.Message == "" {
+		t.Errorf("answer %d, %s: %q: %v, want an error document", resp.StatusCode, resp.Header.Get("Content-Type"), body, err)
+	}
+	return e.Code
+}
+
+// servicePeak returns by how many bytes the memory in use grows while f runs.
+func memoryPeak(f func()) uint64 {
+	inUse := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	runtime.GC()
+	before := inUse()
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	var peak uint64
+	for {
+		peak = max(peak, inUse())
+		select {
+		case <-done:
+			return max(peak, before) - before
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// zeroReader is an endless stream.
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// readerFunc is a function as a reader.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -301,5 +302,36 @@ func BenchmarkAuthenticateKey(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A wall clock that is set neither opens the limit nor locks anybody out: the
+// limiter counts from an instant with a monotonic reading, by which Go compares.
+func TestLimiterSurvivesStepsOfTheClock(t *testing.T) {
+	g := startGateway(t, testConfig(startRecorder(t, nil).URL, with("rate_limit.requests", 3)))
+	l := g.gw.limiter
+	if !strings.Contains(l.epoch.String(), " m=") {
+		t.Errorf("the limiter's epoch %s has no monotonic reading", l.epoch)
+	}
+	for _, step := range []time.Duration{-time.Hour, time.Hour, -24 * time.Hour} {
+		l := newLimiter(map[string]rateLimit{"u": {3, time.Minute}}, l.epoch)
+		now := l.epoch.Add(time.Second)
+		for i := range 3 {
+			if d := l.allow("u", now); !d.admitted {
+				t.Errorf("request %d = %+v, want it admitted", i, d)
+			}
+		}
+		d := l.allow("u", now.Add(step))
+		switch {
+		case step > 0 && !d.admitted:
+			t.Errorf("an hour later = %+v, want it admitted", d)
+		case step < 0 && (d.admitted || d.retryAfter > time.Minute):
+			t.Errorf("%s later = %+v, want it refused for no more than a window", step, d)
+		}
+		if step < 0 {
+			if d := l.allow("u", now.Add(time.Minute)); !d.admitted || d.remaining != 2 {
+				t.Errorf("a minute after a step of %s = %+v, want an empty window", step, d)
+			}
+		}
 	}
 }

@@ -146,7 +146,7 @@ func sendObject(t testing.TB, size int64) (endpoint string, ended <-chan error) 
 			return
 		}
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
-		_, err := io.CopyN(conn, serviceZeros{}, size)
+		_, err := io.CopyN(conn, zeroReader{}, size)
 		done <- err
 	}), done
 }
@@ -249,7 +249,7 @@ func TestBackendThatTakesAnUploadSlowlyIsWaitedFor(t *testing.T) {
 			endpoint, roots := slowBackend(t, secure, 3<<20)
 			g := startGateway(t, testConfig(endpoint, with("server.idle_timeout", testIdle), with("accounts.main.response_header_timeout", testIdle)))
 			g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
-			resp, err := g.ask(&http.Transport{DisableKeepAlives: true}, "PUT", "/photos/k", io.LimitReader(serviceZeros{}, size), size)
+			resp, err := g.ask(&http.Transport{DisableKeepAlives: true}, "PUT", "/photos/k", io.LimitReader(zeroReader{}, size), size)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -311,7 +311,7 @@ func TestClientThatTakesNothingIsCutOffAndNamed(t *testing.T) {
 				backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Path == "/photos/k" {
 						w.Header().Set("Content-Length", fmt.Sprint(1<<30))
-						io.CopyN(w, serviceZeros{}, 1<<30)
+						io.CopyN(w, zeroReader{}, 1<<30)
 						return
 					}
 					io.WriteString(w, page)
@@ -343,7 +343,7 @@ func TestStreamThatIsNotReadIsCutOffAlone(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/stuck") {
 			w.Header().Set("Content-Length", fmt.Sprint(1<<30))
-			_, err := io.CopyN(w, serviceZeros{}, 1<<30)
+			_, err := io.CopyN(w, zeroReader{}, 1<<30)
 			ended <- err
 			return
 		}
@@ -386,7 +386,7 @@ func TestBackendThatStopsIsCutOffAndNamed(t *testing.T) {
 					return
 				}
 				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
-				io.CopyN(conn, serviceZeros{}, sent)
+				io.CopyN(conn, zeroReader{}, sent)
 				io.Copy(io.Discard, r)
 			})
 			g, tr := w.start(t, testConfig(endpoint, with("server.idle_timeout", testIdle)))
@@ -412,7 +412,7 @@ func TestUploadThatStopsNamesTheSide(t *testing.T) {
 			<-t.Context().Done()
 		})
 		g, tr := w.start(t, testConfig(stuck, with("server.idle_timeout", testIdle), with("max_file_size", 1<<30)))
-		resp, err := g.ask(tr, "PUT", "/photos/k", io.LimitReader(serviceZeros{}, 100<<20), 100<<20)
+		resp, err := g.ask(tr, "PUT", "/photos/k", io.LimitReader(zeroReader{}, 100<<20), 100<<20)
 		if err == nil { // or the client saw the reset before the answer
 			resp.Body.Close()
 			if resp.StatusCode != 504 {

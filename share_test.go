@@ -44,7 +44,7 @@ func TestShareInFlight(t *testing.T) {
 		{"without right", "GET", "/secret/k", "X-Other: x", false},
 	} {
 		resp, body := p.do(test.method, test.target, userKey, "", test.header)
-		if code := serviceCode(t, resp, body); resp.StatusCode != 503 || code != "SlowDown" || resp.Header.Get("Retry-After") != "1" || strings.HasPrefix(body, "<?xml") != test.xml {
+		if code := refusalCode(t, resp, body); resp.StatusCode != 503 || code != "SlowDown" || resp.Header.Get("Retry-After") != "1" || strings.HasPrefix(body, "<?xml") != test.xml {
 			t.Errorf("%s: %d, Retry-After %q, %s, want 503 SlowDown, 1, as XML: %t", test.name, resp.StatusCode, resp.Header.Get("Retry-After"), body, test.xml)
 		}
 		checkHardened(t, resp)
@@ -187,7 +187,7 @@ func shareBackend(t *testing.T) (endpoint string, received *atomic.Int64) {
 			var size int64
 			fmt.Sscanf(line, "GET /photos/%d", &size)
 			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
-			if _, err := io.CopyN(conn, serviceZeros{}, size); err != nil {
+			if _, err := io.CopyN(conn, zeroReader{}, size); err != nil {
 				return
 			}
 		}
@@ -214,7 +214,7 @@ func (g *testGateway) transfer(method, key string, size int64) time.Duration {
 		fmt.Fprintf(conn, "GET /photos/%d HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", size, key)
 	case "PUT":
 		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", key, size)
-		go io.CopyN(conn, serviceZeros{}, size)
+		go io.CopyN(conn, zeroReader{}, size)
 	}
 	resp, body := readAnswer(g.t, method, conn)
 	if resp.StatusCode != 200 || method == "GET" && int64(len(body)) != size || resp.Header.Get("Test-Error") != "" {
@@ -300,11 +300,11 @@ func TestShareBandwidthIsProgress(t *testing.T) {
 		downloaded := make(chan struct{})
 		get := secure.request("GET", fmt.Sprintf("/photos/%d", download), key, nil, 0)
 		// Of an HTTP/2 stream that has come to its end, no deadline is looked at.
-		lastByte := serviceReader(func(p []byte) (int, error) {
+		lastByte := readerFunc(func(p []byte) (int, error) {
 			<-downloaded
 			return copy(p, "x"), io.EOF
 		})
-		put := secure.request("PUT", "/photos/k", key, io.MultiReader(io.LimitReader(serviceZeros{}, upload-1), lastByte), upload)
+		put := secure.request("PUT", "/photos/k", key, io.MultiReader(io.LimitReader(zeroReader{}, upload-1), lastByte), upload)
 		all.Go(func() {
 			defer close(downloaded)
 			transfer(get, download)
@@ -437,7 +437,7 @@ func TestShareBandwidthEarlyAnswer(t *testing.T) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(5 * time.Second))
 	fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", userKey, size)
-	go io.CopyN(conn, serviceZeros{}, size)
+	go io.CopyN(conn, zeroReader{}, size)
 	resp, body := readAnswer(t, "PUT", conn)
 	wantError(t, resp, body, 403, "QuotaExceeded")
 }

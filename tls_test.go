@@ -512,7 +512,7 @@ func TestHTTP2StalledDownload(t *testing.T) {
 			return
 		}
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-		_, err := io.CopyN(conn, serviceZeros{}, 1000000000)
+		_, err := io.CopyN(conn, zeroReader{}, 1000000000)
 		freed <- err
 	})
 	g := startTLS(t, testConfig(endpoint, with("server.idle_timeout", "200ms")), nil)
@@ -550,7 +550,7 @@ func TestHTTP2SlowNeighbour(t *testing.T) {
 	var slow sync.WaitGroup
 	for range 2 {
 		slow.Go(func() {
-			resp, err := tr.RoundTrip(g.request("PUT", "/slow/k", adminKey, io.LimitReader(serviceZeros{}, 2<<20), 2<<20))
+			resp, err := tr.RoundTrip(g.request("PUT", "/slow/k", adminKey, io.LimitReader(zeroReader{}, 2<<20), 2<<20))
 			if err != nil {
 				t.Error(err)
 				return
@@ -562,7 +562,7 @@ func TestHTTP2SlowNeighbour(t *testing.T) {
 		})
 	}
 	for range 4 {
-		resp, text, err := answerOf(t, tr, g.request("PUT", "/photos/k", userKey, io.LimitReader(serviceZeros{}, 1<<20), 1<<20))
+		resp, text, err := answerOf(t, tr, g.request("PUT", "/photos/k", userKey, io.LimitReader(zeroReader{}, 1<<20), 1<<20))
 		if err != nil || resp.StatusCode != 200 {
 			t.Errorf("an upload beside slow ones = %d %s, %v", resp.StatusCode, text, err)
 		}

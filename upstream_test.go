@@ -421,3 +421,29 @@ func TestPartThatWasAskedForIsPassedOn(t *testing.T) {
 		}
 	}
 }
+
+// A clock that is wrong is the operator's fault, not the client's: 502, and the
+// log says why.
+func TestSkewedClockIsBadGateway(t *testing.T) {
+	for _, skew := range []time.Duration{20 * time.Minute, -20 * time.Minute} {
+		backend := startDemoBackend(t)
+		backend.Config.Handler.(*demoServer).now = func() time.Time { return time.Now().Add(skew) }
+		g := startGateway(t, testConfig(backend.URL))
+		for _, name := range []string{
+			"HeadBucket", "ListObjects", "ListObjectsV2", "GetObject", "HeadObject", "PutObject", "DeleteObject", "DeleteObjectVersion",
+		} {
+			r := specFor(name, "photos")
+			resp, body := g.do(r.method, r.target(), adminKey, r.body)
+			if r.method == "HEAD" { // its answer has no code in it
+				continue
+			}
+			if code := refusalCode(t, resp, body); resp.StatusCode != 502 || code != "BadGateway" || strings.Contains(body, "Skewed") {
+				t.Errorf("%s = %d %s, want 502 BadGateway", name, resp.StatusCode, body)
+			}
+			lines := g.lines()
+			if line := lines[len(lines)-1]; line["upstream_code"] != "RequestTimeTooSkewed" || line["upstream_status"] != 403.0 || line["level"] != "WARN" {
+				t.Errorf("%s: log = %v, want a warning with the code RequestTimeTooSkewed", name, line)
+			}
+		}
+	}
+}

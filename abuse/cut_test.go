@@ -27,7 +27,6 @@ func cutUpload(g *gateway, head string, body string, n int, manner string) (*htt
 	g.t.Helper()
 	conn := g.dial()
 	defer conn.Close()
-	lines := len(g.lines())
 	if _, err := io.WriteString(conn, head+body[:n]); err != nil {
 		g.t.Fatal(err)
 	}
@@ -42,7 +41,7 @@ func cutUpload(g *gateway, head string, body string, n int, manner string) (*htt
 	case "RST":
 		conn.(*net.TCPConn).SetLinger(0)
 		conn.Close()
-		await(g.t, "the end of the request", func() bool { return len(g.lines()) > lines })
+		g.awaitEnd(conn)
 	}
 	return resp, text
 }

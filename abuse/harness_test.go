@@ -25,12 +25,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -95,7 +98,7 @@ const (
 // changes, as with makes them.
 func testConfig(endpoint string, changes ...func(map[string]any)) map[string]any {
 	c := map[string]any{
-		"server": map[string]any{"host": "127.0.0.1", "port": 0},
+		"server": map[string]any{"host": "127.0.0.1", "port": 0, "shutdown_timeout": "50ms"},
 		"accounts": map[string]any{"main": map[string]any{
 			"endpoint_url": endpoint, "region": "us-east-1",
 			"access_key_id": backendKeyID, "secret_access_key": backendSecret,
@@ -165,14 +168,17 @@ func startGateway(t testing.TB, config map[string]any, env ...string) *gateway {
 	}
 	defer log.Close()
 	command := exec.Command(binary, "-config", configPath, "-log-format", "json", "-log-level", "debug")
-	command.Env = append(os.Environ(), env...)
+	command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // and not a second at each end
+	command.Env = append(command.Env, env...)
 	command.Stderr = log
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	g.process = command.Process
 	g.stop = sync.OnceFunc(func() {
-		command.Process.Kill()
+		command.Process.Signal(syscall.SIGTERM) // then it writes what it has to log
+		late := time.AfterFunc(15*time.Second, func() { command.Process.Kill() })
+		defer late.Stop()
 		command.Wait()
 	})
 	t.Cleanup(func() {
@@ -200,19 +206,21 @@ func startTLSGateway(t testing.TB, config map[string]any) (*gateway, *http.Clien
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	write := func(name, kind string, data []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	with("server.tls_cert_file", write("cert.pem", "CERTIFICATE", certificate.Certificate[0]))(config)
-	with("server.tls_key_file", write("key.pem", "PRIVATE KEY", key))(config)
+	with("server.tls_cert_file", writePEM(t, "CERTIFICATE", certificate.Certificate[0]))(config)
+	with("server.tls_key_file", writePEM(t, "PRIVATE KEY", key))(config)
 	g := startGateway(t, config)
 	g.url = "https://" + g.addr
 	return g, server.Client()
+}
+
+// writePEM writes data in a file of its own and returns its path.
+func writePEM(t testing.TB, kind string, data []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "data.pem")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // listening waits for the program to listen and returns its address.
@@ -293,16 +301,29 @@ func (g *gateway) records() []map[string]any {
 	return records
 }
 
-// lines are the lines of the access log so far. After do, the line of its request is
-// among them.
-func (g *gateway) lines() []map[string]any {
-	var lines []map[string]any
-	for _, record := range g.records() {
-		if record["msg"] == "request" {
-			lines = append(lines, record)
+// lines waits until the access log has n lines, and returns those that it has then. The
+// program writes them a little later than the answer.
+func (g *gateway) lines(n int) (lines []map[string]any) {
+	g.t.Helper()
+	await(g.t, fmt.Sprint(n, " lines of the access log"), func() bool {
+		lines = nil
+		for _, record := range g.records() {
+			if record["msg"] == "request" {
+				lines = append(lines, record)
+			}
 		}
-	}
+		return len(lines) >= n
+	})
 	return lines
+}
+
+// awaitEnd waits until the request on a connection has ended, by its line in the access
+// log.
+func (g *gateway) awaitEnd(conn net.Conn) {
+	g.t.Helper()
+	await(g.t, "the end of the request", func() bool {
+		return slices.ContainsFunc(g.lines(0), func(line map[string]any) bool { return line["client"] == conn.LocalAddr().String() })
+	})
 }
 
 // do sends a request to the gateway and returns the answer with its body read.
@@ -325,7 +346,7 @@ func (g *gateway) do(method, target, key, body string, header ...string) (*http.
 	defer conn.Close()
 	go io.WriteString(conn, b.String()) // the gateway may answer, and close, before it has read it all
 	resp, text := readAnswer(g.t, method, conn)
-	io.Copy(io.Discard, conn) // it is closed when the request has ended, and the log has its line
+	io.Copy(io.Discard, conn) // it is closed when the request has ended
 	return resp, text
 }
 
@@ -632,3 +653,60 @@ func answerEmpty(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated></ListBucketResult>`)
 	}
 }
+
+// bytesUntilClose sends a request on a connection that is closed after the answer,
+// and returns every byte that came.
+func (g *gateway) bytesUntilClose(request string) string {
+	g.t.Helper()
+	conn := g.dial()
+	defer conn.Close()
+	go io.WriteString(conn, request)
+	data, err := io.ReadAll(conn)
+	if err != nil {
+		g.t.Errorf("after %d bytes: %v", len(data), err)
+	}
+	return string(data)
+}
+
+// requestText is a request of one connection as it goes out on the wire.
+func requestText(method, target, key, body string, header ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\n", method, target)
+	if key != "" {
+		fmt.Fprintf(&b, "X-Api-Key: %s\r\n", key)
+	}
+	for _, line := range header {
+		b.WriteString(line + "\r\n")
+	}
+	if method == "PUT" {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	}
+	return b.String() + "\r\n" + body
+}
+
+// refusalCode is the code of an error answer in either format.
+func refusalCode(t *testing.T, resp *http.Response, body string) string {
+	t.Helper()
+	var e struct {
+		Code    string `json:"code"`
+		Message string `json:"error"`
+	}
+	var err error
+	if resp.Header.Get("Content-Type") == "application/xml" {
+		err = xml.Unmarshal([]byte(body), &e)
+	} else {
+		err = json.Unmarshal([]byte(body), &e)
+	}
+	if err != nil || e.Message == "" {
+		t.Errorf("answer %d, %s: %q: %v, want an error document", resp.StatusCode, resp.Header.Get("Content-Type"), body, err)
+	}
+	return e.Code
+}
+
+// escape encodes a key for a path or a query, with every space as %20.
+func escape(key string) string { return strings.ReplaceAll(url.QueryEscape(key), "+", "%20") }
+
+// A zeroReader is an endless stream of zeros.
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }

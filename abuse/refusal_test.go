@@ -27,7 +27,7 @@ func TestRefusalPrecedesBodyAndBackend(t *testing.T) {
 	if resp, body := g.do("GET", "/", limitedKey, ""); resp.StatusCode != 200 {
 		t.Fatalf("the first request of the limited user = %d %s, want 200", resp.StatusCode, body)
 	}
-	for _, test := range []struct {
+	rows := []struct {
 		name, target, key, header string
 		status                    int
 		code                      string
@@ -58,7 +58,8 @@ func TestRefusalPrecedesBodyAndBackend(t *testing.T) {
 		{"refused header", "/photos/k", userKey, "Content-Length: 50\r\nx-minio-x: y", 400, "InvalidRequest"},
 		{"header for admins", "/photos/k", userKey, "Content-Length: 50\r\nx-amz-acl: public-read", 403, "AccessDenied"},
 		{"digest of no form", "/photos/k", userKey, "Content-Length: 50\r\nx-amz-content-sha256: abc", 400, "InvalidArgument"},
-	} {
+	}
+	for _, test := range rows {
 		t.Run(test.name, func(t *testing.T) {
 			conn := g.dial()
 			defer conn.Close()
@@ -95,7 +96,7 @@ func TestRefusalPrecedesBodyAndBackend(t *testing.T) {
 		t.Errorf("an expectation nobody knows = %d, want 417", resp.StatusCode)
 	}
 	rec.wantNone(t)
-	for _, line := range g.lines() {
+	for _, line := range g.lines(1 + len(rows)) {
 		if line["bytes_in"] != 0.0 {
 			t.Errorf("%v bytes of the body were read of a refused request: %v", line["bytes_in"], line)
 		}

@@ -482,7 +482,7 @@ func TestForwardedHeadersAreNotBelieved(t *testing.T) {
 			}
 		}
 	}
-	for _, line := range g.lines() {
+	for _, line := range g.lines(6) {
 		host, _, err := net.SplitHostPort(fmt.Sprint(line["client"]))
 		if err != nil || host != "127.0.0.1" || line["method"] != "GET" {
 			t.Errorf("logged: client %v, method %v, want 127.0.0.1, GET", line["client"], line["method"])

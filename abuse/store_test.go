@@ -5,6 +5,7 @@ package abuse
 
 import (
 	"crypto/md5"
+	"encoding/hex"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -72,8 +73,9 @@ func (s *store) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil: // cut: nothing is stored
 		refuse(w, http.StatusBadRequest, "IncompleteBody")
+	case key == "" && r.Method == "HEAD":
 	case key == "" && r.Method == "GET":
-		s.list(w, bucket, r.URL.Query().Get("encoding-type") == "url")
+		s.list(w, bucket, r.URL.Query())
 	case r.Method == "PUT":
 		o := storedObject{http.Header{}, string(body)}
 		for name, values := range r.Header {
@@ -95,8 +97,8 @@ func (s *store) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		maps.Copy(w.Header(), o.header)
-		w.Header().Set("Content-Length", fmt.Sprint(len(o.body)))
-		io.WriteString(w, o.body)
+		w.Header().Set("Content-Length", fmt.Sprint(len(o.body))) // which ServeContent leaves out of an encoded one
+		http.ServeContent(w, r, "", time.Unix(0, 0), strings.NewReader(o.body))
 	default:
 		refuse(w, http.StatusNotImplemented, "NotImplemented")
 	}
@@ -105,33 +107,44 @@ func (s *store) serve(w http.ResponseWriter, r *http.Request) {
 // storedHeaders are kept with an object, besides its metadata.
 var storedHeaders = []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Cache-Control", "Expires"}
 
-// list answers with the objects of a bucket, as ListObjects and ListObjectsV2 have them
-// in common.
-func (s *store) list(w http.ResponseWriter, bucket string, encoded bool) {
+// list answers with a page of the objects of a bucket, with what ListObjects and
+// ListObjectsV2 have in common. The token for the next page is the last key of this one,
+// in hexadecimal.
+func (s *store) list(w http.ResponseWriter, bucket string, query url.Values) {
 	type contents struct {
 		Key, LastModified, ETag string
 		Size                    int
 	}
 	list := struct {
-		XMLName      xml.Name `xml:"ListBucketResult"`
-		Name         string
-		EncodingType string `xml:",omitempty"`
-		IsTruncated  bool
-		Contents     []contents
-	}{Name: bucket}
-	if encoded {
-		list.EncodingType = "url"
+		XMLName               xml.Name `xml:"ListBucketResult"`
+		Name                  string
+		EncodingType          string `xml:",omitempty"`
+		IsTruncated           bool
+		NextMarker            string `xml:",omitempty"`
+		NextContinuationToken string `xml:",omitempty"`
+		Contents              []contents
+	}{Name: bucket, EncodingType: query.Get("encoding-type")}
+	encode := func(key string) string { return key }
+	if list.EncodingType == "url" {
+		encode = url.QueryEscape
 	}
+	token, _ := hex.DecodeString(query.Get("continuation-token"))
+	after := max(query.Get("marker"), string(token), query.Get("start-after"))
+	most := 1000
+	fmt.Sscan(query.Get("max-keys"), &most)
+	last := ""
 	for _, path := range slices.Sorted(maps.Keys(s.objects)) {
 		key, ok := strings.CutPrefix(path, "/"+bucket+"/")
-		if !ok {
+		if !ok || key <= after || !strings.HasPrefix(key, query.Get("prefix")) {
 			continue
 		}
-		if encoded {
-			key = url.QueryEscape(key)
+		if len(list.Contents) == most {
+			list.IsTruncated, list.NextMarker, list.NextContinuationToken = true, encode(last), hex.EncodeToString([]byte(last))
+			break
 		}
 		body := s.objects[path].body
-		list.Contents = append(list.Contents, contents{key, "1970-01-01T00:00:00.000Z", etag(body), len(body)})
+		list.Contents = append(list.Contents, contents{encode(key), "1970-01-01T00:00:00.000Z", etag(body), len(body)})
+		last = key
 	}
 	w.Header().Set("Content-Type", "application/xml")
 	xml.NewEncoder(w).Encode(list)

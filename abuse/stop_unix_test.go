@@ -1,17 +1,15 @@
 //go:build unix
 
-package main
+package abuse
 
 import (
 	"bufio"
 	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,17 +18,14 @@ import (
 // However the process ends, no upload that it leaves unfinished ends as if it were
 // whole: the backend sees a reset, and never the end of a stream.
 func TestEndOfTheProcessResetsUnfinishedUploads(t *testing.T) {
-	certificate, _ := testCertificate(t)
-	authority := filepath.Join(t.TempDir(), "ca.pem")
-	block := &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}
-	if err := os.WriteFile(authority, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	built := buildServiceProgram(t)
+	server := httptest.NewTLSServer(nil) // for the certificate that it makes
+	server.Close()
+	certificate := server.TLS.Certificates[0]
+	authority := writePEM(t, "CERTIFICATE", certificate.Certificate[0])
 	for _, scheme := range []string{"http", "https"} {
 		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGABRT} {
 			t.Run(fmt.Sprintf("%s %s", scheme, signal), func(t *testing.T) {
-				sizes := []int{smallUpload + 1, 200_000, 1_000_000, 10_000_000, 10_000_000, 10_000_000}
+				sizes := []int{64<<10 + 1, 200_000, 1_000_000, 10_000_000, 10_000_000, 10_000_000}
 				begun, ended := make(chan struct{}, len(sizes)), make(chan error, len(sizes))
 				endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
 					if scheme == "https" {
@@ -53,18 +48,17 @@ func TestEndOfTheProcessResetsUnfinishedUploads(t *testing.T) {
 				if scheme == "https" {
 					with("accounts.main.ca_file", authority)(config)
 				}
-				program := runServiceProgram(t, built, config)
-				g := &testGateway{t: t, addr: program.addr}
+				g := startGateway(t, config)
 				for i, size := range sizes {
 					conn := g.dial()
 					defer conn.Close()
 					fmt.Fprintf(conn, "PUT /photos/%d HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", i, userKey, size)
-					go conn.Write(pattern(size - 1))
+					go io.WriteString(conn, payload(1, size-1))
 				}
 				for range sizes {
 					<-begun
 				}
-				if err := syscall.Kill(program.pid, signal); err != nil {
+				if err := g.process.Signal(signal); err != nil {
 					t.Fatal(err)
 				}
 				for range sizes {

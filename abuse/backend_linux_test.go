@@ -1,4 +1,4 @@
-package main
+package abuse
 
 import (
 	"net"
@@ -10,7 +10,7 @@ import (
 
 // A machine that is down, or behind a firewall that drops, answers no SYN. Here
 // it is a listener whose queue is full: Linux answers nobody else then.
-func TestAbuse106NoAnswerToSYN(t *testing.T) {
+func TestBackendThatAnswersNoSYNFailsInTime(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
