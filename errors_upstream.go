@@ -39,6 +39,9 @@ func errorOfBackend(status int, header http.Header, code, condition string) *api
 		return e
 	}
 	e := &apiError{Status: status, Code: code, condition: condition, upstreamCode: code, header: header}
+	if status == http.StatusTooManyRequests { // S3's SDKs retry a SlowDown, and not every one a 429
+		e.Status, e.Code = http.StatusServiceUnavailable, "SlowDown"
+	}
 	if e.Code == "" {
 		e.Code = codeForStatus(status)
 	}

@@ -109,7 +109,7 @@ func startGateway(t testing.TB, config map[string]any) *testGateway {
 	log := slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.gw = newGateway(conf, newMetrics(), log)
 	for _, u := range g.gw.accounts {
-		u.backoff = time.Millisecond
+		u.backoff, u.budget.always = time.Millisecond, 1000
 	}
 	g.http = newServer(g.gw, log)
 	go g.http.Serve(corkListener{listener})

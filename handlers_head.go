@@ -22,7 +22,7 @@ func (x *exchange) headRefusal(status int, header http.Header) *apiError {
 		return e
 	}
 	get := x.backend.out.asGet()
-	resp, err := x.backend.upstream.attempt(x.r.Context(), get)
+	resp, err := x.backend.upstream.once(x.r.Context(), get)
 	if err != nil {
 		return e
 	}

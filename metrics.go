@@ -83,13 +83,14 @@ const (
 	retryConnection retryReason = iota // the connection could not be made, or broke
 	retryTimeout
 	retryStale     // a kept connection that the backend had closed
-	retryStatus500 // and in this order
+	retryStatus429 // and in this order
+	retryStatus500
 	retryStatus502
 	retryStatus503
 	retryStatus504
 )
 
-var retryReasons = [...]string{"connection", "timeout", "stale_connection", "status_500", "status_502", "status_503", "status_504"}
+var retryReasons = [...]string{"connection", "timeout", "stale_connection", "status_429", "status_500", "status_502", "status_503", "status_504"}
 
 // retryReasonOf returns the reason for another attempt: after an answer, its status; after an
 // error, if status is 0, the kind of error.

@@ -11,20 +11,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"time"
-)
-
-const (
-	maxAttempts   = 3
-	firstBackoff  = 100 * time.Millisecond // at most, before the second attempt; twice that before the third
-	maxRetryAfter = 10 * time.Second       // if a backend asks for a longer wait, there is no other attempt
-
 )
 
 // An upstream sends requests to one account. It may be used by several
@@ -34,6 +24,7 @@ type upstream struct {
 	signer  *signer
 	pool    *pool
 	counts  *accountMetrics
+	budget  *retryBudget
 	idle    time.Duration // how long the backend may make no progress
 	backoff time.Duration
 	log     *slog.Logger
@@ -46,6 +37,7 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 		signer:  &signer{region: a.region},
 		pool:    newPool(a, counts),
 		counts:  counts,
+		budget:  newRetryBudget(time.Now()),
 		idle:    idle,
 		backoff: firstBackoff,
 		log:     log,
@@ -91,91 +83,18 @@ type outgoing struct {
 	interrupt func()        // makes a waiting Read of body return; called when the body is no longer needed
 }
 
-// roundTrip sends a request and returns the head of the answer, whatever its
-// status. The caller closes the body.
-//
-// A read (GET, HEAD) that fails before the first byte of the answer, or whose status asks
-// for it, is sent again, up to maxAttempts times in all, with exponential backoff and full
-// jitter. A write is sent once: if a backend breaks the connection, nobody knows whether it
-// has done the write.
-func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response, error) {
-	attempts := 1
-	if out.method == http.MethodGet || out.method == http.MethodHead {
-		attempts = maxAttempts
-	}
-	for attempt := 1; ; attempt++ {
-		resp, err := u.attempt(ctx, out)
-		if attempt == attempts || ctx.Err() != nil || !retriable(resp, err) {
-			return resp, err
-		}
-		wait, ok := u.retryDelay(attempt, resp)
-		if !ok {
-			return resp, err
-		}
-		u.counts.retried(retryReasonOf(statusOf(resp), err))
-		u.log.Debug("retry", "account", u.account.name, "attempt", attempt, "wait", wait, "status", statusOf(resp), causeAttr(err))
-		if resp != nil {
-			io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
-			resp.Body.Close()
-		}
-		if err := sleep(ctx, wait, nil); err != nil {
-			return nil, err
-		}
-	}
+// once sends a request once: see attempt.
+func (u *upstream) once(ctx context.Context, out *outgoing) (*http.Response, error) {
+	return u.attempt(ctx, out, u.pool.get)
 }
 
-// retriable reports whether an attempt at a read failed in a way that may be temporary.
-// S3's SlowDown is a 503.
-func retriable(resp *http.Response, err error) bool {
-	if err != nil {
-		return !errors.Is(err, errNoProgress) // the time is used up
-	}
-	switch resp.StatusCode {
-	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
-}
-
-// retryDelay returns how long to wait before the next attempt. It returns false if the
-// backend asks for more than maxRetryAfter.
-func (u *upstream) retryDelay(attempt int, resp *http.Response) (time.Duration, bool) {
-	wait := rand.N(u.backoff << (attempt - 1))
-	if resp == nil {
-		return wait, true
-	}
-	after := retryAfter(resp.Header.Get("Retry-After"), time.Now())
-	return max(wait, after), after <= maxRetryAfter
-}
-
-// retryAfter reads a Retry-After header, seconds or a date: RFC 9110 section
-// 10.2.3. For anything else it returns 0.
-func retryAfter(value string, now time.Time) time.Duration {
-	switch seconds, err := strconv.ParseUint(value, 10, 31); {
-	case err == nil:
-		return time.Duration(seconds) * time.Second
-	case errors.Is(err, strconv.ErrRange):
-		return math.MaxInt64 // longer than anybody waits
-	}
-	if date, err := http.ParseTime(value); err == nil {
-		return max(0, date.Sub(now))
-	}
-	return 0
-}
-
-func statusOf(resp *http.Response) int {
-	if resp == nil {
-		return 0
-	}
-	return resp.StatusCode
-}
-
-// attempt sends a request once. If it is a read, and the backend had closed the connection
-// while it was idle, it sends it on another connection. Three waits are bounded: the wait
+// attempt sends a request once. If it is a read, and the backend had closed the kept
+// connection while it was idle, it is sent once more, on a new connection: the others of the
+// pool are probably closed as well. connect is the pool's get or dial. Three waits are bounded: the wait
 // for the connection by connect_timeout; the wait for the head of the answer, from the last
 // byte of the body, by response_header_timeout; the wait for the next byte of either body
 // by idle_timeout.
-func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, error) {
+func (u *upstream) attempt(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
 	if out.body != nil && out.length <= smallUpload {
 		buffer := borrow(out.length)
 		defer giveBack(buffer)
@@ -184,21 +103,19 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing) (*http.Response, 
 		}
 	}
 	req := u.request(out)
-	for {
-		c, err := u.pool.get(ctx, req.Host)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := u.exchange(ctx, c, req, out)
-		if err == nil {
-			return resp, nil
-		}
-		read := out.method == http.MethodGet || out.method == http.MethodHead
-		if !c.reused || !read || errors.Is(err, errNoProgress) || ctx.Err() != nil {
-			return nil, err
-		}
-		u.counts.retried(retryStale)
+	c, err := connect(ctx, req.Host)
+	if err != nil {
+		return nil, err
 	}
+	resp, err := u.exchange(ctx, c, req, out)
+	if err == nil || !c.reused || !out.isRead() || errors.Is(err, errNoProgress) || ctx.Err() != nil {
+		return resp, err
+	}
+	u.counts.retried(retryStale)
+	if c, err = u.pool.dial(ctx, req.Host); err != nil {
+		return nil, err
+	}
+	return u.exchange(ctx, c, req, out)
 }
 
 // exchange writes a request to a connection and reads the head of the answer. After an error
@@ -245,6 +162,11 @@ const soon = 20 * time.Millisecond
 // connection. It is sent in one write with its head, and fits into the buffers of any
 // socket.
 const smallUpload = 64 << 10
+
+// isRead reports whether the request changes nothing, and so may be sent again.
+func (out *outgoing) isRead() bool {
+	return out.method == http.MethodGet || out.method == http.MethodHead
+}
 
 // readWhole reads the body into data, which becomes the body.
 func (out *outgoing) readWhole(data []byte) error {

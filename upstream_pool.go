@@ -86,11 +86,13 @@ func (p *pool) put(c *backendConn) {
 	}
 }
 
-// sweep closes the connections that were idle for idleConnTimeout. The oldest are first.
+// sweep closes the connections that were idle for idleConnTimeout, and comes again when the
+// next one will have been. The oldest are first.
 func (p *pool) sweep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sweeper = nil
+	next := time.Duration(0)
 	for host, idle := range p.idle {
 		for len(idle) > 0 && time.Since(idle[0].since) >= idleConnTimeout {
 			idle[0].Close()
@@ -98,10 +100,14 @@ func (p *pool) sweep() {
 		}
 		if p.idle[host] = idle; len(idle) == 0 {
 			delete(p.idle, host)
+			continue
+		}
+		if left := idleConnTimeout - time.Since(idle[0].since); next == 0 || left < next {
+			next = left
 		}
 	}
 	if len(p.idle) > 0 {
-		p.sweeper = time.AfterFunc(idleConnTimeout, p.sweep)
+		p.sweeper = time.AfterFunc(next, p.sweep)
 	}
 }
 

@@ -24,7 +24,7 @@ func TestRetriedStatuses(t *testing.T) {
 	var status atomic.Int32
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(int(status.Load())) })
 	g := startGateway(t, testConfig(backend.URL))
-	retried := []int{500, 502, 503, 504}
+	retried := []int{429, 500, 502, 503, 504}
 	for _, code := range []int{200, 204, 206, 301, 304, 307, 400, 401, 403, 404, 405, 408, 409, 412, 416, 429, 500, 501, 502, 503, 504, 505, 507} {
 		status.Store(int32(code))
 		for _, request := range []struct{ method, target string }{
