@@ -219,13 +219,12 @@ func (a *answer) sendBody(body *answerBody) error {
 
 // copy streams a large body as it comes. It reads a small one to its end first.
 func (a *answer) copy(body *answerBody, buffer []byte) error {
-	if 0 < body.left && body.left <= maxCorked {
-		n, err := io.ReadFull(onlyReader{body}, buffer[:body.left])
+	if 0 < body.left && body.left <= maxCorked && a.sent == 0 {
+		whole, err := body.readWhole(buffer)
 		if err != nil {
-			return noEOF(err)
+			return err
 		}
-		body.Read(buffer[n:]) // its end, which gives the connection back to the pool
-		return a.writeWhole(buffer[:n])
+		return a.writeWhole(whole)
 	}
 	if err := a.splice(body); err != nil || body.ended {
 		return err

@@ -26,11 +26,12 @@ var mutual = []struct{ files, reason string }{
 	{"errors errors_cause", "an error, and its cause in words for the log"},
 	{"exchange exchange_operation", "an exchange has an operation, which runs an exchange"},
 	{"handlers_document handlers_multipart", "the list of parts is a document"},
+	{"handlers_head handlers_send", "a HEAD that is refused is sent again as a GET"},
 	{"limiter_redis limiter_redis_queue limiter_redis_resp", "a store, its connections and their protocol"},
 	{"listener listener_conn listener_cork", "a connection, in layers"},
 	{"metrics metrics_process", "a registry, and the families of the process"},
 	{"progress progress_linux", "a pulse, and the counters of the kernel"},
-	{"upstream upstream_conn upstream_pool", "an upstream, its connections and their pool"},
+	{"upstream upstream_conn upstream_pool upstream_retry", "an upstream, its connections, their pool, and what is sent again"},
 }
 
 // Arrows between files point down. The graph is that of all names which a file uses and

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -372,6 +373,7 @@ func TestEverySourceOfCredentialsIsInTheDocs(t *testing.T) {
 // Each line of a request has the fields that are always there, and the others when
 // there is a reason; all have the type that the docs says.
 func TestEveryFieldOfTheLogIsInTheDocs(t *testing.T) {
+	var broken atomic.Bool
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("x-amz-request-id", "OFTHEBACKEND")
 		switch r.URL.Path {
@@ -382,14 +384,22 @@ func TestEveryFieldOfTheLogIsInTheDocs(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, "<Error><Code>InvalidAccessKeyId</Code></Error>")
 		case "/photos/cut":
-			w.Header().Set("Content-Length", "10")
+			w.Header().Set("Content-Length", "100000")
 			fmt.Fprint(w, "half")
+		case "/photos/resumed":
+			if w.Header().Set("Content-Length", "4"); broken.CompareAndSwap(false, true) {
+				fmt.Fprint(w, "me")
+				w.(http.Flusher).Flush()
+				panic(http.ErrAbortHandler)
+			}
+			fmt.Fprint(w, "meow")
 		}
 	})
 	g := startGateway(t, testConfig(backend.URL))
 	g.do("PUT", "/photos/whole", userKey, "cat")
 	g.do("GET", "/photos/gone", userKey, "")
 	g.do("GET", "/photos/refused", userKey, "")
+	g.do("GET", "/photos/resumed", userKey, "")
 	if resp, err := http.Get(g.url + "/photos/stranger"); err == nil {
 		resp.Body.Close()
 	}
@@ -412,8 +422,8 @@ func TestEveryFieldOfTheLogIsInTheDocs(t *testing.T) {
 	kinds := map[reflect.Kind]string{reflect.String: "string", reflect.Float64: "number", reflect.Bool: "bool"}
 	extra := map[string]string{}
 	lines := g.lines()
-	if len(lines) != 5 {
-		t.Fatalf("%d lines, want 5", len(lines))
+	if len(lines) != 6 {
+		t.Fatalf("%d lines, want 6", len(lines))
 	}
 	for i, line := range lines {
 		found := map[string]string{}

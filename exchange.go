@@ -36,6 +36,7 @@ type exchange struct {
 	load     *userLoad            // nil until the request is counted as in flight
 	answered holding              // memory of an answer that the gateway reads
 	check    func(*element) error // checks the answer's document against the request; nil: nothing to check
+	resumed  int                  // how often a broken answer was asked for again, or continued
 	cause    error                // for the log, not for the client
 }
 
@@ -210,6 +211,9 @@ func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool) []slog.Attr {
 	}
 	if x.backend.code != "" && !x.backend.repeats(x.backend.code) {
 		attrs = append(attrs, slog.String("upstream_code", x.backend.code))
+	}
+	if x.resumed > 0 {
+		attrs = append(attrs, slog.Int("resumed", x.resumed))
 	}
 	if aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))

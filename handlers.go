@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -273,29 +272,6 @@ func (g *gateway) deleteBucket(x *exchange) *apiError {
 	return newError("NotImplemented", bucketsAreDeclared)
 }
 
-// outgoing is the client's request as its backend gets it, without a body.
-func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
-	header, err := forwardHeader(x.r.Header, x.user.role)
-	if err != nil {
-		return nil, err
-	}
-	if encodings, framed := withoutChunked(header); framed { // a coding of the transfer, never of an object
-		setEncodings(header, encodings)
-	}
-	if answerSpecs[x.op.name].kind != objectBytes {
-		header["Accept-Encoding"] = identityEncoding
-	}
-	if !x.takesChecksums() {
-		dropChecksums(header)
-	}
-	return &outgoing{method: x.r.Method, target: x.bucket.target(x.target.key), query: x.query, header: header, payloadHash: emptyPayload,
-		interrupt: x.body.interrupt}, nil
-}
-
-// identityEncoding asks for an answer that is not compressed, because the gateway reads
-// it. Without the header a server may compress: RFC 9110 section 12.5.3.
-var identityEncoding = []string{"identity"}
-
 // stream sends a request and relays the answer.
 func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 	resp, err := x.send(x.bucket, out)
@@ -304,42 +280,6 @@ func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 	}
 	defer resp.Body.Close()
 	return x.relay(resp)
-}
-
-// send sends a request for a bucket and returns its answer. An answer that is not a
-// success of the request is an error. So is one whose body has neither length nor chunks:
-// it ends where the connection ends, which may be a cut.
-func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
-	start := time.Now()
-	resp, err := b.upstream.roundTrip(x.r.Context(), out)
-	x.backend.duration = time.Since(start)
-	if err != nil {
-		return nil, x.transportError(err)
-	}
-	x.backend.answered(b.upstream, out, resp)
-	if !out.succeeds(resp.StatusCode) {
-		defer resp.Body.Close()
-		if out.method == http.MethodHead {
-			return nil, x.headRefusal(resp.StatusCode, resp.Header)
-		}
-		refusal := x.backend.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
-		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
-		return nil, refusal
-	}
-	if closeDelimited(resp) {
-		resp.Body.Close()
-		return nil, badGateway(errors.New("an answer with neither length nor chunks"))
-	}
-	return resp, nil
-}
-
-// checksumsOfUpload are the operations of a multipart upload, which must agree on its
-// checksums.
-var checksumsOfUpload = setOf("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload")
-
-// takesChecksums reports whether the backend gets the checksums of the request.
-func (x *exchange) takesChecksums() bool {
-	return x.bucket == nil || x.bucket.account.forwardTrailers || !checksumsOfUpload[x.op.name]
 }
 
 // checkToken applies the rule for tokens that a service has issued.

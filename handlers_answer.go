@@ -7,14 +7,12 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 )
 
 // maxPolicy is the largest bucket policy that is passed on, in bytes. S3 allows 20 KiB.
@@ -32,13 +30,12 @@ func (x *exchange) relay(resp *http.Response) *apiError {
 	a := answerSpecs[x.op.name]
 	switch {
 	case resp.StatusCode == http.StatusNotModified, x.r.Method == http.MethodHead:
-		x.respond(resp)
+		x.respondHead(resp)
 		return nil
 	case a.kind == objectBytes && x.isHTTP10() && resp.ContentLength < 0:
 		return x.respondWhole(resp)
 	case a.kind == objectBytes:
-		x.respond(resp)
-		return nil
+		return x.respond(resp)
 	case a.kind == xmlDocument:
 		doc, form, err := x.readAnswer(plainBody(resp), a)
 		if err != nil {
@@ -176,47 +173,6 @@ func (x *exchange) passPolicy(resp *http.Response) *apiError {
 	return nil
 }
 
-// plainBody returns the body of an answer that the gateway itself reads, decompressed. The
-// gateway asks for no compression, but some servers, and proxies before them, compress
-// everything with gzip. For any other coding the first Read returns an error.
-func plainBody(resp *http.Response) io.Reader {
-	encodings, _ := withoutChunked(resp.Header)
-	switch coding := strings.ToLower(encodings); coding {
-	case "", "identity":
-		return resp.Body
-	case "gzip", "x-gzip":
-		return &gzipReader{body: resp.Body}
-	default:
-		return &gzipReader{err: errors.New("a document with a content encoding other than gzip")}
-	}
-}
-
-// plainLength returns the length of plainBody in bytes, or -1 if it is not known.
-func plainLength(resp *http.Response) int64 {
-	if len(resp.Header["Content-Encoding"]) > 0 {
-		return -1
-	}
-	return resp.ContentLength
-}
-
-// A gzipReader decompresses body. It reads nothing before the first Read.
-type gzipReader struct {
-	body  io.Reader
-	plain *gzip.Reader
-	err   error
-}
-
-// Read implements io.Reader.
-func (z *gzipReader) Read(p []byte) (int, error) {
-	if z.plain == nil && z.err == nil {
-		z.plain, z.err = gzip.NewReader(z.body)
-	}
-	if z.err != nil {
-		return 0, z.err
-	}
-	return z.plain.Read(p)
-}
-
 // The memory that each answer may use without being counted, in bytes. It is enough for a
 // page of 1,000 usual keys with their owners, so a usual list is never refused, however
 // many there are at a time. An answer that needs more shares the memory for documents with
@@ -242,19 +198,6 @@ func (x *exchange) keepAnswer(n int) *apiError {
 		return outOfMemory()
 	}
 	return nil
-}
-
-// respond streams a backend's answer to the client. If one of the two connections breaks,
-// it aborts the answer.
-func (x *exchange) respond(resp *http.Response) {
-	returnHeader(x.Header(), resp.Header)
-	x.WriteHeader(resp.StatusCode)
-	if x.r.Method == http.MethodHead {
-		return
-	}
-	if err := x.sendBody(resp.Body.(*answerBody)); err != nil {
-		x.abort(err)
-	}
 }
 
 // maxUnsized is the largest answer, in bytes, that is read whole because an HTTP/1.0

@@ -132,7 +132,8 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 	if refusal != nil {
 		return nil, refusal
 	}
-	defer resp.Body.Close()
+	source := g.resumedSource(x, src, resp)
+	defer source.Close()
 	if refusal := checkSource(resp, span); refusal != nil {
 		return nil, refusal
 	}
@@ -150,10 +151,21 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 		}
 	}
 	if out.length = resp.ContentLength; out.length > 0 {
-		out.body, out.payloadHash = resp.Body, unsignedPayload
-		out.interrupt = resp.Body.(*answerBody).interrupt
+		out.body, out.payloadHash, out.interrupt = source, unsignedPayload, source.interrupt
 	}
-	return x.storeCopy(out, h)
+	doc, refusal := x.storeCopy(out, h)
+	x.resumed += source.resumed()
+	return doc, refusal
+}
+
+// resumedSource returns the body of a source that was just opened. It is continued if it breaks
+// off.
+func (g *gateway) resumedSource(x *exchange, src copyOrigin, resp *http.Response) *resumedBody {
+	return &resumedBody{
+		ctx:  x.r.Context(),
+		rest: newResumption(g.buckets[src.bucket].upstream, x.backend.out, resp),
+		body: resp.Body.(*answerBody),
+	}
 }
 
 // storeCopy sends the request that stores a copy, and returns the document of the answer.

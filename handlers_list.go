@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // maxListKeys is the largest number of keys on a page of S3.
@@ -243,20 +244,33 @@ func freeListBuffer(b *[]byte) {
 	}
 }
 
-// fetchPage asks the backend for a page of the list that the named operation makes. The
-// page is checked. It must be freed.
+// fetchPage asks the backend for a page and returns it checked, to be freed. A page that breaks
+// off is asked for again: the client has seen nothing of it.
 func (g *gateway) fetchPage(x *exchange, query []parameter, name string) (*listedPage, *apiError) {
+	for attempt := 1; ; attempt++ {
+		page, broken, refusal := g.readPage(x, query, name)
+		u := x.bucket.upstream
+		if !broken || attempt == maxAttempts || x.r.Context().Err() != nil || !u.budget.take(time.Now()) {
+			return page, refusal
+		}
+		x.resumed++
+		u.counts.resumed.Add(1)
+	}
+}
+
+// readPage asks for a page once. It reports whether the backend broke it off.
+func (g *gateway) readPage(x *exchange, query []parameter, name string) (p *listedPage, broken bool, refusal *apiError) {
 	out, refusal := g.outgoing(x)
 	if refusal != nil {
-		return nil, refusal
+		return nil, false, refusal
 	}
 	out.query = withParameter(query, "encoding-type", "url")
 	resp, refusal := x.send(x.bucket, out)
 	if refusal != nil {
-		return nil, refusal
+		return nil, false, refusal
 	}
 	defer resp.Body.Close()
-	p := pageBuffers.Get().(*listedPage)
+	p = pageBuffers.Get().(*listedPage)
 	p.memory = x.countAnswer()
 	if err := p.read(plainBody(resp), plainLength(resp), answerSpecs[name], query); err != nil {
 		switch {
@@ -269,9 +283,9 @@ func (g *gateway) fetchPage(x *exchange, query []parameter, name string) (*liste
 		}
 		x.answered.free()
 		p.free()
-		return nil, refusal
+		return nil, resp.Body.(*answerBody).broken, refusal
 	}
-	return p, nil
+	return p, false, nil
 }
 
 // read reads a page to the end of the answer and checks it. The query is the one that

@@ -73,6 +73,7 @@ type latency struct{ duration, firstByte histogram }
 type accountMetrics struct {
 	opened  atomic.Int64 // connections dialed
 	reused  atomic.Int64 // requests on a connection that was kept
+	resumed atomic.Int64 // bodies that broke off and were continued, or asked for again
 	retries [len(retryReasons)]atomic.Int64
 }
 
@@ -421,6 +422,9 @@ func (m *metrics) upstreamFamilies() []family {
 		}},
 		{"s3proxy_upstream_first_byte_seconds", "histogram", "Time from asking the backend to the first byte of its answer.", []string{"account", "operation"}, func(e *exposition) {
 			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.firstByte, l[:]...) })
+		}},
+		{"s3proxy_upstream_resumed_total", counter, "Bodies that the backend broke off and that were continued, or asked for again.", accountLabel, func(e *exposition) {
+			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.resumed.Load()), l[:]...) })
 		}},
 		{"s3proxy_upstream_retries_total", counter, "Requests sent to the backend again, by what went wrong.", []string{"account", "reason"}, func(e *exposition) {
 			m.accounts.each(func(l labels, a *accountMetrics) {

@@ -142,6 +142,7 @@ type tlsGateway struct {
 	ca          *testCA
 	files       [3]string
 	server      *http.Server
+	plain       string // URL without TLS
 	connections atomic.Int32
 }
 
@@ -150,6 +151,7 @@ type tlsGateway struct {
 func startTLS(t testing.TB, config map[string]any, clientCA *testCA) *tlsGateway {
 	t.Helper()
 	g := &tlsGateway{testGateway: startGateway(t, config), ca: newTestCA(t, "authority")}
+	g.plain = g.url
 	cert, key := g.ca.issue(t, "gateway.example", nil)
 	clientCAFile := ""
 	if g.files = tlsFiles(t, cert, key); clientCA != nil {

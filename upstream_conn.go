@@ -111,6 +111,10 @@ func (c *backendConn) end() bool {
 // last byte came, and then it would not watch the next request.
 func (c *backendConn) stalled() bool { return c.reads.stalled() != nil || c.writes.stalled() != nil }
 
+// lives reports whether the connection is open, after an error of a splice that may have been the
+// other side's. Over TLS, where nothing is spliced, it reports false.
+func (c *backendConn) lives() bool { return c.records == nil && stillOpen(c.raw) }
+
 // arrivesWithin reports whether n bytes arrive within d. Errors are dropped; the next read
 // returns them.
 func (c *backendConn) arrivesWithin(n int64, d time.Duration) bool {
@@ -264,6 +268,7 @@ type answerBody struct {
 	sent          bool          // the request was sent whole
 	keep          bool          // the connection may be used again, if it was
 	left          int64         // bytes that can be read from the connection directly; -1: none
+	broken        bool          // the backend broke off
 
 	mu    sync.Mutex // guards the rest; held while the connection is released or its deadline is set
 	ended bool       // written by the reader only, which reads it without mu
@@ -282,8 +287,21 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	}
 	if err == io.EOF {
 		b.release(true)
+		return n, err
 	}
-	return n, whyLate(err, b.conn.reads)
+	err = whyLate(err, b.conn.reads)
+	b.broken = err != nil && !errors.Is(err, errNoProgress)
+	return n, err
+}
+
+// readWhole reads a body whose length is known, to its end.
+func (b *answerBody) readWhole(buffer []byte) ([]byte, error) {
+	n, err := io.ReadFull(b, buffer[:b.left])
+	if err != nil {
+		return nil, noEOF(err)
+	}
+	b.Read(buffer[n:]) // its end, which gives the connection back to the pool
+	return buffer[:n], nil
 }
 
 // interrupt makes a Read that waits for the backend return. Any goroutine may call it. After

@@ -23,6 +23,16 @@ func silent(conn net.Conn) bool {
 	return err == syscall.EAGAIN
 }
 
+// stillOpen reports whether the other side has neither closed the connection nor reset it.
+func stillOpen(conn net.Conn) bool {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	n, err := receiveNow(tcp, make([]byte, 1), syscall.MSG_PEEK)
+	return n > 0 || err == syscall.EAGAIN
+}
+
 // receive reads what has arrived. If nothing has, it returns os.ErrDeadlineExceeded, after
 // which crypto/tls can read on.
 func receive(conn net.Conn, p []byte) (int, error) {

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A breakingStore is a backend of one object, which breaks off its answers.
+type breakingStore struct {
+	object []byte
+	header string // of every answer, each line with its CRLF
+	total  string // size in Content-Range; "" is the object's
+	cuts   []int  // by the number of the request: bytes before it breaks off; -1: never
+	answer []string
+	reset  bool // it breaks off by a reset
+
+	mu       sync.Mutex
+	requests []http.Header
+}
+
+// breakOff answers requests until the test ends.
+func (s *breakingStore) start(t *testing.T) (endpoint string) {
+	return startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		for {
+			_, head, err := readHead(r)
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			n := len(s.requests)
+			s.requests = append(s.requests, http.Header(head))
+			s.mu.Unlock()
+			if n < len(s.answer) && s.answer[n] != "" {
+				io.WriteString(conn, s.answer[n])
+				continue
+			}
+			if !s.send(conn, n, head.Get("Range")) {
+				if s.reset {
+					conn.(*net.TCPConn).SetLinger(0)
+				}
+				return
+			}
+		}
+	})
+}
+
+// send sends the object or a range of it, and reports whether it sent all of that.
+func (s *breakingStore) send(conn net.Conn, n int, span string) bool {
+	first, last := 0, len(s.object)-1
+	status, contentRange := "200 OK", ""
+	if span != "" {
+		fmt.Sscanf(span, "bytes=%d-%d", &first, &last)
+		total := s.total
+		if n == 0 || total == "" {
+			total = fmt.Sprint(len(s.object))
+		}
+		status, contentRange = "206 Partial Content", fmt.Sprintf("Content-Range: bytes %d-%d/%s\r\n", first, last, total)
+	}
+	fmt.Fprintf(conn, "HTTP/1.1 %s\r\n%s%sContent-Length: %d\r\n\r\n", status, s.header, contentRange, last+1-first)
+	body := s.object[first : last+1]
+	whole := n >= len(s.cuts) || s.cuts[n] < 0 || s.cuts[n] >= len(body)
+	if !whole {
+		body = body[:s.cuts[n]]
+	}
+	conn.Write(body)
+	return whole
+}
+
+// A download whose backend breaks off is continued if it can be known that the client gets one
+// whole object, and breaks off visibly if not.
+func TestBrokenDownloadIsContinuedExactlyOrBreaksOff(t *testing.T) {
+	object := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(object)
+	const strong = "ETag: \"e\"\r\n"
+	refused := "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n"
+	slow := "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+	part := func(etag string, first, last, total int) string {
+		return fmt.Sprintf("HTTP/1.1 206 Partial Content\r\nETag: %s\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n%s",
+			etag, first, last, total, last+1-first, object[first:last+1])
+	}
+	for _, test := range []struct {
+		name     string
+		store    *breakingStore
+		query    string
+		span     string // Range of the client
+		whole    bool   // the client gets everything
+		requests int
+	}{
+		{"strong ETag", &breakingStore{header: strong, cuts: []int{300_000}}, "", "", true, 2},
+		{"by a reset", &breakingStore{header: strong, cuts: []int{300_000}, reset: true}, "", "", true, 2},
+		{"three times", &breakingStore{header: strong, cuts: []int{300_000, 1000, 0}}, "", "", true, 4},
+		{"four times", &breakingStore{header: strong, cuts: []int{300_000, 1000, 1000, 1000}}, "", "", false, 4},
+		{"after the head", &breakingStore{header: strong, cuts: []int{0}}, "", "", true, 2},
+		{"before the last byte", &breakingStore{header: strong, cuts: []int{len(object) - 1}}, "", "", true, 2},
+		{"weak ETag", &breakingStore{header: "ETag: W/\"e\"\r\n", cuts: []int{300_000}}, "", "", false, 1},
+		{"no ETag", &breakingStore{cuts: []int{300_000}}, "", "", false, 1},
+		{"a version", &breakingStore{header: "x-amz-version-id: v7\r\n", cuts: []int{300_000}}, "versionId=v7", "", true, 2},
+		{"the version null", &breakingStore{header: "x-amz-version-id: null\r\n", cuts: []int{300_000}}, "versionId=null", "", false, 1},
+		{"a part by its number", &breakingStore{header: strong, cuts: []int{300_000}}, "partNumber=1", "", false, 1},
+		{"a range", &breakingStore{header: strong, cuts: []int{300_000}}, "", "bytes=1000-900000", true, 2},
+		{"a range, twice", &breakingStore{header: strong, cuts: []int{300_000, 300_000}}, "", "bytes=1000-900000", true, 3},
+		{"after SlowDown", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", slow}}, "", "", true, 3},
+		{"the object has changed", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", refused}}, "", "", false, 2},
+		{"another ETag", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", part(`"f"`, 300_000, 1<<20-1, 1<<20)}}, "", "", false, 2},
+		{"another size", &breakingStore{header: strong, cuts: []int{300_000}, total: "1048577"}, "", "", false, 2},
+		{"an unknown size", &breakingStore{header: strong, cuts: []int{300_000}, total: "*"}, "", "", false, 2},
+		{"another range", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", part(`"e"`, 299_999, 1<<20-1, 1<<20)}}, "", "", false, 2},
+		{"the range is ignored", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 1048576\r\n\r\n"}}, "", "", false, 2},
+	} {
+		for _, client := range []string{"HTTP/1.1", "HTTP/1.1 and TLS", "HTTP/2"} {
+			t.Run(test.name+", "+client, func(t *testing.T) {
+				store := &breakingStore{object: object, header: test.store.header, total: test.store.total, cuts: test.store.cuts, answer: test.store.answer, reset: test.store.reset}
+				g := startTLS(t, testConfig(store.start(t), with("rate_limit.requests", 0)), nil)
+				plain := g.plain
+				tr := g.client(2)
+				switch client {
+				case "HTTP/1.1":
+					tr, g.url = &http.Transport{}, plain
+				case "HTTP/1.1 and TLS":
+					tr = g.client(1)
+				}
+				defer tr.CloseIdleConnections()
+				req := g.request("GET", "/photos/k?"+test.query, userKey, nil, 0)
+				want := object
+				if test.span != "" {
+					req.Header.Set("Range", test.span)
+					want = object[1000:900_001]
+				}
+				_, body, err := answerOf(t, tr, req)
+				if test.whole && (err != nil || !bytes.Equal([]byte(body), want)) {
+					t.Errorf("the client got %d bytes, equal: %t, %v; want all %d", len(body), bytes.Equal([]byte(body), want), err, len(want))
+				}
+				if !test.whole && (err == nil || len(body) >= len(want)) {
+					t.Errorf("the client got %d bytes and %v, want an answer that breaks off", len(body), err)
+				}
+				if !bytes.HasPrefix(want, []byte(body)) {
+					t.Error("the client got bytes of another object")
+				}
+				store.mu.Lock()
+				defer store.mu.Unlock()
+				if len(store.requests) != test.requests {
+					t.Fatalf("the backend got %d requests, want %d", len(store.requests), test.requests)
+				}
+				for _, head := range store.requests[1:] {
+					if etag := strings.Contains(test.store.header, strong); !strings.HasPrefix(head.Get("Range"), "bytes=") || etag && head.Get("If-Match") != `"e"` {
+						t.Errorf("the rest was asked for by the range %q, If-Match %q", head.Get("Range"), head.Get("If-Match"))
+					}
+				}
+			})
+		}
+	}
+}
+
+// A small download is asked for again, whatever its ETag: the client has seen nothing of it.
+func TestBrokenSmallDownloadIsAskedForAgain(t *testing.T) {
+	for _, test := range []struct {
+		cuts     []int
+		status   int
+		requests int
+	}{
+		{[]int{1000}, 200, 2}, {[]int{0, 4095}, 200, 3}, {[]int{1, 2, 3, 4}, 502, 3},
+	} {
+		store := &breakingStore{object: bytes.Repeat([]byte("m"), 4096), cuts: test.cuts}
+		g := startGateway(t, testConfig(store.start(t)))
+		resp, body := g.do("GET", "/photos/k", userKey, "")
+		if resp.StatusCode != test.status || len(store.requests) != test.requests || resp.StatusCode == 200 && body != string(store.object) {
+			t.Errorf("cut after %d: %d with %d bytes after %d requests, want %d after %d", test.cuts, resp.StatusCode, len(body), len(store.requests), test.status, test.requests)
+		}
+		line := g.lines()[0]
+		if n, _ := line["resumed"].(float64); int(n) != test.requests-1 || line["aborted"] != nil {
+			t.Errorf("log: %v, want resumed %d and no aborted", line, test.requests-1)
+		}
+	}
+}
+
+// A page of a list that breaks off is asked for again.
+func TestBrokenPageOfAListIsAskedForAgain(t *testing.T) {
+	page := `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key></Contents></ListBucketResult>`
+	for _, query := range []string{"", "?list-type=2", "?max-keys=1"} {
+		store := &breakingStore{object: []byte(page), cuts: []int{50, 3}}
+		g := startGateway(t, testConfig(store.start(t)))
+		if resp, body := g.do("GET", "/photos"+query, userKey, ""); resp.StatusCode != 200 || !strings.Contains(body, "<Key>k</Key>") || len(store.requests) != 3 {
+			t.Errorf("GET /photos%s = %d %s after %d requests, want the list after 3", query, resp.StatusCode, body, len(store.requests))
+		}
+	}
+}
+
+// A copy between accounts goes on when its source breaks off, and stores one whole object.
+func TestBrokenSourceOfACopyIsContinued(t *testing.T) {
+	object := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{1}).Read(object)
+	for _, test := range []struct {
+		etag   string
+		stored bool
+	}{{`"e"`, true}, {`W/"e"`, false}} {
+		store := &breakingStore{object: object, header: "ETag: " + test.etag + "\r\nx-amz-tagging-count: 0\r\n", cuts: []int{500_000, 100_000}}
+		var stored [][]byte
+		target := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			if body, err := io.ReadAll(r.Body); err == nil {
+				stored = append(stored, body)
+			}
+			w.Header().Set("ETag", `"stored"`)
+		})
+		g := startGateway(t, testConfig(store.start(t), with("accounts.other", map[string]any{
+			"endpoint_url": target.URL, "access_key_id": "OTHER", "secret_access_key": "other-secret", "buckets": []any{"far"},
+		}), with("users.user.allowed_buckets", []any{"photos", "far"})))
+		resp, body := g.do("PUT", "/far/copy", userKey, "", "x-amz-copy-source: /photos/k")
+		if whole := slices.ContainsFunc(stored, func(b []byte) bool { return bytes.Equal(b, object) }); whole != test.stored || len(stored) > 1 || (resp.StatusCode == 200) != test.stored {
+			t.Errorf("a copy of a source with the ETag %s = %d %s, stored whole: %t, want %t", test.etag, resp.StatusCode, body, whole, test.stored)
+		}
+	}
+}
