@@ -89,6 +89,7 @@ type accountFile struct {
 	Addressing            string       `json:"addressing"`
 	Buckets               []bucketFile `json:"buckets"`
 	TrailingChecksums     string       `json:"trailing_checksums"`
+	MaxInFlight           *int64       `json:"max_in_flight"`
 	ConnectTimeout        duration     `json:"connect_timeout"`
 	ResponseHeaderTimeout duration     `json:"response_header_timeout"`
 }

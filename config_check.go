@@ -227,6 +227,7 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 	if a.region == "" {
 		a.region = "us-east-1"
 	}
+	c.atLeastZero(path+".max_in_flight", f.MaxInFlight, &a.maxInFlight)
 	if !validToken.MatchString(a.region) {
 		c.errorf(path+".region", "%q is not a region name", a.region)
 	}

@@ -232,7 +232,7 @@ func TestSettingsReload(t *testing.T) {
 		"accounts.NAME.endpoint_url": "http://localhost:9001", "accounts.NAME.region": "eu-west-1", "accounts.NAME.access_key_id": "other",
 		"accounts.NAME.secret_access_key": "other", "accounts.NAME.session_token": "other", "accounts.NAME.credentials": "profile:other",
 		"accounts.NAME.ca_file": ca, "accounts.NAME.addressing": "virtual", "accounts.NAME.buckets": []any{"photos", "secret", "more"},
-		"accounts.NAME.trailing_checksums": "verify", "accounts.NAME.connect_timeout": "9s", "accounts.NAME.response_header_timeout": "9s",
+		"accounts.NAME.trailing_checksums": "verify", "accounts.NAME.max_in_flight": 9, "accounts.NAME.connect_timeout": "9s", "accounts.NAME.response_header_timeout": "9s",
 		"accounts.NAME.buckets[].name":   []any{map[string]any{"name": "photos"}, "secret", "more"},
 		"accounts.NAME.buckets[].bucket": []any{map[string]any{"name": "photos", "bucket": "behind"}, "secret"},
 		"users.NAME.api_key":             "another-key-0123456789", "users.NAME.api_keys": []any{"another-key-0123456789"}, "users.NAME.api_key_sha256": digest,

@@ -4,7 +4,10 @@ package main
 // knows of requests or backends.
 
 import (
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 // An apiError is an answer that is not a success. Code is S3's where S3 has one, and
@@ -118,4 +121,11 @@ func conditionOf(h http.Header) (only string) {
 		}
 	}
 	return only
+}
+
+// slowDown returns S3's error for a client that must wait, in full seconds.
+func slowDown(message string, wait time.Duration) *apiError {
+	e := newError("SlowDown", message)
+	e.header = http.Header{"Retry-After": {strconv.FormatInt(int64(math.Ceil(wait.Seconds())), 10)}}
+	return e
 }

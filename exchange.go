@@ -34,6 +34,7 @@ type exchange struct {
 
 	op       *operation
 	load     *userLoad            // nil until the request is counted as in flight
+	busy     []*inFlight          // of the accounts that it was sent to
 	answered holding              // memory of an answer that the gateway reads
 	check    func(*element) error // checks the answer's document against the request; nil: nothing to check
 	resumed  int                  // how often a broken answer was asked for again, or continued
@@ -105,6 +106,9 @@ func (x *exchange) leave() {
 	x.answered.free()
 	if x.load != nil {
 		x.load.inFlight.leave()
+	}
+	for _, n := range x.busy {
+		n.leave()
 	}
 }
 
@@ -287,6 +291,11 @@ func (x *exchange) transportError(err error) *apiError {
 	}
 	if failure := x.body.failure(); failure != nil {
 		return failure
+	}
+	if refused, ok := errors.AsType[*circuitError](err); ok {
+		e := slowDown("the storage service does not answer; try again later", refused.retryAfter)
+		e.cause = err
+		return e
 	}
 	var timeout net.Error
 	if errors.Is(err, errNoProgress) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {

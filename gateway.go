@@ -105,7 +105,7 @@ func (g *gateway) inherit(before *gateway) {
 		}
 	}
 	for _, a := range g.config.accounts {
-		if u := before.accounts[a.name]; u != nil && u.account.sameAs(a) {
+		if u := before.accounts[a.name]; u != nil && u.account.sharesWith(a) {
 			g.accounts[a.name] = u.succeed(a, g.config.idleTimeout)
 		} else {
 			g.accounts[a.name] = newUpstream(a, g.config.idleTimeout, g.metrics.account(a.name), g.log)

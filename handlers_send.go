@@ -6,8 +6,10 @@ package main
 import (
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,6 +41,9 @@ var identityEncoding = []string{"identity"}
 // success of the request is an error. So is one whose body has neither length nor chunks:
 // it ends where the connection ends, which may be a cut.
 func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
+	if refusal := x.occupy(b.upstream); refusal != nil {
+		return nil, refusal
+	}
 	start := time.Now()
 	resp, err := b.upstream.roundTrip(x.r.Context(), out)
 	x.backend.duration = time.Since(start)
@@ -60,6 +65,18 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 		return nil, badGateway(errors.New("an answer with neither length nor chunks"))
 	}
 	return resp, nil
+}
+
+// occupy counts the exchange as one of the account's requests in flight, until it ends.
+func (x *exchange) occupy(u *upstream) *apiError {
+	if slices.Contains(x.busy, u.load) {
+		return nil
+	}
+	if !u.load.enter(u.account.maxInFlight) {
+		return slowDown(fmt.Sprintf("more than %d requests at once for the storage service; try again when one of them has ended", u.account.maxInFlight), time.Second)
+	}
+	x.busy = append(x.busy, u.load)
+	return nil
 }
 
 // checksumsOfUpload are the operations of a multipart upload, which must agree on its

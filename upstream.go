@@ -25,6 +25,8 @@ type upstream struct {
 	pool    *pool
 	counts  *accountMetrics
 	budget  *retryBudget
+	circuit *circuit
+	load    *inFlight     // requests in flight, of all configurations with the account
 	idle    time.Duration // how long the backend may make no progress
 	backoff time.Duration
 	log     *slog.Logger
@@ -38,10 +40,25 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 		pool:    newPool(a, counts),
 		counts:  counts,
 		budget:  newRetryBudget(time.Now()),
+		circuit: &circuit{changed: circuitReport(a.name, counts, log)},
+		load:    new(inFlight),
 		idle:    idle,
 		backoff: firstBackoff,
 		log:     log,
 		stop:    func() {},
+	}
+}
+
+// circuitReport logs and counts that an account is refused, or no longer.
+func circuitReport(accountName string, counts *accountMetrics, log *slog.Logger) func(open bool) {
+	return func(open bool) {
+		if open {
+			counts.refused.Store(1)
+			log.Warn("the backend does not answer; refusing its requests until a probe succeeds", "account", accountName)
+			return
+		}
+		counts.refused.Store(0)
+		log.Info("the backend answers again", "account", accountName)
 	}
 }
 
@@ -95,6 +112,33 @@ func (u *upstream) once(ctx context.Context, out *outgoing) (*http.Response, err
 // byte of the body, by response_header_timeout; the wait for the next byte of either body
 // by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
+	probe, err := u.circuit.enter(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	result := unknownOutcome // of a panic, too
+	defer func() { u.circuit.leave(probe, result, time.Now()) }()
+	resp, err := u.sendOn(ctx, out, connect)
+	result = outcomeOf(ctx, err)
+	return resp, err
+}
+
+// outcomeOf returns what an error of a request says about its backend. An answer of any kind, and
+// a body that the client broke off, are no failure of it.
+func outcomeOf(ctx context.Context, err error) outcome {
+	switch {
+	case err == nil, errors.Is(err, errEarlySuccess):
+		return answeredOutcome
+	case ctx.Err() != nil, isBodyError(err):
+		return unknownOutcome
+	case isTransport(err), errors.Is(err, errNoProgress):
+		return failedOutcome
+	}
+	return answeredOutcome // with something that is not HTTP, or with a bad certificate
+}
+
+// sendOn sends a request on a connection of connect: see attempt.
+func (u *upstream) sendOn(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
 	if out.body != nil && out.length <= smallUpload {
 		buffer := borrow(out.length)
 		defer giveBack(buffer)
@@ -375,16 +419,23 @@ type account struct {
 	credentialSpec        string            // what the source was made from, or ""
 	source                *credentialSource // never nil
 	roots                 *x509.CertPool    // authorities of its certificate; nil: the system's
+	maxInFlight           int64             // 0: no limit
 	virtualHost           bool              // bucket.host/key instead of host/bucket/key
 	forwardTrailers       bool              // the service accepts trailing checksums
 	connectTimeout        time.Duration
 	responseHeaderTimeout time.Duration
 }
 
-// sameAs reports whether the connections and credentials of one account are good for the
-// other.
+// sameAs reports whether two accounts have the same settings.
 func (a *account) sameAs(other *account) bool {
+	return a.maxInFlight == other.maxInFlight && a.sharesWith(other)
+}
+
+// sharesWith reports whether the connections and credentials of one account are good for the
+// other.
+func (a *account) sharesWith(other *account) bool {
 	x, y := *a, *other
+	x.maxInFlight, y.maxInFlight = 0, 0
 	x.source, y.source, x.roots, y.roots = nil, nil, nil, nil
 	return x == y && a.roots.Equal(other.roots)
 }

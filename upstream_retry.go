@@ -62,7 +62,8 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 // S3's SlowDown is a 503; other services answer 429.
 func retriable(resp *http.Response, err error) bool {
 	if err != nil {
-		return !errors.Is(err, errNoProgress) // the time is used up
+		_, refused := errors.AsType[*circuitError](err)
+		return !refused && !errors.Is(err, errNoProgress) // then the time is used up
 	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
