@@ -511,7 +511,7 @@ func startLogged(t *testing.T, format string, config map[string]any) *testGatewa
 	}
 	g := &testGateway{t: t, addr: listener.Addr().String(), log: buffer, gw: newGateway(conf, newMetrics(), log)}
 	for _, u := range g.gw.accounts {
-		u.backoff = time.Millisecond
+		u.backoff, u.budget.always = time.Millisecond, 1000
 	}
 	g.http = newServer(g.gw, log)
 	go g.http.Serve(corkListener{listener})

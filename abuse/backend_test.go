@@ -270,7 +270,10 @@ func TestHeadersAboutTheBackendAreDropped(t *testing.T) {
 func TestDeadBackendFailsInTimeAndAlone(t *testing.T) {
 	var clients sync.WaitGroup
 	start := time.Now()
-	const object = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n"
+	const (
+		object = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n"
+		small  = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n" // read before it is sent
+	)
 	rest := func(conn net.Conn) { io.Copy(io.Discard, conn) } // until the gateway leaves
 	for _, test := range []struct {
 		name   string
@@ -326,6 +329,17 @@ func TestDeadBackendFailsInTimeAndAlone(t *testing.T) {
 			readHead(r)
 			io.WriteString(conn, object)
 		}, 0, -1},
+		{"a small head, then silence", "http", func(conn net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(conn, small)
+			rest(conn)
+		}, -1, -1},
+		{"a part of a small object, then the end", "http", func(conn net.Conn, r *bufio.Reader) {
+			if line, _, _ := readHead(r); strings.HasPrefix(line, "HEAD") {
+				return
+			}
+			io.WriteString(conn, small+"x")
+		}, 502, -1},
 		{"resets at once", "http", func(conn net.Conn, r *bufio.Reader) {
 			conn.(*net.TCPConn).SetLinger(0)
 		}, 502, 502},
