@@ -119,7 +119,7 @@ func TestConfigValues(t *testing.T) {
 	}
 }
 
-// Case 68: a configuration that can be read in two ways, or that lacks what
+// A configuration that can be read in two ways, or that lacks what
 // keeps strangers out, does not start; the fault says where it is.
 func TestConfigThatCannotWorkIsRefused(t *testing.T) {
 	account := func(buckets ...any) map[string]any {
@@ -222,7 +222,7 @@ func TestConfigNamesEveryError(t *testing.T) {
 		"Server", "server.port", "server.prot", "users", "users", "users", "accounts.a", "accounts.a", "accounts.a.buckets")
 }
 
-// Case 68, the JSON: of two keys that are equal, or equal but for their case,
+// In the JSON: of two keys that are equal, or equal but for their case,
 // encoding/json takes the last, so a reviewer and the program may read two
 // different files.
 func TestConfigStrictJSON(t *testing.T) {
@@ -404,7 +404,7 @@ func TestConfigErrorsTellNoSecret(t *testing.T) {
 	}
 }
 
-// Case 69: the keys of the example are known to everybody who has read it, so
+// The keys of the example are known to everybody who has read it, so
 // a gateway does not start with them. A bucket that the example has at Amazon
 // must be one that nobody can register: else whoever registers it gets what
 // people upload who try the example with credentials of their own. S3 keeps

@@ -388,7 +388,7 @@ func TestMisplacedCredentialIsNotLogged(t *testing.T) {
 		}
 	}
 	// The signature of a request that is signed, too.
-	target, _ := sigHead{method: "GET"}.presign("60")
+	target, _ := signedHead{method: "GET"}.presign("60")
 	_, own, _ := strings.Cut(target, "X-Amz-Signature=")
 	resp, _ := g.raw("GET", "GET "+target+" HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\nUser-Agent: a "+own+"\r\n\r\n")
 	if text := g.log.String(); resp.StatusCode != 200 || strings.Contains(text, own[:8]) || !strings.Contains(text, "a (withheld)") {

@@ -4,10 +4,15 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -549,4 +554,297 @@ func TestCopyRangeIsExact(t *testing.T) {
 	wantRefusal(t, "PUT", resp, body, "400 InvalidArgument", "400 InvalidRequest")
 	main.wantNone(t)
 	other.wantNone(t)
+}
+
+// A watchedDemo is the embedded server, watched: how many requests it got, and
+// how many of its connections are over.
+type watchedDemo struct {
+	*httptest.Server
+	requests, opened, ended, busy atomic.Int64
+}
+
+func startWatchedDemo(t *testing.T) *watchedDemo {
+	t.Helper()
+	demo, err := newDemoServer(t.TempDir(), testCredentials, "photos", "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &watchedDemo{}
+	d.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.requests.Add(1)
+		demo.ServeHTTP(w, r)
+	}))
+	var mu sync.Mutex // guards state
+	state := map[net.Conn]http.ConnState{}
+	d.Config.ConnState = func(conn net.Conn, now http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		old, known := state[conn]
+		isBusy := func(s http.ConnState) bool { return s == http.StateNew || s == http.StateActive }
+		if known && isBusy(old) {
+			d.busy.Add(-1)
+		}
+		if isBusy(now) {
+			d.busy.Add(1)
+		}
+		switch now {
+		case http.StateNew:
+			d.opened.Add(1)
+		case http.StateClosed:
+			d.ended.Add(1)
+		}
+		state[conn] = now
+	}
+	d.Start()
+	t.Cleanup(d.Close)
+	return d
+}
+
+// A brokenNetwork is a network before a backend that cuts connections, at
+// points that follow from a seed.
+type brokenNetwork struct {
+	backend  *watchedDemo
+	endpoint string
+
+	mu     sync.Mutex // guards open and dialed
+	open   map[net.Conn]bool
+	dialed int64
+
+	active atomic.Int64 // connections under way
+	cuts   atomic.Int64
+}
+
+func (f *brokenNetwork) relay(random *rand.Rand, client net.Conn, r io.Reader) {
+	server, err := net.Dial("tcp", f.backend.Listener.Addr().String())
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	f.dialed++
+	f.open[client] = true
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		delete(f.open, client)
+		f.mu.Unlock()
+	}()
+	up, down := random.Int64N(30_000), int64(1<<40)
+	if random.IntN(2) == 0 {
+		up, down = down, up
+	}
+	reset := random.IntN(2) == 0
+	var once sync.Once
+	both := make(chan struct{}, 2)
+	pipe := func(to net.Conn, from io.Reader, n int64) {
+		if copied, _ := io.CopyN(to, from, n); copied == n {
+			f.cuts.Add(1)
+		}
+		once.Do(func() {
+			if reset {
+				client.(*net.TCPConn).SetLinger(0)
+				server.(*net.TCPConn).SetLinger(0)
+			}
+			client.Close()
+			server.Close()
+		})
+		both <- struct{}{}
+	}
+	go pipe(server, r, up)
+	go pipe(client, server, down)
+	<-both
+	<-both
+}
+
+// settle closes every connection and waits until the backend is done with
+// them all: what it has not stored now it never will.
+func (f *brokenNetwork) settle(t *testing.T) {
+	t.Helper()
+	await(t, "the backend to be done", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for conn := range f.open {
+			conn.Close()
+		}
+		return f.active.Load() == 0 && len(f.open) == 0 && f.backend.ended.Load() == f.dialed
+	})
+}
+
+// startBrokenNetwork is a network that breaks, before an embedded server whose
+// uploads may have parts of any size.
+func startBrokenNetwork(t *testing.T, seed uint64, bucket string) *brokenNetwork {
+	t.Helper()
+	demo, err := newDemoServer(t.TempDir(), testCredentials, bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	demo.minPart = 1
+	f := &brokenNetwork{backend: &watchedDemo{}, open: map[net.Conn]bool{}}
+	f.backend.Server = httptest.NewUnstartedServer(demo)
+	f.backend.Config.ConnState = func(_ net.Conn, now http.ConnState) {
+		if now == http.StateClosed {
+			f.backend.ended.Add(1)
+		}
+	}
+	f.backend.Start()
+	t.Cleanup(f.backend.Close)
+	f.endpoint = startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
+		f.active.Add(1)
+		defer f.active.Add(-1)
+		f.relay(rand.New(rand.NewPCG(seed, uint64(n))), conn, r)
+	})
+	return f
+}
+
+// Many of them, one after
+// another, in two accounts, through networks that break, against a map. After an
+// error an object is the old one or the new one, never a part or a mix.
+func TestCopiesAndPartsStayWholeOverBrokenNetwork(t *testing.T) {
+	const absent = "\x00absent"
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			near, far := startBrokenNetwork(t, seed, "photos"), startBrokenNetwork(t, seed+100, "faraway")
+			mode := trailerModes[seed%2]
+			g := startGateway(t, testConfig(near.endpoint,
+				with("accounts.main.buckets", []any{"photos"}), with("accounts.main.trailing_checksums", mode),
+				with("accounts.other", map[string]any{
+					"endpoint_url": far.endpoint, "access_key_id": testCredentials.AccessKeyID, "secret_access_key": testCredentials.SecretAccessKey,
+					"buckets": []any{"faraway"}, "trailing_checksums": mode,
+				}), with("users.user.allowed_buckets", []any{"photos", "faraway"})))
+			random := rand.New(rand.NewPCG(seed, 8989))
+			paths := []string{"/photos/a", "/photos/b", "/faraway/a", "/faraway/b"}
+			model := map[string][]string{} // what may be there
+			for _, path := range paths {
+				model[path] = []string{absent}
+			}
+			settle := func() { near.settle(t); far.settle(t) }
+			whole := func(resp *http.Response) bool { return resp.StatusCode == 200 && resp.Header.Get("Test-Error") == "" }
+			read := func(path string) bool {
+				resp, body := g.do("GET", path, userKey, "")
+				value := absent
+				switch {
+				case whole(resp):
+					value = body
+				case resp.StatusCode == 404:
+				case resp.StatusCode == 200 || resp.StatusCode == 502 || resp.StatusCode == 0:
+					return false
+				default:
+					t.Fatalf("GET = %d %s, want 200, 404 or 502", resp.StatusCode, body)
+				}
+				if !slices.Contains(model[path], value) {
+					t.Fatalf("%s has %d bytes that are none of the %d objects it may be", path, len(value), len(model[path]))
+				}
+				model[path] = []string{value}
+				return true
+			}
+			// wrote notes what may be at a path after a write: one of these values.
+			wrote := func(path string, done bool, values ...string) bool {
+				if done {
+					model[path] = values
+				} else {
+					model[path] = append(model[path], values...)
+				}
+				return done
+			}
+			// put sends a value, in frames or not, with either authentication method.
+			put := func(target, value string) (*http.Response, string) {
+				if random.IntN(4) == 0 {
+					return g.do("PUT", target, userKey, value)
+				}
+				d := chunkedUploads[random.IntN(len(chunkedUploads))]
+				to, lines, chain := d.open(target, len(value))
+				cut := len(value) / 2
+				chunks := []string{value}
+				if cut > 8192 {
+					chunks = []string{value[:cut], value[cut:]}
+				} else if value == "" {
+					chunks = nil
+				}
+				return sendUpload(g, to, lines, strings.Join(framePayload(d.framing, chain, chunks...), ""), "length", 0)
+			}
+			failed, copied, completed := 0, 0, 0
+			for range 250 {
+				path := paths[random.IntN(len(paths))]
+				ok := true
+				size := random.IntN(6000)
+				if random.IntN(8) == 0 {
+					size = 90_000
+				}
+				switch random.IntN(6) {
+				case 0, 1:
+					value := bytesOf(random.Uint64(), size)
+					resp, _ := put(path, value)
+					ok = wrote(path, whole(resp), value)
+				case 2:
+					resp, _ := g.do("DELETE", path, userKey, "")
+					ok = wrote(path, resp.StatusCode == 204, absent)
+				case 3:
+					ok = read(path)
+				case 4:
+					source := paths[random.IntN(len(paths))]
+					if source == path { // S3 refuses a copy that changes nothing
+						continue
+					}
+					values := slices.DeleteFunc(slices.Clone(model[source]), func(v string) bool { return v == absent })
+					resp, body := g.do("PUT", path, userKey, "", "x-amz-copy-source: "+source)
+					done := whole(resp) && strings.Contains(body, "<CopyObjectResult")
+					if resp.StatusCode == 404 && slices.Contains(model[source], absent) {
+						model[source] = []string{absent}
+						continue
+					}
+					if done && len(values) == 0 {
+						t.Fatalf("a copy of nothing = %d %s", resp.StatusCode, body)
+					}
+					if ok = wrote(path, done, values...); ok {
+						copied++
+					}
+				case 5:
+					resp, body := g.do("POST", path+"?uploads", userKey, "")
+					id := regexp.MustCompile("<UploadId>([^<]+)</UploadId>").FindStringSubmatch(body)
+					if ok = whole(resp) && id != nil; !ok {
+						break
+					}
+					all, list := "", ""
+					for n := 1; n <= 3 && ok; n++ {
+						part := bytesOf(random.Uint64(), size)
+						// A part that was cut is sent again, with other bytes.
+						for range 4 {
+							var resp *http.Response
+							if resp, _ = put(fmt.Sprintf("%s?partNumber=%d&uploadId=%s", path, n, id[1]), part); whole(resp) {
+								all += part
+								list += fmt.Sprintf("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", n, resp.Header.Get("Etag"))
+								ok = true
+								break
+							}
+							ok = false
+							settle()
+							part = bytesOf(random.Uint64(), size/2)
+						}
+					}
+					if !ok {
+						break
+					}
+					resp, body = g.do("POST", path+"?uploadId="+id[1], userKey, "<CompleteMultipartUpload>"+list+"</CompleteMultipartUpload>")
+					done := whole(resp) && strings.Contains(body, "<CompleteMultipartUploadResult")
+					if ok = wrote(path, done, all); ok {
+						completed++
+					}
+				}
+				if !ok {
+					failed++
+					settle()
+				}
+			}
+			for _, path := range paths {
+				for tries := 0; !read(path); tries++ {
+					if tries == 50 {
+						t.Fatalf("%s could not be read in 50 tries", path)
+					}
+				}
+			}
+			if failed == 0 || copied == 0 || completed == 0 || near.cuts.Load() == 0 || far.cuts.Load() == 0 {
+				t.Errorf("%d operations failed, %d copies and %d uploads in parts did not, %d and %d connections were cut; want some of each", failed, copied, completed, near.cuts.Load(), far.cuts.Load())
+			}
+		})
+	}
 }

@@ -296,7 +296,7 @@ func TestPresignedPutOfTheSDKsForJavaScript(t *testing.T) {
 			[]string{"If-None-Match=%2A"}, []string{"if-none-match: *"}, nil, map[string]string{"If-None-Match": "*"}},
 	} {
 		before := len(backend.requests())
-		target, _ := sigHead{query: test.query, header: test.header}.presign("60")
+		target, _ := signedHead{query: test.query, header: test.header}.presign("60")
 		resp, body := g.do("PUT", target, "", "hello", append(test.more, test.header...)...)
 		seen := backend.requests()[before:]
 		if resp.StatusCode != 200 || len(seen) != 1 {
@@ -319,19 +319,19 @@ func TestPresignedPutOfTheSDKsForJavaScript(t *testing.T) {
 		{"Content-Length=5", "", "501 NotImplemented"},
 		{"x-amz-write-offset-bytes=1", "", "501 NotImplemented"},
 	} {
-		head := sigHead{query: []string{test.query}}
+		head := signedHead{query: []string{test.query}}
 		if test.header != "" {
 			head.header = []string{test.header}
 		}
 		target, _ := head.presign("60")
 		resp, body := g.do("PUT", target, "", "hello", head.header...)
-		sigRefusal(t, test.query, "PUT", resp, body, test.want)
+		wantSignedRefusal(t, test.query, "PUT", resp, body, test.want)
 	}
 	// They are part of the signature.
-	target, _ := sigHead{query: []string{"x-amz-checksum-crc32=AAAAAA%3D%3D", "Content-Type=text%2Fplain"}}.presign("60")
+	target, _ := signedHead{query: []string{"x-amz-checksum-crc32=AAAAAA%3D%3D", "Content-Type=text%2Fplain"}}.presign("60")
 	for _, changed := range []string{strings.Replace(target, "AAAAAA", "AAAAAB", 1), strings.Replace(target, "plain", "html", 1), target + "&Cache-Control=no-cache"} {
 		resp, body := g.do("PUT", changed, "", "hello")
-		sigRefusal(t, changed, "PUT", resp, body, "403 SignatureDoesNotMatch")
+		wantSignedRefusal(t, changed, "PUT", resp, body, "403 SignatureDoesNotMatch")
 	}
 	if n := len(backend.requests()); n != before {
 		t.Errorf("the backend saw %d requests that were refused", n-before)

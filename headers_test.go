@@ -242,10 +242,10 @@ func TestTraversalInAnyAmzHeaderIsRefused(t *testing.T) {
 func TestConnectionNamesHopByHopHeadersOnly(t *testing.T) {
 	rec := startRecorder(t, nil)
 	g := startGateway(t, testConfig(rec.URL))
-	lines, _ := sigHead{method: "PUT", header: []string{"if-none-match:*", "x-foreign:a"}}.sign()
+	lines, _ := signedHead{method: "PUT", header: []string{"if-none-match:*", "x-foreign:a"}}.sign()
 	for _, option := range []string{"if-none-match", "If-None-Match", "close, if-none-match", "keep-alive,\tx-foreign", "x-amz-date", "host", "authorization"} {
 		resp, body := g.do("PUT", "/photos/k", "", "", append(slices.Clone(lines), "Connection: "+option)...)
-		sigRefusal(t, option, "PUT", resp, body, "400 InvalidRequest")
+		wantSignedRefusal(t, option, "PUT", resp, body, "400 InvalidRequest")
 	}
 	refused := []string{"x-api-key", "authorization", "cookie", "host", "content-length", "transfer-encoding", "connection", "expect", "x-amz-meta-a", "x-amz-checksum-sha256", "x-amz-of-tomorrow",
 		"x-minio-a", "x_amz_acl", "x-amz-date", "x-amz-content-sha256", "x-amz-cf-id", "content-range"}
@@ -447,7 +447,7 @@ func TestListHeaderInSeveralLinesIsOneList(t *testing.T) {
 		}
 	}
 	for _, name := range lists {
-		signedLines, _ := sigHead{method: "GET", header: []string{name + ":a,b"}}.sign()
+		signedLines, _ := signedHead{method: "GET", header: []string{name + ":a,b"}}.sign()
 		signedLines = slices.DeleteFunc(signedLines, func(line string) bool { return strings.HasPrefix(line, name+":") })
 		for _, lines := range [][]string{{name + ": a", "X-Foreign: c", name + ": b"}, append(signedLines, name+": a", name+":\tb ")} {
 			key := userKey

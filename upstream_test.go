@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -443,6 +445,90 @@ func TestSkewedClockIsBadGateway(t *testing.T) {
 			lines := g.lines()
 			if line := lines[len(lines)-1]; line["upstream_code"] != "RequestTimeTooSkewed" || line["upstream_status"] != 403.0 || line["level"] != "WARN" {
 				t.Errorf("%s: log = %v, want a warning with the code RequestTimeTooSkewed", name, line)
+			}
+		}
+	}
+}
+
+// Each is sent once, wherever the
+// connection breaks.
+func TestOtherWritesAreSentOnce(t *testing.T) {
+	source := startRecorder(t, answerAsS3)
+	part := bytesOf(86, 100_000)
+	const list = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>"
+	for _, op := range []struct{ name, method, target, body, header string }{
+		{"CompleteMultipartUpload", "POST", "/photos/k?uploadId=u", list, ""},
+		{"CreateMultipartUpload", "POST", "/photos/k?uploads", "", ""},
+		{"AbortMultipartUpload", "DELETE", "/photos/k?uploadId=u", "", ""},
+		{"DeleteObjects", "POST", "/photos?delete", "<Delete><Object><Key>a</Key></Object></Delete>", ""},
+		{"CopyObject", "PUT", "/photos/k", "", "x-amz-copy-source: pics/a"},
+		{"UploadPartCopy", "PUT", "/photos/k?partNumber=1&uploadId=u", "", "x-amz-copy-source: pics/a"},
+		{"CopyObject across", "PUT", "/photos/k", "", "x-amz-copy-source: faraway/a"},
+		{"UploadPartCopy across", "PUT", "/photos/k?partNumber=1&uploadId=u", "", "x-amz-copy-source: faraway/a"},
+		{"UploadPart", "PUT", "/photos/k?partNumber=1&uploadId=u", part, ""},
+		{"PutObjectTagging", "PUT", "/photos/k?tagging", "<Tagging><TagSet></TagSet></Tagging>", ""},
+	} {
+		for _, stage := range []string{"before reading", "after the head", "after the body", "in the status line", "in the answer's head", "in the answer", "a 500", "a 503"} {
+			for _, kept := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/kept=%t", op.name, stage, kept), func(t *testing.T) {
+					t.Parallel()
+					var writes, connections atomic.Int64
+					endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+						connections.Add(1)
+						if kept { // a read first, whose connection the write then takes
+							line, _, err := readHead(r)
+							if err != nil {
+								return
+							}
+							if !strings.HasPrefix(line, "GET ") {
+								writes.Add(1)
+								return
+							}
+							io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+						}
+						if _, err := r.Peek(1); err != nil {
+							return
+						}
+						writes.Add(1)
+						if stage == "before reading" {
+							return
+						}
+						_, header, err := readHead(r)
+						if err != nil || stage == "after the head" {
+							return
+						}
+						size, _ := strconv.ParseInt(header.Get("Content-Length"), 10, 64)
+						io.CopyN(io.Discard, r, size)
+						io.WriteString(conn, map[string]string{
+							"in the status line": "HTTP/1.1 2", "in the answer's head": "HTTP/1.1 200 OK\r\nContent-Le",
+							"in the answer": "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n<?xml version=\"1.0\"?><Comp",
+							"a 500":         "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+							"a 503":         "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nRetry-After: 0\r\nConnection: close\r\n\r\n",
+						}[stage])
+					})
+					g := startGateway(t, twoAccounts(endpoint, source.URL))
+					if kept {
+						if resp, text := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || text != "ok" {
+							t.Fatalf("GET = %d %q, want 200", resp.StatusCode, text)
+						}
+					}
+					header := []string{"Idempotency-Key: 1", "X-Idempotency-Key: 2"}
+					if op.header != "" {
+						header = append(header, op.header)
+					}
+					resp, text := g.do(op.method, op.target, userKey, op.body, header...)
+					if n := writes.Load(); n != 1 || connections.Load() != 1 {
+						t.Errorf("the backend got it %d times on %d connections, want it once", n, connections.Load())
+					}
+					want := map[string]int{"a 500": 500, "a 503": 503}[stage]
+					switch {
+					case resp.StatusCode == cmp.Or(want, 502):
+					case stage == "in the answer" && (resp.StatusCode == 0 || resp.StatusCode == 200 && resp.Header.Get("Test-Error") != ""):
+					case stage == "in the answer" && resp.StatusCode == 200 && strings.Contains(op.name, "across"): // its head said all
+					default:
+						t.Errorf("answer %d %q, Test-Error %q, want %d", resp.StatusCode, text, resp.Header.Get("Test-Error"), cmp.Or(want, 502))
+					}
+				})
 			}
 		}
 	}
