@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"net/textproto"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -552,7 +553,7 @@ func requestText(method, target, key, body string, header ...string) string {
 	return b.String() + "\r\n" + body
 }
 
-// serviceCode is the code of an error answer in either format.
+// refusalCode is the code of an error answer in either format.
 func refusalCode(t *testing.T, resp *http.Response, body string) string {
 	t.Helper()
 	var e struct {
@@ -571,8 +572,9 @@ func refusalCode(t *testing.T, resp *http.Response, body string) string {
 	return e.Code
 }
 
-// servicePeak returns by how many bytes the memory in use grows while f runs.
+// memoryPeak returns by how many bytes the memory in use grows while f runs.
 func memoryPeak(f func()) uint64 {
+	defer debug.SetGCPercent(debug.SetGCPercent(25)) // garbage is not in use
 	inUse := func() uint64 {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
@@ -593,12 +595,12 @@ func memoryPeak(f func()) uint64 {
 	}
 }
 
-// zeroReader is an endless stream.
+// A zeroReader is an endless stream of zeros.
 type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// readerFunc is a function as a reader.
+// A readerFunc is a function as a reader.
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

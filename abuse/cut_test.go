@@ -20,7 +20,7 @@ import (
 	"testing"
 )
 
-// framingCut sends a PUT of which n bytes of the body arrive, and then nothing,
+// cutUpload sends a PUT of which n bytes of the body arrive, and then nothing,
 // in one of three manners. It returns the answer where the client can still
 // hear one, or nil.
 func cutUpload(g *gateway, head string, body string, n int, manner string) (*http.Response, string) {

@@ -24,7 +24,7 @@ const smuggled = "GET /secret/smuggled HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + adm
 // lastRequest is the next request on a connection, and the last.
 const lastRequest = "GET /photos/end HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + readOnlyKey + "\r\nConnection: close\r\n\r\n"
 
-// Net/http ignores the chunks of an HTTP/1.0 request and would run them
+// The server of net/http ignores the chunks of an HTTP/1.0 request and would run them
 // as the next one. There must be no next one.
 func TestChunksOfOldVersionAreNotTheNextRequest(t *testing.T) {
 	for _, row := range []struct {

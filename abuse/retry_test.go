@@ -145,7 +145,7 @@ func TestWriteIsSentOnce(t *testing.T) {
 	}
 }
 
-// framingBody is r for a request with a body, and empty for one without.
+// bodyOf is r for a request with a body, and empty for one without.
 func bodyOf(r *bufio.Reader, method string) *bufio.Reader {
 	if method == "PUT" {
 		return r
