@@ -15,16 +15,20 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 const (
-	readHeaderTimeout = 10 * time.Second  // for the head of a request, and for a TLS handshake
-	keepAliveTimeout  = 120 * time.Second // between requests; load balancers use 60 s and must be the first to close
-	maxHeaderBytes    = 32 << 10          // S3 allows 2 KiB of metadata and keys of 1 KiB
-	watchCertificates = 10 * time.Second  // interval at which their files are looked at
+	readHeaderTimeout = 10 * time.Second      // for the head of a request, and for a TLS handshake
+	keepAliveTimeout  = 120 * time.Second     // between requests; load balancers use 60 s and must be the first to close
+	maxHeaderBytes    = 32 << 10              // S3 allows 2 KiB of metadata and keys of 1 KiB
+	firstRequest      = time.Second           // for connections that were accepted last to send a request
+	untilHandler      = 10 * time.Millisecond // from the first bytes of a request to its handler
+	lastLines         = 2 * time.Second       // for handlers that were broken off to write their line of the log
+	watchCertificates = 10 * time.Second      // interval at which their files are looked at
 )
 
 // A launch is what serve needs besides a configuration.
@@ -42,13 +46,16 @@ type program struct {
 	service      *service
 	certificates *serverTLS // nil: no TLS
 	connections  atomic.Int64
+	handlers     taskCount // that run
+	silent       silentConns
 	draining     atomic.Bool
-	failed       chan error // of a listener
+	failed       chan error // of the admin pages
+	ended        chan error // of the front, when it accepts no more connections
 }
 
 // serve listens and answers until ctx is done and the requests in flight are answered.
 func serve(ctx context.Context, conf *config, l launch) error {
-	p := &program{launch: l, failed: make(chan error, 2)}
+	p := &program{launch: l, failed: make(chan error, 1), ended: make(chan error, 1)}
 	hangup := make(chan os.Signal, 1) // from here on SIGHUP ends nothing
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -61,31 +68,29 @@ func serve(ctx context.Context, conf *config, l launch) error {
 		return err
 	}
 	defer func() { p.service.current.Load().retire(nil) }()
-	if conf.admin != "" {
-		adminPages, err := p.serveAdmin(conf.admin)
-		if err != nil {
-			return err
-		}
-		defer adminPages.Close()
-	}
-	ln, err := net.Listen("tcp", conf.listen)
+	front, admin, err := listenAll(conf)
 	if err != nil {
-		return listenError("server", conf.listen, err)
+		return err
 	}
-	defer ln.Close()
-	server := p.serveFront(limitConnections(ln, conf.maxConnections))
+	if admin != nil {
+		defer p.serveAdmin(admin).Close()
+	}
+	defer front.Close()
+	server := p.serveFront(limitConnections(front, conf.maxConnections))
 	go p.follow(ctx, hangup)
-	l.log.Info("listening", "addr", ln.Addr().String(), "version", buildVersion(),
+	l.log.Info("listening", "addr", front.Addr().String(), "version", buildVersion(),
 		"accounts", len(conf.accounts), "buckets", len(conf.buckets), "users", len(conf.users))
 	if l.ready != nil {
-		l.ready(ln.Addr())
+		l.ready(front.Addr())
 	}
 	select {
 	case err := <-p.failed:
 		return err
+	case err := <-p.ended:
+		return err
 	case <-ctx.Done():
 	}
-	return p.drain(server)
+	return p.drain(server, front)
 }
 
 // prepare makes what the listeners serve: the certificates, and the service with the
@@ -104,15 +109,40 @@ func (p *program) prepare(ctx context.Context, conf *config) (err error) {
 	return nil
 }
 
+// listenAll opens the listeners, or uses those that a service manager hands over. The admin one
+// is nil if it is not configured.
+func listenAll(conf *config) (front, admin net.Listener, err error) {
+	sockets, err := inheritSockets(os.Getenv)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer sockets.close()
+	if conf.admin != "" {
+		if admin, err = sockets.listen("server.admin", conf.admin); err != nil {
+			return nil, nil, err
+		}
+	}
+	if front, err = sockets.listen("server", conf.listen); err == nil {
+		if err = sockets.finish(); err == nil {
+			return front, admin, nil
+		}
+		front.Close()
+	}
+	if admin != nil {
+		admin.Close()
+	}
+	return nil, nil, err
+}
+
 // serveFront serves S3 clients, over TLS if there is a certificate.
 func (p *program) serveFront(ln net.Listener) *http.Server {
-	server := newServer(healthFront{p.service, &p.draining}, p.log)
+	server := newServer(p.handlers.count(healthFront{p.service, &p.draining}), p.log)
 	server.ConnState = p.countConnections
 	go func() {
 		if p.certificates != nil {
-			p.failed <- p.certificates.serve(server, ln)
+			p.ended <- p.certificates.serve(server, ln)
 		} else {
-			p.failed <- server.Serve(corkListener{ln})
+			p.ended <- server.Serve(corkListener{ln})
 		}
 	}()
 	return server
@@ -121,7 +151,7 @@ func (p *program) serveFront(ln net.Listener) *http.Server {
 // drain ends the program. From now on it reports that it is not ready. After
 // server.shutdown_delay it accepts no connections, and it ends when the requests in
 // flight are answered, or after server.shutdown_timeout more.
-func (p *program) drain(server *http.Server) error {
+func (p *program) drain(server *http.Server, front net.Listener) error {
 	p.draining.Store(true)
 	conf := p.service.current.Load().config
 	timeout := conf.shutdownTimeout
@@ -129,12 +159,21 @@ func (p *program) drain(server *http.Server) error {
 	select { // time for load balancers to see that the gateway is not ready
 	case err := <-p.failed:
 		return err
+	case err := <-p.ended:
+		return err
 	case <-time.After(conf.shutdownDelay):
 	}
+	// From Shutdown on net/http drops the first request of a connection. So those that were
+	// accepted have a moment to send it.
+	front.Close()
+	<-p.ended
+	p.silent.wait(firstRequest)
+	time.Sleep(untilHandler)
 	patience, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := server.Shutdown(patience); err != nil {
 		server.Close() // their clients see a broken connection, not the end of an answer
+		p.handlers.wait(lastLines)
 		return fmt.Errorf("requests were still in flight after %s and were broken off", timeout)
 	}
 	p.log.Info("stopped")
@@ -177,15 +216,11 @@ func (p *program) reload() error {
 }
 
 // serveAdmin serves the operator's pages.
-func (p *program) serveAdmin(addr string) (*http.Server, error) {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, listenError("server.admin", addr, err)
-	}
+func (p *program) serveAdmin(l net.Listener) *http.Server {
 	pages := newServer(newAdmin(p.service, &p.draining, p.reload), p.log)
-	go func() { p.failed <- pages.Serve(listener) }()
-	p.log.Info("admin pages", "addr", listener.Addr().String())
-	return pages, nil
+	go func() { p.failed <- pages.Serve(l) }()
+	p.log.Info("admin pages", "addr", l.Addr().String())
+	return pages
 }
 
 // register adds the metrics that are counted here.
@@ -198,12 +233,16 @@ func (p *program) register(m *metrics) {
 }
 
 // countConnections is http.Server.ConnState.
-func (p *program) countConnections(_ net.Conn, state http.ConnState) {
+func (p *program) countConnections(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		p.connections.Add(1)
+		p.silent.add(conn)
+	case http.StateActive:
+		p.silent.remove(conn)
 	case http.StateClosed, http.StateHijacked:
 		p.connections.Add(-1)
+		p.silent.remove(conn)
 	}
 }
 
@@ -219,6 +258,64 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     stdlog.New(serverLog{log}, "", 0),
+	}
+}
+
+// silentConns are connections that have not sent a request yet. The zero value is ready to use.
+type silentConns struct {
+	taskCount
+	conns sync.Map // of net.Conn
+}
+
+func (s *silentConns) add(conn net.Conn) {
+	s.conns.Store(conn, nil)
+	s.taskCount.add(1)
+}
+
+// remove does nothing if the connection has sent a request before.
+func (s *silentConns) remove(conn net.Conn) {
+	if _, there := s.conns.LoadAndDelete(conn); there {
+		s.taskCount.add(-1)
+	}
+}
+
+// A taskCount counts what goes on. The zero value is ready to use.
+type taskCount struct {
+	mu   sync.Mutex // guards the rest
+	n    int
+	idle chan struct{} // closed when n is 0; nil: nobody waits
+}
+
+// count returns a handler that is counted while it runs.
+func (c *taskCount) count(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.add(1)
+		defer c.add(-1)
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (c *taskCount) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n += n; c.n == 0 && c.idle != nil {
+		close(c.idle)
+		c.idle = nil
+	}
+}
+
+// wait waits until the count is 0, at most for the timeout. It is called once.
+func (c *taskCount) wait(timeout time.Duration) {
+	idle := make(chan struct{})
+	c.mu.Lock()
+	if c.idle = idle; c.n == 0 {
+		close(idle)
+		c.idle = nil
+	}
+	c.mu.Unlock()
+	select {
+	case <-idle:
+	case <-time.After(timeout):
 	}
 }
 
