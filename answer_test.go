@@ -101,7 +101,6 @@ func startHTTP2(t *testing.T, g *testGateway) *http.Client {
 	go server.ServeTLS(listener, "", "")
 	transport := &http.Transport{
 		ForceAttemptHTTP2: true, DisableCompression: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"},
-		DialTLS: nil,
 	}
 	t.Cleanup(func() { transport.CloseIdleConnections(); server.Close() })
 	return &http.Client{Transport: &toAddress{transport, listener.Addr().String()}}

@@ -563,7 +563,9 @@ func TestWrongAnswers(t *testing.T) {
 		{"403", status(403, "CANARY"), "status 403"},
 		{"500", status(500, "CANARY"), "status 500"},
 		{"204", status(204, ""), "status 204"},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, "status 307"},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, "status 307"},
 		{"empty", ok(""), "can't be understood"},
 		{"garbage", ok("CANARY"), "can't be understood"},
 		{"null", ok("null"), ""},

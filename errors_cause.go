@@ -99,6 +99,7 @@ func foreignWords(err error) (string, bool) {
 		return "the peer does not speak TLS", true
 	case textproto.ProtocolError:
 		return "malformed header", true
+	//lint:ignore SA1019 net/http still returns it
 	case *http.ProtocolError:
 		return "malformed HTTP", true
 	case *strconv.NumError:

@@ -19,6 +19,8 @@ import (
 	"encoding/xml"
 )
 
+//lint:file-ignore U1000 some fields are read by reflection only: see knownFields
+
 const (
 	xmlHeader   = `<?xml version="1.0" encoding="UTF-8"?>` + "\n"
 	s3Namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
