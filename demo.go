@@ -1,17 +1,16 @@
 package main
 
-// -demo: the gateway in front of an embedded S3 server, over real sockets and
-// with real signatures, to try it in a minute. Tests use the same server as
-// their backend.
+// -demo: the gateway with an embedded S3 server as its backend, over real sockets and with real
+// signatures, to try it in a minute. Tests use the same server as their backend.
 //
-// This file starts both, and it routes and authenticates the server's requests.
-// What follows is in demo_object.go (one object), demo_list.go (many),
-// demo_upload.go (one in many parts) and demo_store.go (the files on disk).
+// This file starts both, and it routes and authenticates the server's requests. Their operations
+// are in demo_object.go (one object), demo_list.go (many) and demo_upload.go (one in many parts);
+// demo_store.go has the files on disk.
 //
-// The server does what S3 does, and answers 501 NotImplemented to whatever else
-// a request asks for. It is no place for data: nothing is flushed to the disk.
-// Except for runDemo and demoConfig, it knows nothing of the gateway: a test
-// double that shares the code under test proves less. Both use sigv4.go.
+// The server does what S3 does for everyday clients, and answers 501 NotImplemented to whatever
+// else a request asks for. It is no place for data: nothing is flushed to the disk. Except for
+// runDemo and demoConfig, it knows nothing of the gateway: a test double that shares the code
+// under test proves less. Both use sigv4.go.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
@@ -40,8 +39,8 @@ import (
 //go:embed config.example.json
 var exampleConfig []byte
 
-// runDemo serves until ctx is done. With an empty dir the objects are in a
-// temporary folder, which is removed at the end.
+// runDemo serves until ctx is done. With an empty dir the objects are in a temporary folder, which
+// is removed at the end.
 func runDemo(ctx context.Context, dir string, stdout io.Writer, log *slog.Logger) error {
 	if dir == "" {
 		temporary, err := os.MkdirTemp("", "s3-proxy-demo-")
@@ -70,18 +69,14 @@ func runDemo(ctx context.Context, dir string, stdout io.Writer, log *slog.Logger
 	return serve(ctx, conf, launch{log: log, ready: func(addr net.Addr) { printDemo(stdout, addr.String(), dir) }})
 }
 
-// demoConfig is config.example.json with all its buckets in one account, that
-// of the embedded server. If the port is in use, the gateway gets a free one.
+// demoConfig returns config.example.json with all its buckets in one account, that of the embedded
+// server. If the port is in use, the gateway gets a free one.
 func demoConfig(endpoint string, creds credentials) (*config, error) {
 	file, err := decodeConfig(exampleConfig, func(string) (string, bool) { return "-", true })
 	if err != nil {
 		return nil, err
 	}
-	demo := accountFile{
-		EndpointURL:     "http://" + endpoint,
-		AccessKeyID:     creds.AccessKeyID,
-		SecretAccessKey: creds.SecretAccessKey,
-	}
+	demo := accountFile{EndpointURL: "http://" + endpoint, AccessKeyID: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey}
 	for _, a := range file.Accounts {
 		demo.Buckets = append(demo.Buckets, a.Buckets...)
 	}
@@ -99,8 +94,8 @@ func demoConfig(endpoint string, creds credentials) (*config, error) {
 }
 
 func printDemo(w io.Writer, addr, dir string) {
-	fmt.Fprintf(w, `The gateway listens on http://%[1]s, in front of an embedded S3 server that
-keeps its objects in %[2]s. It is for trying things, not a place for data.
+	fmt.Fprintf(w, `The gateway listens on http://%[1]s and uses an embedded S3 server that keeps
+its objects in %[2]s. It is for trying things, not a place for data.
 
   curl -H 'x-api-key: alice-change-me-0001' -d 'hello' -X PUT http://%[1]s/photos/hello.txt
   curl -H 'x-api-key: alice-change-me-0001' http://%[1]s/photos
@@ -110,9 +105,8 @@ Ctrl-C ends it.
 `, addr, dir)
 }
 
-// A demoServer is the S3 server. It may be used by several goroutines at once,
-// but two servers may not share a folder. A test may set the fields before the
-// first request.
+// A demoServer is the S3 server. It may be used by several goroutines at once, but two servers may
+// not share a folder. A test may set the fields before the first request.
 type demoServer struct {
 	creds   credentials
 	now     func() time.Time
@@ -120,8 +114,8 @@ type demoServer struct {
 	buckets map[string]*demoBucket
 }
 
-// newDemoServer returns a server of the buckets named and of those that the
-// folder dir has already, with the objects in them.
+// newDemoServer returns a server of the buckets named and of those that the folder dir has already,
+// with the objects in them.
 func newDemoServer(dir string, creds credentials, buckets ...string) (*demoServer, error) {
 	all, err := openDemoBuckets(dir, buckets)
 	return &demoServer{creds: creds, now: time.Now, minPart: 5 << 20, buckets: all}, err
@@ -143,7 +137,6 @@ type demoRequest struct {
 }
 
 // A demoError is an error document.
-//
 // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 type demoError struct {
 	XMLName   xml.Name `xml:"Error"`
@@ -173,8 +166,7 @@ var (
 	errDemoMalformedXML   = newDemoError(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
 )
 
-// demoOperations are what the server can do, by level, method and what else
-// makes the operation.
+// demoOperations are what the server can do, by level, method and what else makes the operation.
 var demoOperations = map[string]func(*demoServer, http.ResponseWriter, *demoRequest) error{
 	"bucket GET":                     (*demoServer).listObjects,
 	"bucket GET location":            (*demoServer).getBucketLocation,
@@ -186,21 +178,18 @@ var demoOperations = map[string]func(*demoServer, http.ResponseWriter, *demoRequ
 	"object PUT":                     (*demoServer).putObject,
 	"object PUT X-Amz-Copy-Source":   (*demoServer).copyObject,
 	"object PUT partNumber uploadId": (*demoServer).uploadPart,
-	"object PUT partNumber uploadId X-Amz-Copy-Source":                         (*demoServer).uploadPartCopy,
-	"object PUT partNumber uploadId X-Amz-Copy-Source X-Amz-Copy-Source-Range": (*demoServer).uploadPartCopy,
-	"object POST uploads":    (*demoServer).createMultipartUpload,
-	"object POST uploadId":   (*demoServer).completeMultipartUpload,
-	"object DELETE":          (*demoServer).deleteObject,
-	"object DELETE uploadId": (*demoServer).abortMultipartUpload,
+	"object POST uploads":            (*demoServer).createMultipartUpload,
+	"object POST uploadId":           (*demoServer).completeMultipartUpload,
+	"object DELETE":                  (*demoServer).deleteObject,
+	"object DELETE uploadId":         (*demoServer).abortMultipartUpload,
 }
 
-// demoParameters and demoHeaders do not make another operation of a request.
-// All other parameters and x-amz-* headers do, known or not: to ignore one could
-// be to do something else than was asked.
+// demoParameters and demoHeaders do not make another operation of a request. All other parameters
+// and x-amz-* headers do, known or not: to ignore one could be to do something else than was asked.
 var (
 	demoParameters = regexp.MustCompile(`^(continuation-token|delimiter|encoding-type|fetch-owner|list-type|marker|max-keys|` +
-		`max-parts|part-number-marker|prefix|start-after|x-id|response-(cache-control|content-[a-z]+|expires))$`)
-	demoHeaders = regexp.MustCompile(`^X-Amz-(Acl: (private|bucket-owner-full-control)$|Checksum-|Content-Sha256:|Copy-Source-If-|Date:|` +
+		`prefix|start-after|x-id|response-(cache-control|content-[a-z]+|expires))$`)
+	demoHeaders = regexp.MustCompile(`^X-Amz-(Acl: (private|bucket-owner-full-control)$|Checksum-(Algorithm|Mode|Type: FULL_OBJECT$|Crc32|Crc32c|Crc64nvme|Sha1|Sha256):|Content-Sha256:|Copy-Source-If-|Date:|` +
 		`Decoded-Content-Length:|Meta-|Metadata-Directive:|Mp-Object-Size:|Request-Payer:|Sdk-Checksum-Algorithm:|` +
 		`Security-Token:|Storage-Class: STANDARD$|Trailer:|User-Agent:)`)
 )
@@ -239,9 +228,8 @@ func (s *demoServer) serve(w http.ResponseWriter, q *demoRequest) error {
 	return handle(s, w, q)
 }
 
-// parse takes bucket and key from the request as it was received. S3 decodes
-// the whole path once and then splits it, so that /photos%2Fcat is a key in
-// photos; nothing is cleaned.
+// parse takes bucket and key from the request as it was received. S3 decodes the whole path once
+// and then splits it, so that /photos%2Fcat is a key in photos. Nothing is cleaned.
 func (q *demoRequest) parse() error {
 	rawPath, rawQuery, _ := strings.Cut(q.RequestURI, "?")
 	var err1, err2 error
@@ -279,8 +267,8 @@ func (q *demoRequest) operation() string {
 	return strings.Join(words, " ")
 }
 
-// writeError answers with the document of an error. This is a demo: the client
-// may read an internal one.
+// writeError answers with the document of an error. This is a demo: the client may read an internal
+// one.
 func (q *demoRequest) writeError(w http.ResponseWriter, err error) {
 	e := &demoError{}
 	switch {
@@ -316,13 +304,12 @@ func (q *demoRequest) writeXML(w http.ResponseWriter, status int, document any) 
 
 const demoMaxSkew = 15 * time.Minute
 
-// demoAuthorization is the header: access key id, date, region, names of the
-// signed headers, signature.
+// demoAuthorization is the header: access key id, date, region, names of the signed headers,
+// signature.
 var demoAuthorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 +Credential=(.+)/(\d{8})/([^/]+)/s3/aws4_request, *SignedHeaders=([^,]+), *Signature=([0-9a-f]+)$`)
 
-// authenticate checks the signature over what was received. The signed digest
-// of the body is checked as the body is read.
-//
+// authenticate checks the signature over what was received. The signed digest of the body is checked
+// as the body is read.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 func (s *demoServer) authenticate(q *demoRequest) error {
 	authorization := q.Header.Get("Authorization")
@@ -362,8 +349,8 @@ func (s *demoServer) authenticate(q *demoRequest) error {
 	return nil
 }
 
-// demoEqual compares in constant time: how long a refusal takes must not tell
-// how much of a guess was right.
+// demoEqual compares in constant time: how long a refusal takes must not tell how much of a guess
+// was right.
 func demoEqual(a, b string) bool {
 	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }
@@ -382,7 +369,7 @@ func (q *demoRequest) allSigned(list string) bool {
 	return slices.Contains(signed, "host")
 }
 
-// canonical is the canonical request, written anew from what was received.
+// canonical returns the canonical request, written anew from what was received.
 func (q *demoRequest) canonical(signedHeaders string) []byte {
 	var fields []headerField
 	for name := range strings.SplitSeq(signedHeaders, ";") {
@@ -404,8 +391,7 @@ func (q *demoRequest) canonical(signedHeaders string) []byte {
 	return appendCanonicalRequest(nil, q.Method, path, query, fields, q.payloadHash)
 }
 
-// demoEncode is SigV4's UriEncode, which differs from url.QueryEscape in the
-// space only.
+// demoEncode is SigV4's UriEncode, which differs from url.QueryEscape in the space only.
 func demoEncode(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }

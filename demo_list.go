@@ -1,21 +1,19 @@
 package main
 
-// The demo's lists of objects, and how names and times are written in documents.
-// This file knows nothing of bodies and files.
+// The demo's operations on a bucket: lists of objects, and the deletion of many. It knows
+// nothing of signatures and files.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjects.html
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/xml"
-	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -23,35 +21,15 @@ import (
 
 const demoMaxKeys = 1000 // entries of a page
 
-// demoXMLName is the name of a document's root.
+// demoXMLName returns the name of a document's root.
 func demoXMLName(root string) xml.Name {
 	return xml.Name{Space: "http://s3.amazonaws.com/doc/2006-03-01/", Local: root}
 }
 
 func demoTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// A demoText is text that may hold any character. What XML 1.0 section 2.2
-// can't hold becomes a numeric reference, as with S3, where encoding/xml writes
-// U+FFFD. Most parsers refuse it, which is honest: the way to list such keys is
-// encoding-type=url.
-type demoText string
-
-func (t demoText) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
-	var b bytes.Buffer
-	for _, r := range t { // utf8.RuneError for what is not UTF-8, in a prefix
-		if r < ' ' || r == 0xFFFE || r == 0xFFFF {
-			fmt.Fprintf(&b, "&#x%x;", r)
-		} else {
-			xml.EscapeText(&b, []byte(string(r)))
-		}
-	}
-	return e.EncodeElement(struct {
-		Text string `xml:",innerxml"`
-	}{b.String()}, start)
-}
-
-// getBucketLocation answers nothing for us-east-1, which had no name when the
-// operation was made.
+// getBucketLocation answers with an empty location, which is us-east-1: it had no name when
+// S3 got the operation.
 func (s *demoServer) getBucketLocation(w http.ResponseWriter, q *demoRequest) error {
 	return q.writeXML(w, http.StatusOK, struct{ XMLName xml.Name }{demoXMLName("LocationConstraint")})
 }
@@ -68,18 +46,18 @@ type demoPage struct {
 	max               int
 	encoding          string // of names: url, or none
 
-	found  []int    // indices of the keys on the page
-	groups []string // the common prefixes on it
-	next   string   // the last of either, if there are more; otherwise ""
+	objects []*demoObject
+	groups  []string // the common prefixes
+	next    string   // the last key or common prefix, if there are more; otherwise ""
 }
 
-// page reads a list's parameters. The limit has another name in each list.
-func (q *demoRequest) page(limit string) (*demoPage, error) {
+// page reads the parameters that both versions of the list have.
+func (q *demoRequest) page() (*demoPage, error) {
 	p := &demoPage{prefix: q.query.Get("prefix"), delimiter: q.query.Get("delimiter"), max: demoMaxKeys, encoding: q.query.Get("encoding-type")}
-	if text := q.query.Get(limit); text != "" {
+	if text := q.query.Get("max-keys"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 31)
 		if err != nil {
-			return nil, demoInvalidArgument("Provided " + limit + " not an integer or within integer range")
+			return nil, demoInvalidArgument("Provided max-keys not an integer or within integer range")
 		}
 		p.max = int(min(n, demoMaxKeys))
 	}
@@ -89,88 +67,73 @@ func (q *demoRequest) page(limit string) (*demoPage, error) {
 	return p, nil
 }
 
-// fill finds what of the sorted keys is on the page. A page that ended with a
-// common prefix continues after all of its keys; a start inside of one, which
-// only a client can ask for, lists the prefix again. Of the keys with a common
-// prefix it looks at the first only.
-func (p *demoPage) fill(keys []string) {
-	i, _ := slices.BinarySearch(keys, max(p.prefix, p.after))
-	for end := i; i < len(keys) && strings.HasPrefix(keys[i], p.prefix); i = end {
-		end = i + 1
-		if keys[i] == p.after {
-			continue
-		}
-		group := p.commonPrefix(keys[i])
-		if group != "" {
-			end = i + sort.Search(len(keys)-i, func(n int) bool { return !strings.HasPrefix(keys[i+n], group) })
-		}
-		switch {
-		case group != "" && group == p.after:
-			continue
-		case len(p.found)+len(p.groups) == p.max:
-			return // a page of none is never truncated: p.next is empty
-		case group != "":
-			p.groups = append(p.groups, group)
-		default:
-			p.found = append(p.found, i)
-		}
-		p.next = cmp.Or(group, keys[i])
-	}
-	p.next = ""
-}
-
-// commonPrefix returns the beginning of a key up to the first delimiter after
-// the prefix, delimiter included; "" if there is none.
-func (p *demoPage) commonPrefix(key string) string {
-	before, _, found := strings.Cut(key[len(p.prefix):], p.delimiter)
-	if !found || p.delimiter == "" {
-		return ""
-	}
-	return p.prefix + before + p.delimiter
-}
-
-// list fills a page, and returns the objects on it.
-func (f *demoFolder) list(p *demoPage) (objects []*demoObject) {
+// list fills a page. A page that ended with a common prefix continues after all of its keys. A
+// page that begins inside of one, which only a client can ask for, lists the prefix again. A
+// page of no entries is never truncated.
+func (f *demoFolder) list(p *demoPage) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	p.fill(f.keys)
-	for _, i := range p.found {
-		objects = append(objects, f.objects[f.keys[i]])
+	if p.max == 0 {
+		return
 	}
-	return objects
+	last := p.after
+	for _, key := range slices.Sorted(maps.Keys(f.objects)) {
+		rest, ok := strings.CutPrefix(key, p.prefix)
+		if !ok || key <= p.after {
+			continue
+		}
+		name := key
+		before, _, grouped := strings.Cut(rest, p.delimiter)
+		if grouped = grouped && p.delimiter != ""; grouped {
+			name = p.prefix + before + p.delimiter
+		}
+		switch {
+		case grouped && name == last:
+			continue
+		case len(p.objects)+len(p.groups) == p.max:
+			p.next = last
+			return
+		case grouped:
+			p.groups = append(p.groups, name)
+		default:
+			p.objects = append(p.objects, f.objects[key])
+		}
+		last = name
+	}
 }
 
-// name is a name as the page has it: encoding-type=url is the encoding of HTML
-// forms, except for the slash.
-func (p *demoPage) name(s string) demoText {
+// name returns a name as the page has it. With encoding-type=url it is encoded as in an HTML
+// form, except for the slash. Without, a character that XML can't hold becomes U+FFFD, as
+// encoding/xml writes it; S3 writes a numeric reference, which most parsers refuse.
+func (p *demoPage) name(s string) string {
 	if p.encoding == "url" {
-		s = strings.ReplaceAll(url.QueryEscape(s), "%2F", "/")
+		return strings.ReplaceAll(url.QueryEscape(s), "%2F", "/")
 	}
-	return demoText(s)
+	return s
 }
 
-// A demoList is a ListBucketResult. The fields with pointers are in one version
-// of the operation only.
+// A demoList is a ListBucketResult. Fields with pointers are in one version of the operation
+// only.
 type demoList struct {
 	XMLName               xml.Name
 	Name                  string
-	Prefix                demoText
-	Marker                *demoText
-	NextMarker            demoText `xml:",omitempty"` // only with a delimiter: otherwise it is the last key
-	StartAfter            demoText `xml:",omitempty"`
-	ContinuationToken     string   `xml:",omitempty"`
-	NextContinuationToken string   `xml:",omitempty"`
+	Prefix                string
+	Marker                *string
+	NextMarker            string `xml:",omitempty"` // only with a delimiter: otherwise it is the last key
+	StartAfter            string `xml:",omitempty"`
+	ContinuationToken     string `xml:",omitempty"`
+	NextContinuationToken string `xml:",omitempty"`
 	KeyCount              *int
 	MaxKeys               int
-	Delimiter             demoText `xml:",omitempty"`
-	EncodingType          string   `xml:",omitempty"`
+	Delimiter             string `xml:",omitempty"`
+	EncodingType          string `xml:",omitempty"`
 	IsTruncated           bool
 	Contents              []demoListEntry
 	CommonPrefixes        []demoCommonPrefix
 }
 
 type demoListEntry struct {
-	Key          demoText
+	Key          string
 	LastModified string
 	ETag         string
 	Size         int64
@@ -180,12 +143,12 @@ type demoListEntry struct {
 
 type demoOwner struct{ ID, DisplayName string }
 
-type demoCommonPrefix struct{ Prefix demoText }
+type demoCommonPrefix struct{ Prefix string }
 
 // listObjects is both versions of the operation. Tokens are never encoded.
 func (s *demoServer) listObjects(w http.ResponseWriter, q *demoRequest) error {
 	version := cmp.Or(q.query.Get("list-type"), "1")
-	p, err := q.page("max-keys")
+	p, err := q.page()
 	token := q.query.Get("continuation-token")
 	switch {
 	case err != nil:
@@ -202,14 +165,15 @@ func (s *demoServer) listObjects(w http.ResponseWriter, q *demoRequest) error {
 	default:
 		p.after = q.query.Get("start-after")
 	}
-	result := p.document(q.bucketName, q.bucket.list(p), version == "1" || q.query.Get("fetch-owner") == "true")
+	q.bucket.list(p)
+	result := p.document(q.bucketName, version == "1" || q.query.Get("fetch-owner") == "true")
 	if marker := p.name(p.after); version == "1" {
 		result.Marker = &marker
 		if p.delimiter != "" {
 			result.NextMarker = p.name(p.next)
 		}
 	} else {
-		count := len(p.found) + len(p.groups)
+		count := len(p.objects) + len(p.groups)
 		result.KeyCount, result.StartAfter = &count, p.name(q.query.Get("start-after"))
 		result.ContinuationToken, result.NextContinuationToken = token, base64.URLEncoding.EncodeToString([]byte(p.next))
 	}
@@ -217,10 +181,10 @@ func (s *demoServer) listObjects(w http.ResponseWriter, q *demoRequest) error {
 }
 
 // document returns the page as a document of the bucket named.
-func (p *demoPage) document(name string, objects []*demoObject, withOwner bool) *demoList {
+func (p *demoPage) document(name string, withOwner bool) *demoList {
 	result := &demoList{XMLName: demoXMLName("ListBucketResult"), Name: name, Prefix: p.name(p.prefix), MaxKeys: p.max,
 		Delimiter: p.name(p.delimiter), EncodingType: p.encoding, IsTruncated: p.next != ""}
-	for _, o := range objects {
+	for _, o := range p.objects {
 		entry := demoListEntry{p.name(o.Key), demoTime(o.Modified), o.ETag, o.Size, "STANDARD", nil}
 		if withOwner {
 			entry.Owner = &demoOwner{"s3-proxy-demo", "s3-proxy-demo"}
@@ -231,4 +195,50 @@ func (p *demoPage) document(name string, objects []*demoObject, withOwner bool) 
 		result.CommonPrefixes = append(result.CommonPrefixes, demoCommonPrefix{p.name(group)})
 	}
 	return result
+}
+
+type demoDelete struct {
+	XMLName struct{} `xml:"Delete"`
+	Quiet   bool
+	Object  []struct {
+		Key  string
+		More []struct{} `xml:",any"` // a version, or a condition
+	}
+}
+
+type demoDeleteResult struct {
+	XMLName xml.Name
+	Deleted []demoDeleted
+}
+
+type demoDeleted struct{ Key string }
+
+// deleteObjects deletes all objects named, or none.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+func (s *demoServer) deleteObjects(w http.ResponseWriter, q *demoRequest) error {
+	var doc demoDelete
+	if err := q.document(&doc, q.Header); err != nil {
+		return err
+	}
+	if len(doc.Object) == 0 || len(doc.Object) > demoMaxKeys {
+		return errDemoMalformedXML
+	}
+	for _, o := range doc.Object {
+		switch {
+		case o.Key == "":
+			return errDemoMalformedXML
+		case o.More != nil:
+			return errDemoNotImplemented
+		}
+	}
+	result := demoDeleteResult{XMLName: demoXMLName("DeleteResult")}
+	for _, o := range doc.Object {
+		if err := q.bucket.remove(o.Key); err != nil {
+			return err
+		}
+		if !doc.Quiet {
+			result.Deleted = append(result.Deleted, demoDeleted{o.Key})
+		}
+	}
+	return q.writeXML(w, http.StatusOK, result)
 }

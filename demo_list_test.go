@@ -1,10 +1,11 @@
 package main
 
 import (
+	"crypto/md5"
 	"encoding/base64"
 	"encoding/xml"
-	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -154,7 +155,7 @@ func TestDemoListDocuments(t *testing.T) {
 	}
 	token := uriEncode(base64.URLEncoding.EncodeToString([]byte("dir0")), true)
 	for query, wants := range map[string][]string{
-		"": {"<Key>a</Key>", "<Key>dir/y</Key>", "<Key>z+ &amp;/&#x1;</Key>", "<Marker></Marker>", "<MaxKeys>1000</MaxKeys>",
+		"": {"<Key>a</Key>", "<Key>dir/y</Key>", "<Key>z+ &amp;/\ufffd</Key>", "<Marker></Marker>", "<MaxKeys>1000</MaxKeys>",
 			"<IsTruncated>false<", "<StorageClass>STANDARD<", "<Owner>", "!KeyCount", "!Delimiter"},
 		"list-type=2":                     {"<KeyCount>5</KeyCount>", "!<Owner>", "!Marker", "!Token"},
 		"fetch-owner=true&list-type=2":    {"<Owner>"},
@@ -183,20 +184,44 @@ func TestDemoListDocuments(t *testing.T) {
 	}
 }
 
-// A page out of a large bucket: the cost must not grow with the bucket.
-func BenchmarkDemoFill(b *testing.B) {
-	for _, n := range []int{1000, 100000} {
-		var keys []string
-		for i := range n {
-			keys = append(keys, fmt.Sprintf("dir%03d/%07d", i*100/n, i))
+func TestDemoDeletesManyObjects(t *testing.T) {
+	c := startDemo(t, t.TempDir(), "photos")
+	for _, key := range []string{"a", "b", "x<&>y", "stays"} {
+		c.want(200, "", "PUT", "/photos/"+key, "", nil, "")
+	}
+	c.want(200, "", "POST", "/photos", "delete=", nil, `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Object><Key>a</Key></Object><Object><Key>x&lt;&amp;&gt;y</Key></Object><Object><Key>none</Key></Object></Delete>`).
+		has(t, "<DeleteResult", "<Deleted><Key>a</Key></Deleted>", "<Deleted><Key>x&lt;&amp;&gt;y</Key></Deleted>", "<Deleted><Key>none</Key></Deleted>", "!<Error>")
+	const quiet = `<Delete><Quiet>true</Quiet><Object><Key>b</Key></Object></Delete>`
+	sum := md5.Sum([]byte(quiet))
+	right := base64.StdEncoding.EncodeToString(sum[:])
+	many := func(n int) string {
+		return "<Delete>" + strings.Repeat("<Object><Key>k</Key></Object>", n) + "</Delete>"
+	}
+	for _, test := range []struct {
+		doc    string
+		header http.Header
+		status int
+		code   string
+	}{
+		{quiet, demoHeader("Content-Md5", "x"), 400, "BadDigest"},
+		{quiet, demoHeader("Content-Md5", "AAAAAAAAAAAAAAAAAAAAAA=="), 400, "BadDigest"},
+		{quiet, demoHeader("X-Amz-Checksum-Crc32", "AAAAAA=="), 400, "BadDigest"},
+		{quiet, demoHeader("Content-Md5", right), 200, ""},
+		{many(1000), nil, 200, ""},
+		{many(1001), nil, 400, "MalformedXML"},
+		{many(0), nil, 400, "MalformedXML"},
+		{"<Delete><Object><Key>stays</Key></Object>", nil, 400, "MalformedXML"},
+		{"<Remove><Object><Key>stays</Key></Object></Remove>", nil, 400, "MalformedXML"},
+		{"<Delete><Object><Key>stays</Key></Object><Object><Key></Key></Object></Delete>", nil, 400, "MalformedXML"},
+		{"<Delete><Object><Key>stays</Key><VersionId>null</VersionId></Object></Delete>", nil, 501, "NotImplemented"},
+		{"<Delete><Object><Key>stays</Key><ETag>x</ETag></Object></Delete>", nil, 501, "NotImplemented"},
+	} {
+		a := c.want(test.status, test.code, "POST", "/photos", "delete=", test.header, test.doc)
+		if test.doc == quiet {
+			a.has(t, "!<Deleted>")
 		}
-		for _, delimiter := range []string{"", "/"} {
-			b.Run(fmt.Sprintf("keys=%d/delimiter=%s", n, delimiter), func(b *testing.B) {
-				for b.Loop() {
-					p := &demoPage{after: "dir050/", delimiter: delimiter, max: 100}
-					p.fill(keys)
-				}
-			})
-		}
+	}
+	if got := c.listAll(demoListing{size: 1000, v2: true}); !slices.Equal(got, []string{"stays"}) {
+		t.Errorf("left: %q", got)
 	}
 }

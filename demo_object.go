@@ -1,11 +1,10 @@
 package main
 
-// The demo's operations on one object, and the bodies that come with them:
-// digests, checksums and aws-chunked. This file knows nothing of signatures,
-// lists and files.
+// The demo's operations on one object, and the bodies that come with them: digests, checksums
+// and aws-chunked. It knows nothing of signatures, lists and files.
 //
-// http.ServeContent is not used: S3 ignores several ranges, matches ETags
-// without quotes, and answers 412 and 416 with documents.
+// http.ServeContent is not used: S3 ignores several ranges, matches ETags without quotes, and
+// answers 412 and 416 with documents.
 
 import (
 	"bufio"
@@ -14,7 +13,6 @@ import (
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
@@ -25,7 +23,6 @@ import (
 	"hash/crc64"
 	"io"
 	"io/fs"
-	"maps"
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
@@ -41,8 +38,8 @@ import (
 
 const demoChunked = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
-// demoStoredHeaders are kept with an object, besides x-amz-meta-* and its
-// checksum. A parameter response-<name> overrides each.
+// demoStoredHeaders are kept with an object, besides x-amz-meta-* and its checksums. A parameter
+// response-NAME overrides each.
 var demoStoredHeaders = strings.Fields("content-type cache-control content-disposition content-encoding content-language expires")
 
 // newDemoObject returns an object with the headers of a request and no bytes.
@@ -65,10 +62,9 @@ func (s *demoServer) putObject(w http.ResponseWriter, q *demoRequest) error {
 	return s.putBody(w, q, q.bucket.demoFolder, newDemoObject(q.key, q.Header))
 }
 
-// putBody stores the body of a PutObject or an UploadPart: exactly the bytes
-// announced, or nothing. net/http reads a request without any framing as one
-// without a body, and would read what follows on the connection as the next
-// request.
+// putBody stores the body of a PutObject or an UploadPart: exactly the bytes announced, or
+// nothing. net/http reads a request without any framing as one without a body, and would read
+// what follows on the connection as the next request.
 func (s *demoServer) putBody(w http.ResponseWriter, q *demoRequest, f *demoFolder, o *demoObject) error {
 	if q.size < 0 {
 		w.Header().Set("Connection", "close")
@@ -78,17 +74,14 @@ func (s *demoServer) putBody(w http.ResponseWriter, q *demoRequest, f *demoFolde
 		return err
 	}
 	w.Header().Set("ETag", o.ETag)
-	o.writeChecksum(w.Header())
+	o.writeChecksums(w.Header())
 	return nil
 }
 
-// put stores o with the bytes that fill writes, if these have the sums that digests holds
-// and the object there is meets the conditions. It sets an empty ETag.
+// put stores o with the bytes that fill writes, if these have the sums that digests holds and
+// the object that is there meets the conditions. It sets an empty ETag.
 func (s *demoServer) put(f *demoFolder, o *demoObject, fill func(io.Writer) (int64, error), digests, conditions http.Header) error {
-	sums, err := newDemoSums(digests)
-	if err != nil {
-		return err
-	}
+	sums := newDemoSums(digests)
 	o.Modified = s.now().UTC().Truncate(time.Second)
 	sum := func(w io.Writer) (int64, error) { return fill(io.MultiWriter(w, sums)) }
 	return f.put(o, sum, func(old *demoObject) error {
@@ -105,8 +98,7 @@ func (s *demoServer) put(f *demoFolder, o *demoObject, fill func(io.Writer) (int
 	})
 }
 
-// demoWriteConditions is about old, the object there is; nil if there is none.
-//
+// demoWriteConditions checks old, the object that is there, or nil.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 func demoWriteConditions(h http.Header, old *demoObject) error {
 	match, noneMatch := h.Get("If-Match"), h.Get("If-None-Match")
@@ -121,9 +113,7 @@ func demoWriteConditions(h http.Header, old *demoObject) error {
 	return nil
 }
 
-// copyObject gives the copy an ETag of its own, even of an object that was
-// uploaded in parts.
-//
+// copyObject gives the copy an ETag of its own, even of an object that was uploaded in parts.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 func (s *demoServer) copyObject(w http.ResponseWriter, q *demoRequest) error {
 	source, f, err := s.openSource(q)
@@ -142,24 +132,18 @@ func (s *demoServer) copyObject(w http.ResponseWriter, q *demoRequest) error {
 	case directive != "REPLACE":
 		return demoInvalidArgument("Unknown metadata directive.")
 	}
-	return s.putCopy(w, q, q.bucket.demoFolder, o, f, "CopyObjectResult")
-}
-
-// putCopy stores the bytes of r and answers with the document named.
-func (s *demoServer) putCopy(w http.ResponseWriter, q *demoRequest, f *demoFolder, o *demoObject, r io.Reader, document string) error {
-	fill := func(w io.Writer) (int64, error) { return io.Copy(w, r) }
-	if err := s.put(f, o, fill, nil, q.Header); err != nil {
+	fill := func(w io.Writer) (int64, error) { return f.WriteTo(w) }
+	if err := s.put(q.bucket.demoFolder, o, fill, nil, q.Header); err != nil {
 		return err
 	}
 	return q.writeXML(w, http.StatusOK, struct {
-		XMLName      xml.Name
-		LastModified string
-		ETag         string
-	}{demoXMLName(document), demoTime(o.Modified), o.ETag})
+		XMLName            xml.Name
+		LastModified, ETag string
+	}{demoXMLName("CopyObjectResult"), demoTime(o.Modified), o.ETag})
 }
 
-// openSource opens the object that x-amz-copy-source names, bucket/key or
-// /bucket/key, if it meets the conditions x-amz-copy-source-if-*.
+// openSource opens the object that x-amz-copy-source names, bucket/key or /bucket/key, if it
+// meets the conditions x-amz-copy-source-if-*.
 func (s *demoServer) openSource(q *demoRequest) (*demoObject, *os.File, error) {
 	source, version, _ := strings.Cut(q.Header.Get("X-Amz-Copy-Source"), "?")
 	source, err := url.PathUnescape(source)
@@ -195,55 +179,7 @@ func (s *demoServer) deleteObject(w http.ResponseWriter, q *demoRequest) error {
 	return nil
 }
 
-type demoDelete struct {
-	XMLName struct{} `xml:"Delete"`
-	Quiet   bool
-	Object  []struct {
-		Key  string
-		More []demoElement `xml:",any"` // a version, or a condition
-	}
-}
-
-type demoDeleteResult struct {
-	XMLName xml.Name
-	Deleted []demoDeleted
-}
-
-type demoDeleted struct{ Key demoText }
-
-// deleteObjects deletes all objects named, or none.
-//
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-func (s *demoServer) deleteObjects(w http.ResponseWriter, q *demoRequest) error {
-	var doc demoDelete
-	if err := q.document(&doc, q.Header); err != nil {
-		return err
-	}
-	if len(doc.Object) == 0 || len(doc.Object) > demoMaxKeys {
-		return errDemoMalformedXML
-	}
-	for _, o := range doc.Object {
-		switch {
-		case o.Key == "":
-			return errDemoMalformedXML
-		case o.More != nil:
-			return errDemoNotImplemented
-		}
-	}
-	result := demoDeleteResult{XMLName: demoXMLName("DeleteResult")}
-	for _, o := range doc.Object {
-		if err := q.bucket.remove(o.Key); err != nil {
-			return err
-		}
-		if !doc.Quiet {
-			result.Deleted = append(result.Deleted, demoDeleted{demoText(o.Key)})
-		}
-	}
-	return q.writeXML(w, http.StatusOK, result)
-}
-
 // getObject is HeadObject too.
-//
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 func (s *demoServer) getObject(w http.ResponseWriter, q *demoRequest) error {
 	o, f, err := q.bucket.open(q.key)
@@ -266,8 +202,8 @@ func (s *demoServer) getObject(w http.ResponseWriter, q *demoRequest) error {
 	if partial {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, first+length-1, o.Size))
 		w.WriteHeader(http.StatusPartialContent)
-	} else if q.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" { // it is of the whole object
-		o.writeChecksum(w.Header())
+	} else if q.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" { // they are of the whole object
+		o.writeChecksums(w.Header())
 	}
 	if q.Method == http.MethodHead {
 		return nil
@@ -292,7 +228,7 @@ func (o *demoObject) writeHeader(h http.Header, query url.Values) {
 	h.Set("Accept-Ranges", "bytes")
 }
 
-func (o *demoObject) writeChecksum(h http.Header) {
+func (o *demoObject) writeChecksums(h http.Header) {
 	for name, value := range o.Header {
 		if strings.HasPrefix(name, "x-amz-checksum-") {
 			h.Set(name, string(value))
@@ -301,8 +237,8 @@ func (o *demoObject) writeChecksum(h http.Header) {
 	}
 }
 
-// readConditions follows the order of RFC 9110 section 13.2.2: a condition on
-// the ETag outweighs the one on the time. The prefix begins the headers' names.
+// readConditions follows the order of RFC 9110 section 13.2.2: a condition on the ETag outweighs
+// the one on the time. The prefix begins the headers' names.
 func (o *demoObject) readConditions(h http.Header, prefix string) error {
 	match, noneMatch := h.Get(prefix+"If-Match"), h.Get(prefix+"If-None-Match")
 	since, errSince := http.ParseTime(h.Get(prefix + "If-Modified-Since"))
@@ -318,8 +254,7 @@ func (o *demoObject) readConditions(h http.Header, prefix string) error {
 	return nil
 }
 
-// demoMatches reports whether a list of ETags, which may lack their quotes,
-// holds one.
+// demoMatches reports whether a list of ETags, which may lack their quotes, holds one.
 func demoMatches(list, etag string) bool {
 	for one := range strings.SplitSeq(list, ",") {
 		one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
@@ -336,9 +271,8 @@ var demoRange = regexp.MustCompile(`^bytes=(\d*)-(\d*)$`)
 //
 //	bytes=first-last    bytes=first-    bytes=-suffix
 //
-// Anything else is ignored, as RFC 9110 section 14.2 has it, and so are
-// several ranges, which S3 does not serve. The first byte is -1 if the object
-// has none of the range.
+// Anything else is ignored, as RFC 9110 section 14.2 has it, and so are several ranges, which S3
+// does not serve. The first byte is -1 if the object has none of the range.
 func (o *demoObject) rangeOf(spec string) (first, length int64, partial bool) {
 	m := demoRange.FindStringSubmatch(spec)
 	if m == nil || m[1]+m[2] == "" {
@@ -362,11 +296,11 @@ func (o *demoObject) rangeOf(spec string) (first, length int64, partial bool) {
 
 var errDemoIncomplete = newDemoError(400, "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header.")
 
-// expectBody reads what the headers say of the payload. It reads the payload of
-// an operation that has no use for one: its digest was signed.
+// expectBody reads what the headers say of the payload. It reads the payload of an operation that
+// has no use for one: its digest was signed.
 func (q *demoRequest) expectBody() (err error) {
 	q.size = q.ContentLength
-	trailer, known := strings.CutPrefix(http.CanonicalHeaderKey(q.Header.Get("X-Amz-Trailer")), "X-Amz-Checksum-")
+	trailer := q.Header.Get("X-Amz-Trailer")
 	switch {
 	case q.payloadHash == demoChunked:
 		if q.size, err = strconv.ParseInt(q.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64); err != nil {
@@ -377,7 +311,7 @@ func (q *demoRequest) expectBody() (err error) {
 	case q.size == 0 && q.Header.Get("Content-Length") == "":
 		q.size = -1
 	}
-	if known != (q.payloadHash == demoChunked) || known && demoChecksums[trailer] == nil {
+	if known := demoSumOf[http.CanonicalHeaderKey(trailer)] != nil; known != (q.payloadHash == demoChunked) {
 		return demoInvalidRequest("x-amz-trailer must name a checksum, of a payload of " + demoChunked)
 	}
 	if q.Method != http.MethodPut && q.Method != http.MethodPost {
@@ -389,20 +323,17 @@ func (q *demoRequest) expectBody() (err error) {
 
 // document reads XML into v, if it has the sums that digests holds.
 func (q *demoRequest) document(v any, digests http.Header) error {
-	sums, err := newDemoSums(digests)
-	if err != nil {
-		return err
-	}
+	sums := newDemoSums(digests)
 	var text bytes.Buffer
-	_, err = q.writePayload(io.MultiWriter(&text, sums))
+	_, err := q.writePayload(io.MultiWriter(&text, sums))
 	if err = cmp.Or(err, sums.verify(digests)); err == nil && xml.Unmarshal(text.Bytes(), v) != nil {
 		err = errDemoMalformedXML
 	}
 	return err
 }
 
-// writePayload writes the payload, out of its chunks. It returns a demoError if
-// that is not whole or not what was signed.
+// writePayload writes the payload, out of its chunks. It returns a demoError if that is not whole
+// or not what was signed.
 func (q *demoRequest) writePayload(w io.Writer) (int64, error) {
 	if q.payloadHash == demoChunked {
 		body := bufio.NewReader(q.Body)
@@ -420,11 +351,9 @@ func (q *demoRequest) writePayload(w io.Writer) (int64, error) {
 	return n, err
 }
 
-// A demoChunkReader reads the payload out of aws-chunked framing, which is that
-// of HTTP with one trailer, the one in x-amz-trailer. At the end it makes the
-// trailer a header of the request, to be checked and stored as if it had come
-// with the others.
-//
+// A demoChunkReader reads the payload out of aws-chunked framing, which is that of HTTP with one
+// trailer, the one in x-amz-trailer. At the end it makes the trailer a header of the request, to
+// be verified and stored as if it had come with the others.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 type demoChunkReader struct {
 	q      *demoRequest
@@ -433,6 +362,7 @@ type demoChunkReader struct {
 	n      int64     // bytes of payload so far
 }
 
+// Read implements io.Reader.
 func (c *demoChunkReader) Read(b []byte) (int, error) {
 	n, err := c.chunks.Read(b)
 	c.n += int64(n)
@@ -459,46 +389,35 @@ func (c *demoChunkReader) trailer() error {
 	return io.EOF
 }
 
-// demoChecksums are S3's, by the ends of their headers. CRC-64/NVME is that of
-// the NVM Express Command Set Specification; its polynomial is written with the
-// bits reversed here.
-//
+// demoSumOf makes the sums of S3 that SDKs send, by their headers. CRC-64/NVME is that of the NVM
+// Express Command Set Specification; its polynomial is written with the bits reversed here.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
-var demoChecksums = map[string]func() hash.Hash{
-	"Crc32":     func() hash.Hash { return crc32.NewIEEE() },
-	"Crc32c":    func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
-	"Crc64nvme": func() hash.Hash { return crc64.New(demoCRC64NVME) },
-	"Sha1":      sha1.New,
-	"Sha256":    sha256.New,
-	"Sha512":    sha512.New,
-	"Md5":       md5.New,
+var demoSumOf = map[string]func() hash.Hash{
+	"Content-Md5":              md5.New,
+	"X-Amz-Checksum-Crc32":     func() hash.Hash { return crc32.NewIEEE() },
+	"X-Amz-Checksum-Crc32c":    func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
+	"X-Amz-Checksum-Crc64nvme": func() hash.Hash { return crc64.New(demoCRC64NVME) },
+	"X-Amz-Checksum-Sha1":      sha1.New,
+	"X-Amz-Checksum-Sha256":    sha256.New,
 }
 
 var demoCRC64NVME = crc64.MakeTable(0x9a6c9329ac4bc9b5)
 
-// demoSums are computed of what is written to them, by the headers that hold
-// them: Content-Md5, and at most one X-Amz-Checksum-*.
+// demoSums are computed of what is written to them, by the headers that declare them.
 type demoSums map[string]hash.Hash
 
-// newDemoSums returns the sums that h holds, or that it says a trailer will.
-func newDemoSums(h http.Header) (demoSums, error) {
-	sums := demoSums{"Content-Md5": md5.New()}
-	for _, name := range append(slices.Collect(maps.Keys(h)), http.CanonicalHeaderKey(h.Get("X-Amz-Trailer"))) {
-		algorithm, ok := strings.CutPrefix(name, "X-Amz-Checksum-")
-		if !ok || algorithm == "Mode" || algorithm == "Type" || algorithm == "Algorithm" {
-			continue
+// newDemoSums returns the sums that h declares, or that it says a trailer will, and an MD5.
+func newDemoSums(h http.Header) demoSums {
+	sums := demoSums{}
+	for name, newSum := range demoSumOf {
+		if h.Get(name) != "" || name == "Content-Md5" || name == http.CanonicalHeaderKey(h.Get("X-Amz-Trailer")) {
+			sums[name] = newSum()
 		}
-		if demoChecksums[algorithm] == nil {
-			return nil, errDemoNotImplemented
-		}
-		sums[name] = demoChecksums[algorithm]()
 	}
-	if len(sums) > 2 {
-		return nil, demoInvalidRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
-	}
-	return sums, nil
+	return sums
 }
 
+// Write implements io.Writer.
 func (s demoSums) Write(p []byte) (int, error) {
 	for _, sum := range s {
 		sum.Write(p)
@@ -506,19 +425,11 @@ func (s demoSums) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// verify compares the sums with those in the headers.
+// verify compares the sums with those that h declares by now.
 func (s demoSums) verify(h http.Header) error {
 	for name, sum := range s {
-		text := h.Get(name)
-		want, err := base64.StdEncoding.DecodeString(text)
-		switch {
-		case text == "" && name == "Content-Md5", bytes.Equal(want, sum.Sum(nil)):
-		case err == nil && len(want) == sum.Size():
+		if want := h.Get(name); want != "" && want != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
 			return newDemoError(400, "BadDigest", "The "+name+" you specified did not match the calculated checksum.")
-		case name == "Content-Md5":
-			return newDemoError(400, "InvalidDigest", "The Content-MD5 you specified is not valid.")
-		default:
-			return demoInvalidRequest("Value for " + name + " header is invalid.")
 		}
 	}
 	return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -167,13 +166,13 @@ func TestDemoRefusedWriteLeavesTheObject(t *testing.T) {
 // demoCheckValues are the check values of "123456789": those of the CRCs from
 // the catalogue https://reveng.sourceforge.io/crc-catalogue/all.htm, the other
 // ones by md5sum, sha1sum and sha256sum.
-var demoCheckValues = []struct{ name, digest, malformed string }{
-	{"Content-Md5", "25f9e794323b453885f5181f1b624d0b", "InvalidDigest"},
-	{"X-Amz-Checksum-Crc32", "cbf43926", "InvalidRequest"},
-	{"X-Amz-Checksum-Crc32c", "e3069283", "InvalidRequest"},
-	{"X-Amz-Checksum-Crc64nvme", "ae8b14860a799888", "InvalidRequest"},
-	{"X-Amz-Checksum-Sha1", "f7c3bc1d808e04732adf679965ccc34ca7ae3441", "InvalidRequest"},
-	{"X-Amz-Checksum-Sha256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225", "InvalidRequest"},
+var demoCheckValues = []struct{ name, digest string }{
+	{"Content-Md5", "25f9e794323b453885f5181f1b624d0b"},
+	{"X-Amz-Checksum-Crc32", "cbf43926"},
+	{"X-Amz-Checksum-Crc32c", "e3069283"},
+	{"X-Amz-Checksum-Crc64nvme", "ae8b14860a799888"},
+	{"X-Amz-Checksum-Sha1", "f7c3bc1d808e04732adf679965ccc34ca7ae3441"},
+	{"X-Amz-Checksum-Sha256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"},
 }
 
 func TestDemoVerifiesChecksums(t *testing.T) {
@@ -186,7 +185,7 @@ func TestDemoVerifiesChecksums(t *testing.T) {
 		}
 		value, key := base64.StdEncoding.EncodeToString(raw), "/photos/"+test.name
 		c.want(400, "BadDigest", "PUT", key, "", demoHeader(test.name, value), "12345678X")
-		c.want(400, test.malformed, "PUT", key, "", demoHeader(test.name, value[:4]), body)
+		c.want(400, "BadDigest", "PUT", key, "", demoHeader(test.name, value[:4]), body)
 		c.want(404, "NoSuchKey", "GET", key, "", nil, "")
 		c.want(200, "", "PUT", key, "", demoHeader(test.name, value), body)
 		if test.name == "Content-Md5" {
@@ -215,7 +214,6 @@ func TestDemoVerifiesChecksums(t *testing.T) {
 			t.Errorf("%s in a trailer: stored %q with %v", test.name, a.body, a.Header)
 		}
 	}
-	c.want(400, "InvalidRequest", "PUT", "/photos/x", "", demoHeader("X-Amz-Checksum-Crc32", "y/Q5Jg==", "X-Amz-Checksum-Crc32c", "4waSgw=="), body)
 	c.want(501, "NotImplemented", "PUT", "/photos/x", "", demoHeader("X-Amz-Checksum-Crc8", "AA=="), body)
 	c.wantFiles("photos", 22)
 }
@@ -344,46 +342,4 @@ func TestDemoCopy(t *testing.T) {
 		c.want(test.status, test.code, "PUT", "/backups/2", "", h, "")
 	}
 	c.wantFiles("backups", 6)
-}
-
-func TestDemoDeletesManyObjects(t *testing.T) {
-	c := startDemo(t, t.TempDir(), "photos")
-	for _, key := range []string{"a", "b", "x<&>y", "stays"} {
-		c.want(200, "", "PUT", "/photos/"+key, "", nil, "")
-	}
-	c.want(200, "", "POST", "/photos", "delete=", nil, `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Object><Key>a</Key></Object><Object><Key>x&lt;&amp;&gt;y</Key></Object><Object><Key>none</Key></Object></Delete>`).
-		has(t, "<DeleteResult", "<Deleted><Key>a</Key></Deleted>", "<Deleted><Key>x&lt;&amp;&gt;y</Key></Deleted>", "<Deleted><Key>none</Key></Deleted>", "!<Error>")
-	const quiet = `<Delete><Quiet>true</Quiet><Object><Key>b</Key></Object></Delete>`
-	sum := md5.Sum([]byte(quiet))
-	right := base64.StdEncoding.EncodeToString(sum[:])
-	many := func(n int) string {
-		return "<Delete>" + strings.Repeat("<Object><Key>k</Key></Object>", n) + "</Delete>"
-	}
-	for _, test := range []struct {
-		doc    string
-		header http.Header
-		status int
-		code   string
-	}{
-		{quiet, demoHeader("Content-Md5", "x"), 400, "InvalidDigest"},
-		{quiet, demoHeader("Content-Md5", "AAAAAAAAAAAAAAAAAAAAAA=="), 400, "BadDigest"},
-		{quiet, demoHeader("X-Amz-Checksum-Crc32", "AAAAAA=="), 400, "BadDigest"},
-		{quiet, demoHeader("Content-Md5", right), 200, ""},
-		{many(1000), nil, 200, ""},
-		{many(1001), nil, 400, "MalformedXML"},
-		{many(0), nil, 400, "MalformedXML"},
-		{"<Delete><Object><Key>stays</Key></Object>", nil, 400, "MalformedXML"},
-		{"<Remove><Object><Key>stays</Key></Object></Remove>", nil, 400, "MalformedXML"},
-		{"<Delete><Object><Key>stays</Key></Object><Object><Key></Key></Object></Delete>", nil, 400, "MalformedXML"},
-		{"<Delete><Object><Key>stays</Key><VersionId>null</VersionId></Object></Delete>", nil, 501, "NotImplemented"},
-		{"<Delete><Object><Key>stays</Key><ETag>x</ETag></Object></Delete>", nil, 501, "NotImplemented"},
-	} {
-		a := c.want(test.status, test.code, "POST", "/photos", "delete=", test.header, test.doc)
-		if test.doc == quiet {
-			a.has(t, "!<Deleted>")
-		}
-	}
-	if got := c.listAll(demoListing{size: 1000, v2: true}); !slices.Equal(got, []string{"stays"}) {
-		t.Errorf("left: %q", got)
-	}
 }

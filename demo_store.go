@@ -1,21 +1,20 @@
 package main
 
 // Storage for the demo: objects in a folder, and an index of them in memory.
-// This file knows nothing of the rest of the demo.
+// It knows nothing of the rest of the demo.
 //
 // A bucket is a folder, and an object is two files in it:
 //
 //	photos/5f1c….json           its key, headers, ETag, and the name of
 //	photos/5f1c….UO4T….data     its bytes
 //
-// 5f1c… is the SHA-256 of the key, because a key has up to 1024 bytes of any
-// kind and a file name can't. A new version gets a new .data file, and renaming
-// its .json over the old one stores it. A process that is killed leaves either
-// the old object or the new one, and a reader that has opened the old one reads
-// on.
+// 5f1c… is the SHA-256 of the key, because a key has up to 1024 bytes of any kind and a file name
+// can't. A new version gets a new .data file, and renaming its .json over the old one stores it. A
+// process that is killed leaves either the old object or the new one, and a reader that has opened
+// the old one reads on.
 //
-// A multipart upload is a folder too, photos/18a9….upload, and its objects are
-// the parts. It ends with the process.
+// A multipart upload is a folder too, photos/UO4T….upload, and its objects are the parts. It ends
+// with the process.
 
 import (
 	"cmp"
@@ -27,11 +26,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"regexp"
-	"slices"
 	"sync"
 	"time"
 )
@@ -62,7 +59,6 @@ type demoFolder struct {
 
 	mu      sync.RWMutex           // protects what follows, and which files are current
 	objects map[string]*demoObject // by key
-	keys    []string               // sorted by bytes: what is listed
 	removed bool                   // nothing may be stored here any more
 }
 
@@ -74,12 +70,11 @@ type demoBucket struct {
 type demoUpload struct {
 	*demoFolder // of the parts
 	id          string
-	object      *demoObject // the one to be; Modified is when the upload began
+	object      *demoObject // the one to be
 }
 
-// openDemoBuckets makes the folder dir and the buckets named, as far as they
-// are missing, and returns all buckets in dir by name. It removes files that a
-// killed process has left.
+// openDemoBuckets makes the folder dir and the buckets named, as far as they are missing, and
+// returns all buckets in dir by name. It removes files that a killed process has left.
 func openDemoBuckets(dir string, names []string) (map[string]*demoBucket, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -117,8 +112,7 @@ func newDemoFolder(root *os.Root, dir string) *demoFolder {
 
 var demoLeftover = regexp.MustCompile(`^([0-9a-f]{64}(\.[0-9A-Z]+)?\.(data|tmp)|[0-9A-Za-z]+\.upload)$`)
 
-// load indexes the objects of a folder, and removes files of ours that no
-// object names.
+// load indexes the objects of a folder, and removes files of ours that no object names.
 func (f *demoFolder) load() error {
 	entries, err := fs.ReadDir(f.root.FS(), f.dir)
 	if err != nil {
@@ -126,39 +120,26 @@ func (f *demoFolder) load() error {
 	}
 	current := map[string]bool{}
 	for _, entry := range entries {
-		if path.Ext(entry.Name()) == ".json" {
-			o, err := f.loadObject(entry.Name())
-			if err != nil {
-				return fmt.Errorf("%s: %w", path.Join(f.dir, entry.Name()), err)
-			}
-			f.objects[o.Key], current[o.Data] = o, true
+		if path.Ext(entry.Name()) != ".json" {
+			continue
 		}
+		name := path.Join(f.dir, entry.Name())
+		text, err := f.root.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		o := &demoObject{}
+		if err := json.Unmarshal(text, o); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		f.objects[o.Key], current[o.Data] = o, true
 	}
 	for _, entry := range entries {
 		if name := entry.Name(); demoLeftover.MatchString(name) && !current[name] {
 			f.root.RemoveAll(path.Join(f.dir, name))
 		}
 	}
-	f.keys = slices.Sorted(maps.Keys(f.objects))
 	return nil
-}
-
-// loadObject refuses an object whose bytes are not all there, as after a power
-// cut: to start without it would lose it silently.
-func (f *demoFolder) loadObject(name string) (*demoObject, error) {
-	text, err := f.root.ReadFile(path.Join(f.dir, name))
-	if err != nil {
-		return nil, err
-	}
-	o := &demoObject{}
-	if err := json.Unmarshal(text, o); err != nil {
-		return nil, err
-	}
-	data, err := f.root.Stat(path.Join(f.dir, o.Data))
-	if err != nil || name != demoFileName(o.Key)+".json" || data.Size() != o.Size {
-		return nil, fmt.Errorf("object %q is damaged", o.Key)
-	}
-	return o, nil
 }
 
 func demoFileName(key string) string {
@@ -173,9 +154,8 @@ func (f *demoFolder) get(key string) *demoObject {
 	return f.objects[key]
 }
 
-// open returns an object and its bytes, or errDemoNoObject. It opens the file
-// under the lock: a writer removes it only after the object was replaced, and an
-// open file stays readable.
+// open returns an object and its bytes, or errDemoNoObject. It opens the file under the lock: a
+// writer removes it only after the object was replaced, and an open file stays readable.
 func (f *demoFolder) open(key string) (*demoObject, *os.File, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -190,10 +170,10 @@ func (f *demoFolder) open(key string) (*demoObject, *os.File, error) {
 	return o, file, err
 }
 
-// put stores o with the bytes that fill writes, and sets o.Data and o.Size. When
-// all bytes are written it calls check with the object that o would replace, or
-// nil, and stores nothing if that returns an error; check may complete o. It
-// returns errDemoRemoved for the folder of an upload that has ended.
+// put stores o with the bytes that fill writes, and sets o.Data and o.Size. When all bytes are
+// written it calls check with the object that o would replace, or nil, and stores nothing if that
+// returns an error; check may complete o. It returns errDemoRemoved for the folder of an upload that
+// has ended.
 func (f *demoFolder) put(o *demoObject, fill func(io.Writer) (int64, error), check func(old *demoObject) error) error {
 	o.Data = demoFileName(o.Key) + "." + rand.Text() + ".data"
 	name := path.Join(f.dir, o.Data)
@@ -221,9 +201,8 @@ func (f *demoFolder) create(name string) (*os.File, error) {
 	return f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// replace makes o the object of its key. It calls check under the lock that
-// guards the rename: of two writers of an object that must not exist, one is
-// refused.
+// replace makes o the object of its key. It calls check under the lock that guards the rename: of
+// two writers of an object that must not exist, one is refused.
 func (f *demoFolder) replace(o *demoObject, check func(old *demoObject) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -248,10 +227,7 @@ func (f *demoFolder) replace(o *demoObject, check func(old *demoObject) error) e
 	f.objects[o.Key] = o
 	if old != nil {
 		f.root.Remove(path.Join(f.dir, old.Data)) // or the next start does
-		return nil
 	}
-	i, _ := slices.BinarySearch(f.keys, o.Key)
-	f.keys = slices.Insert(f.keys, i, o.Key)
 	return nil
 }
 
@@ -267,8 +243,6 @@ func (f *demoFolder) remove(key string) error {
 		return err
 	}
 	delete(f.objects, key)
-	i, _ := slices.BinarySearch(f.keys, key)
-	f.keys = slices.Delete(f.keys, i, i+1)
 	f.root.Remove(path.Join(f.dir, o.Data)) // or the next start does
 	return nil
 }

@@ -100,22 +100,6 @@ func TestDemoRestartFindsObjectsAndRemovesLeftovers(t *testing.T) {
 	}
 }
 
-func TestDemoDoesNotStartWithDamagedObject(t *testing.T) {
-	dir := t.TempDir()
-	c := startDemo(t, dir, "photos")
-	c.want(200, "", "PUT", "/photos/cat", "", nil, "meow")
-	data, err := filepath.Glob(filepath.Join(dir, "photos", "*.data"))
-	if err != nil || len(data) != 1 {
-		t.Fatalf("files = %q, %v", data, err)
-	}
-	if err := os.Truncate(data[0], 2); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := newDemoServer(dir, demoTestCreds); err == nil || !strings.Contains(err.Error(), `"cat"`) {
-		t.Errorf("newDemoServer = %v, want an error that names the object", err)
-	}
-}
-
 // No file is reached outside the demo's folder, whatever a name or a link says.
 func TestDemoDoesNotLeaveItsFolder(t *testing.T) {
 	outside := t.TempDir()

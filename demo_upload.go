@@ -1,16 +1,13 @@
 package main
 
-// The demo's multipart uploads: one object in up to 10,000 parts, which may
-// arrive in any order and more than once. This file knows nothing of
-// signatures and files.
+// The demo's multipart uploads: one object in up to 10,000 parts, which may arrive in any order
+// and more than once. It knows nothing of signatures and files.
 //
-// A checksum is always of bytes: of a part, or at the end of the whole object.
-// Checksums of checksums (COMPOSITE) are not implemented.
+// Checksums of checksums (COMPOSITE), pages of ListParts and UploadPartCopy are not implemented.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
 
 import (
-	"cmp"
 	"crypto/md5"
 	"crypto/rand"
 	"encoding/hex"
@@ -23,68 +20,60 @@ import (
 	"strings"
 )
 
+const demoMaxParts = 10000 // of an upload
+
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html
 func (s *demoServer) createMultipartUpload(w http.ResponseWriter, q *demoRequest) error {
 	if _, err := q.writePayload(io.Discard); err != nil {
 		return err
 	}
-	if q.Header.Get("X-Amz-Checksum-Type") == "COMPOSITE" {
-		return errDemoNotImplemented
-	}
-	o := newDemoObject(q.key, q.Header)
-	o.Modified = s.now()
-	id := fmt.Sprintf("%016x%s", o.Modified.UnixNano(), rand.Text()) // sorts by time, as S3 lists uploads
-	if err := q.bucket.addUpload(id, o); err != nil {
+	id := rand.Text()
+	if err := q.bucket.addUpload(id, newDemoObject(q.key, q.Header)); err != nil {
 		return err
 	}
 	return q.writeXML(w, http.StatusOK, struct {
-		XMLName  xml.Name
-		Bucket   string
-		Key      demoText
-		UploadId string
-	}{demoXMLName("InitiateMultipartUploadResult"), q.bucketName, demoText(q.key), id})
+		XMLName               xml.Name
+		Bucket, Key, UploadId string
+	}{demoXMLName("InitiateMultipartUploadResult"), q.bucketName, q.key, id})
 }
 
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html
 func (s *demoServer) uploadPart(w http.ResponseWriter, q *demoRequest) error {
-	o, err := q.newPart()
-	if err != nil {
-		return err
-	}
-	return s.putBody(w, q, q.upload.demoFolder, o)
-}
-
-func (q *demoRequest) newPart() (*demoObject, error) {
 	number, err := strconv.Atoi(q.query.Get("partNumber"))
-	if err != nil || number < 1 || number > 10000 {
-		return nil, demoInvalidArgument("Part number must be an integer between 1 and 10000, inclusive")
+	if err != nil || number < 1 || number > demoMaxParts {
+		return demoInvalidArgument("Part number must be an integer between 1 and 10000, inclusive")
 	}
-	return &demoObject{Key: demoPartKey(number), Header: map[string][]byte{}}, nil
+	return s.putBody(w, q, q.upload.demoFolder, &demoObject{Key: demoPartKey(number), Header: map[string][]byte{}})
 }
 
-// demoPartKey sorts as numbers do.
+// demoPartKey returns the key of a part, which sorts as its number does.
 func demoPartKey(number int) string { return fmt.Sprintf("%05d", number) }
 
-// uploadPartCopy copies all of the source, or its range bytes=first-last, of
-// which no byte may be missing.
-//
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
-func (s *demoServer) uploadPartCopy(w http.ResponseWriter, q *demoRequest) error {
-	o, err := q.newPart()
-	if err != nil {
-		return err
+type demoPartList struct {
+	XMLName               xml.Name
+	Bucket, Key, UploadId string
+	MaxParts              int
+	EncodingType          string `xml:",omitempty"`
+	IsTruncated           bool
+	Part                  []demoPartEntry
+}
+
+type demoPartEntry struct {
+	PartNumber, LastModified, ETag string
+	Size                           int64
+}
+
+// listParts lists all parts on one page, where S3 has 1000.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html
+func (s *demoServer) listParts(w http.ResponseWriter, q *demoRequest) error {
+	p := &demoPage{max: demoMaxParts, encoding: q.query.Get("encoding-type")}
+	q.upload.list(p)
+	result := &demoPartList{XMLName: demoXMLName("ListPartsResult"), Bucket: q.bucketName, Key: p.name(q.key), UploadId: q.upload.id,
+		MaxParts: p.max, EncodingType: p.encoding}
+	for _, o := range p.objects {
+		result.Part = append(result.Part, demoPartEntry{strings.TrimLeft(o.Key, "0"), demoTime(o.Modified), o.ETag, o.Size})
 	}
-	source, f, err := s.openSource(q)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	spec := q.Header.Get("X-Amz-Copy-Source-Range")
-	first, length, _ := source.rangeOf(spec)
-	if spec != "" && spec != fmt.Sprintf("bytes=%d-%d", first, first+length-1) {
-		return demoInvalidArgument("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy")
-	}
-	return s.putCopy(w, q, q.upload.demoFolder, o, io.NewSectionReader(f, first, length), "CopyPartResult")
+	return q.writeXML(w, http.StatusOK, result)
 }
 
 type demoComplete struct {
@@ -95,28 +84,9 @@ type demoComplete struct {
 type demoPart struct {
 	PartNumber int
 	ETag       string
-	Sums       []demoElement `xml:",any"`
 }
 
-type demoElement struct {
-	XMLName xml.Name
-	Text    string `xml:",chardata"`
-}
-
-// matches reports whether o is what the client takes it for.
-func (p demoPart) matches(o *demoObject) bool {
-	for _, sum := range p.Sums {
-		algorithm, ok := strings.CutPrefix(sum.XMLName.Local, "Checksum")
-		if ok && string(o.Header["x-amz-checksum-"+strings.ToLower(algorithm)]) != sum.Text {
-			return false
-		}
-	}
-	return strings.Trim(p.ETag, `"`) == strings.Trim(o.ETag, `"`)
-}
-
-// completeMultipartUpload stores the parts named, one after another, as one
-// object.
-//
+// completeMultipartUpload stores the parts named, one after another, as one object.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 func (s *demoServer) completeMultipartUpload(w http.ResponseWriter, q *demoRequest) error {
 	u := q.upload
@@ -147,15 +117,14 @@ func (s *demoServer) completeMultipartUpload(w http.ResponseWriter, q *demoReque
 		return err
 	}
 	return q.writeXML(w, http.StatusOK, struct {
-		XMLName          xml.Name
-		Location, Bucket string
-		Key              demoText
-		ETag             string
-	}{demoXMLName("CompleteMultipartUploadResult"), "http://" + q.Host + q.URL.EscapedPath(), q.bucketName, demoText(q.key), o.ETag})
+		XMLName                     xml.Name
+		Location, Bucket, Key, ETag string
+	}{demoXMLName("CompleteMultipartUploadResult"), "http://" + q.Host + q.URL.EscapedPath(), q.bucketName, q.key, o.ETag})
 }
 
-// choose returns the parts that were named. Each but the last must have at
-// least minPart bytes.
+var errDemoInvalidPart = newDemoError(400, "InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.")
+
+// choose returns the parts that were named. Each but the last must have at least minPart bytes.
 func (u *demoUpload) choose(named []demoPart, minPart int64) (parts []*demoObject, err error) {
 	if len(named) == 0 {
 		return nil, errDemoMalformedXML
@@ -165,7 +134,7 @@ func (u *demoUpload) choose(named []demoPart, minPart int64) (parts []*demoObjec
 		switch {
 		case i > 0 && part.PartNumber <= named[i-1].PartNumber:
 			return nil, newDemoError(400, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.")
-		case o == nil || !part.matches(o):
+		case o == nil || strings.Trim(part.ETag, `"`) != strings.Trim(o.ETag, `"`):
 			return nil, errDemoInvalidPart
 		case i < len(named)-1 && o.Size < minPart:
 			return nil, newDemoError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
@@ -175,9 +144,7 @@ func (u *demoUpload) choose(named []demoPart, minPart int64) (parts []*demoObjec
 	return parts, nil
 }
 
-var errDemoInvalidPart = newDemoError(400, "InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.")
-
-// demoPartsETag is the MD5 of the parts' MD5s, with their number.
+// demoPartsETag returns the MD5 of the parts' MD5s, with their number.
 func demoPartsETag(parts []*demoObject) string {
 	sum := md5.New()
 	for _, part := range parts {
@@ -187,8 +154,8 @@ func demoPartsETag(parts []*demoObject) string {
 	return fmt.Sprintf(`"%x-%d"`, sum.Sum(nil), len(parts))
 }
 
-// join writes the bytes of parts. A part that was replaced after it was chosen
-// is not the one that the client meant.
+// join writes the bytes of parts. A part that was replaced after it was chosen is not the one
+// that the client meant.
 func (u *demoUpload) join(w io.Writer, parts []*demoObject) (n int64, err error) {
 	for _, part := range parts {
 		o, f, err := u.open(part.Key)
@@ -213,47 +180,4 @@ func (s *demoServer) abortMultipartUpload(w http.ResponseWriter, q *demoRequest)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-type demoPartList struct {
-	XMLName              xml.Name
-	Bucket               string
-	Key                  demoText
-	UploadId             string
-	PartNumberMarker     string
-	NextPartNumberMarker string `xml:",omitempty"`
-	MaxParts             int
-	EncodingType         string `xml:",omitempty"`
-	IsTruncated          bool
-	StorageClass         string
-	Part                 []demoPartEntry
-}
-
-type demoPartEntry struct {
-	PartNumber   string
-	LastModified string
-	ETag         string
-	Size         int64
-}
-
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html
-func (s *demoServer) listParts(w http.ResponseWriter, q *demoRequest) error {
-	p, err := q.page("max-parts")
-	if err != nil {
-		return err
-	}
-	p.prefix, p.delimiter = "", ""
-	marker, err := strconv.ParseUint(cmp.Or(q.query.Get("part-number-marker"), "0"), 10, 31)
-	if err != nil {
-		return demoInvalidArgument("Provided part-number-marker not an integer or within integer range")
-	}
-	p.after = demoPartKey(int(marker))
-	parts := q.upload.list(p)
-	result := &demoPartList{XMLName: demoXMLName("ListPartsResult"), Bucket: q.bucketName, Key: p.name(q.key), UploadId: q.upload.id,
-		PartNumberMarker: strconv.FormatUint(marker, 10), NextPartNumberMarker: strings.TrimLeft(p.next, "0"),
-		MaxParts: p.max, EncodingType: p.encoding, IsTruncated: p.next != "", StorageClass: "STANDARD"}
-	for _, o := range parts {
-		result.Part = append(result.Part, demoPartEntry{strings.TrimLeft(o.Key, "0"), demoTime(o.Modified), o.ETag, o.Size})
-	}
-	return q.writeXML(w, http.StatusOK, result)
 }

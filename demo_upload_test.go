@@ -60,7 +60,6 @@ func TestDemoCompletesUpload(t *testing.T) {
 		{demoCompletion(one, one), nil, 400, "InvalidPartOrder"},
 		{demoCompletion(one, [3]string{"4", demoSmall}), nil, 400, "InvalidPart"},
 		{demoCompletion([3]string{"1", demoSmall}), nil, 400, "InvalidPart"},
-		{demoCompletion([3]string{"1", demoHello, "<ChecksumCRC32>AAAAAA==</ChecksumCRC32>"}), nil, 400, "InvalidPart"},
 		{demoCompletion(three, [3]string{"4", demoSmall}), nil, 400, "EntityTooSmall"},
 		{demoCompletion(), nil, 400, "MalformedXML"},
 		{"", nil, 400, "MalformedXML"},
@@ -89,11 +88,8 @@ func TestDemoListsParts(t *testing.T) {
 	for _, number := range []string{"10000", "2", "1"} {
 		c.want(200, "", "PUT", "/photos/cat", "partNumber="+number+"&"+id, nil, "hello ")
 	}
-	c.want(200, "", "GET", "/photos/cat", "max-parts=2&"+id, nil, "").
-		has(t, "<ListPartsResult", "<PartNumber>1</PartNumber>", "<ETag>&#34;"+demoHello+"&#34;</ETag><Size>6</Size>", "<PartNumber>2<", "!<PartNumber>10000<", "<NextPartNumberMarker>2<", "<IsTruncated>true<", "<MaxParts>2<")
-	c.want(200, "", "GET", "/photos/cat", "part-number-marker=2&"+id, nil, "").
-		has(t, "<PartNumber>10000<", "!<PartNumber>2<", "!<Next", "<PartNumberMarker>2<", "<IsTruncated>false<")
-	c.want(400, "InvalidArgument", "GET", "/photos/cat", "part-number-marker=x&"+id, nil, "")
+	c.want(200, "", "GET", "/photos/cat", id, nil, "").
+		has(t, "<ListPartsResult", "<PartNumber>1</PartNumber>", "<ETag>&#34;"+demoHello+"&#34;</ETag><Size>6</Size>", "<PartNumber>2<", "<PartNumber>10000<", "<IsTruncated>false<")
 }
 
 func TestDemoRefusesParts(t *testing.T) {
@@ -112,34 +108,6 @@ func TestDemoRefusesParts(t *testing.T) {
 		c.want(404, "NoSuchUpload", method, "/photos/cat", id, nil, "")
 	}
 	c.wantFiles("photos", 0)
-}
-
-func TestDemoCopiesIntoParts(t *testing.T) {
-	c := startDemo(t, t.TempDir(), "photos")
-	c.want(200, "", "PUT", "/photos/src", "", nil, "hello small world")
-	id := c.create("/photos/cat")
-	for _, test := range []struct {
-		source, spec string
-		status       int
-		want         string // an MD5, by md5sum, or a code
-	}{
-		{"photos/src", "bytes=2-4", 200, "7062da7393ecc31c3c0564020f85efd1"},
-		{"photos/src", "", 200, "9a21ef48e6d797f2c7c5c27b745662eb"},
-		{"photos/src", "bytes=0-16", 200, "9a21ef48e6d797f2c7c5c27b745662eb"},
-		{"photos/src", "bytes=0-17", 400, "InvalidArgument"}, {"photos/src", "bytes=17-18", 400, "InvalidArgument"}, {"photos/src", "bytes=2-", 400, "InvalidArgument"},
-		{"photos/src", "bytes=-2", 400, "InvalidArgument"}, {"photos/src", "bytes=4-2", 400, "InvalidArgument"}, {"photos/src", "2-4", 400, "InvalidArgument"},
-		{"photos/none", "", 404, "NoSuchKey"},
-	} {
-		h := demoHeader("X-Amz-Copy-Source", test.source)
-		if test.spec != "" {
-			h.Set("X-Amz-Copy-Source-Range", test.spec)
-		}
-		a := c.do("PUT", "/photos/cat", "partNumber=2&"+id, h, "")
-		if a.has(t, test.want); a.StatusCode != test.status {
-			t.Errorf("copy of %q: %d, want %d", test.spec, a.StatusCode, test.status)
-		}
-	}
-	c.want(200, "", "GET", "/photos/cat", id, nil, "").has(t, "9a21ef48e6d797f2c7c5c27b745662eb")
 }
 
 // While parts arrive, the upload is completed or aborted. Each request gets an
