@@ -201,9 +201,6 @@ const http2Held = 4 << 10
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // sendBody writes a backend's body, after the head.
-//
-// Buffers come in two sizes, so that the many small objects do not move 64 KiB through the
-// processor's cache: without that, GET and PUT of 4 KiB take about 5 % more CPU.
 func (a *answer) sendBody(body *answerBody) error {
 	size := body.left
 	if size < 0 || size > maxCorked {

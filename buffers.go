@@ -1,7 +1,10 @@
 package main
 
-// Buffers for transfers, used again and again. Their memory grows with the number of
-// transfers, not with their sizes, and small transfers use small buffers.
+// Buffers for transfers, used again and again. Their memory grows with the number of transfers,
+// not with their sizes. They know nothing of what is transferred.
+//
+// They come in two sizes, so that the many small objects do not move 64 KiB through the
+// processor's cache: with one size, GET and PUT of 4 KiB take about 5 % more CPU.
 
 import (
 	"sync"

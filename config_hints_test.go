@@ -276,7 +276,7 @@ func TestCheckTellsOfFilesWithTheRest(t *testing.T) {
 	if err == nil {
 		t.Fatal("the configuration is right")
 	}
-	for _, want := range []string{"server.tls_cert_file", "max_file_size", "users.user.role", `accounts.main.credentials: `, `profile "prod" is not there`} {
+	for _, want := range []string{"server.tls_cert_file", "max_file_size", "users.user.role", `accounts.main.credentials: `, `profile "prod" does not exist`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("-check = %v, want %s in it", err, want)
 		}

@@ -110,7 +110,7 @@ func newCredentialSource(spec, accountName string, lookupEnv func(string) (strin
 // request must be signed with those of one call. They are empty before start.
 func (s *credentialSource) get() *credentials { return &s.current.Load().credentials }
 
-// expires is when the credentials expire, in seconds since 1970; 0 if they don't.
+// expires returns when the credentials expire, in seconds since 1970; 0 if they don't.
 func (s *credentialSource) expires() int64 {
 	if t := s.current.Load().expires; !t.IsZero() {
 		return t.Unix()

@@ -1,7 +1,7 @@
 package main
 
 // The five sources of credentials, each by the rules of the SDKs. The table is in
-// credentials.go.
+// credentials.go, and so is the refresh, of which this file knows nothing.
 
 import (
 	"cmp"
@@ -35,7 +35,7 @@ func (s *credentialSource) useEnvironment(_ string, env func(string) string) err
 	return c.check()
 }
 
-// required names the first variable that is not set.
+// required returns an error that names the first variable that is not set.
 func required(env func(string) string, variables ...string) error {
 	for _, name := range variables {
 		if env(name) == "" {
@@ -114,7 +114,7 @@ func parseProfile(file, profile string) (credentials, error) {
 		}
 	}
 	if !found {
-		return c, errors.New("is not there")
+		return c, errors.New("does not exist")
 	}
 	return c, nil
 }
@@ -168,7 +168,7 @@ func (s *credentialSource) useWebIdentity(_ string, env func(string) string) err
 	return nil
 }
 
-// stsEndpoint is the region's own, as the SDKs choose it today.
+// stsEndpoint returns the region's own endpoint, which is the default of the SDKs.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
 func stsEndpoint(env func(string) string) (string, error) {
 	if raw := env("AWS_ENDPOINT_URL_STS"); raw != "" {
@@ -204,7 +204,7 @@ func stsErrorCode(document []byte) string {
 }
 
 // useContainer asks the endpoint that ECS or the EKS Pod Identity agent names in
-// the environment. Of two variables for one thing, the page says which counts.
+// the environment. Where two variables say one thing, the page says which one counts.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 func (s *credentialSource) useContainer(_ string, env func(string) string) error {
 	endpoint, err := containerEndpoint(env)
@@ -292,7 +292,7 @@ func (s *credentialSource) useInstance(_ string, env func(string) string) error 
 		header := http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {"60"}}
 		session, err := s.ask(ctx, http.MethodPut, endpoint+"api/token", header, "")
 		if err != nil {
-			return c, fmt.Errorf("the instance's metadata token: %w; in a container, it takes a hop limit of 2", err)
+			return c, fmt.Errorf("the instance's metadata token: %w; in a container, the hop limit must be 2 or more", err)
 		}
 		if !isPrintable(string(session)) {
 			return c, errNoDocument
@@ -305,7 +305,7 @@ func (s *credentialSource) useInstance(_ string, env func(string) string) error 
 		}
 		roleName, _, _ := strings.Cut(string(roles), "\n")
 		if !roleNamePattern.MatchString(roleName) {
-			return c, errors.New("the instance has no role, or one whose name is not a role's")
+			return c, errors.New("the instance has no role, or the answer is not the name of one")
 		}
 		body, err := s.ask(ctx, http.MethodGet, endpoint+folder+roleName, header, "")
 		if err != nil {
@@ -322,9 +322,8 @@ var roleNamePattern = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
 // errNoDocument replaces the error of a parser, which would quote the answer.
 var errNoDocument = errors.New("the answer can't be understood")
 
-// A credentialsDocument is what STS (in XML), a container's endpoint and IMDS (in
-// JSON) answer. All of them give temporary credentials, so none of the four fields
-// is optional.
+// A credentialsDocument is the answer of STS (in XML), of a container's endpoint and of IMDS (in
+// JSON). All of them give temporary credentials, so none of the first four fields is optional.
 type credentialsDocument struct {
 	AccessKeyID     string `json:"AccessKeyId" xml:"AccessKeyId"`
 	SecretAccessKey string
@@ -345,7 +344,7 @@ func readJSON(body []byte, codes ...string) (expiringCredentials, error) {
 	return document.read()
 }
 
-// read leaves further checks to credentials.check.
+// read returns the credentials of the document. credentials.check does the rest of the checks.
 func (d *credentialsDocument) read() (expiringCredentials, error) {
 	c := expiringCredentials{credentials{d.AccessKeyID, d.SecretAccessKey, d.SessionToken}, d.Expiration.UTC()}
 	if c.SessionToken == "" || c.expires.IsZero() {
@@ -354,8 +353,8 @@ func (d *credentialsDocument) read() (expiringCredentials, error) {
 	return c, nil
 }
 
-// parseEndpoint does not quote an address in its errors: the path of a container's endpoint is
-// a secret.
+// parseEndpoint parses the address of an endpoint. Its errors do not quote it: the path of a
+// container's endpoint is a secret.
 func parseEndpoint(variable, raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
@@ -378,7 +377,7 @@ func newCredentialClient(proxy func(*http.Request) (*url.URL, error)) *http.Clie
 func (s *credentialSource) ask(ctx context.Context, method, address string, header http.Header, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err != nil {
-		return nil, errors.New("the address is not one")
+		return nil, errors.New("the address is invalid")
 	}
 	req.Header = header
 	resp, err := s.client.Do(req)

@@ -216,8 +216,8 @@ func TestParseProfile(t *testing.T) {
 		{"user1", credentials{"AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY", "a#b;c=="}, ""},
 		{"User1", credentials{"OTHER", "other", ""}, ""},
 		{"half", credentials{"HALF", "", ""}, ""}, // for check to refuse
-		{"hidden", credentials{}, "is not there"},
-		{"nobody", credentials{}, "is not there"},
+		{"hidden", credentials{}, "does not exist"},
+		{"nobody", credentials{}, "does not exist"},
 		{"role", credentials{}, "has role_arn, which is not supported"},
 		{"process", credentials{}, "has credential_process, which"},
 		{"sso", credentials{}, "has sso_account_id, which"},

@@ -300,8 +300,8 @@ func (s *redisStore) pop(addr string) *redisConn {
 	return nil
 }
 
-// put ends the use of a connection. It keeps the connection if no reply is due on it, and
-// closes what was idle for too long and what is one too many.
+// put ends the use of a connection. It keeps the connection if no reply is due on it. It closes
+// connections that were idle for too long, and the oldest above maxRedisConns.
 func (s *redisStore) put(c *redisConn, keep bool) {
 	c.call, c.since = nil, time.Now()
 	s.mu.Lock()
@@ -400,8 +400,8 @@ func (c *redisConn) extend(now time.Time) bool {
 	return true
 }
 
-// login sends AUTH and SELECT, as far as they are needed. A server that does not
-// know AUTH quotes its arguments, so nothing but the code of a refusal is passed on.
+// login sends AUTH and SELECT, if they are needed. A server that does not know AUTH quotes its
+// arguments, so nothing but the code of a refusal is passed on.
 func (c *redisConn) login(server redisServer) error {
 	if server.password != "" {
 		auth := []string{"AUTH", server.password}
@@ -424,8 +424,7 @@ func (c *redisConn) login(server redisServer) error {
 	return nil
 }
 
-// eval sends EVALSHA or EVAL with the script as it wants it. ASKING holds for one
-// command.
+// eval sends EVALSHA with a script's hash, or EVAL with its text. ASKING holds for one command.
 func (c *redisConn) eval(asking bool, command, script, key string, args []string, results []int64) error {
 	if asking {
 		if _, err := c.do("ASKING"); err != nil {

@@ -2,7 +2,7 @@ package main
 
 // Turns at the shared limiter's store, and what its replies tell about its health. When clients
 // send many requests at once there are more calls than connections. That tells nothing about
-// the store, so the wait for a turn has a limit of its own.
+// the store, so the wait for a turn has a limit of its own. This file knows nothing of scripts.
 
 import (
 	"errors"
@@ -111,7 +111,7 @@ func (o *redisOutage) failure() error {
 	return fmt.Errorf("the store failed another call: %w", o.cause)
 }
 
-// fail ends the waiting calls that began before this one failed. Later ones find out by
+// fail ends the waiting calls that began before this one failed. Later calls ask the store
 // themselves.
 func (s *redisStore) fail(call *redisCall, cause error) {
 	s.mu.Lock()

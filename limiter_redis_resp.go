@@ -110,8 +110,8 @@ func newRedisError(text string) redisError {
 	return redisError{code, text}
 }
 
-// Error repeats nothing of the server but a known code: a broken server may repeat the commands
-// that it got, and one of them has the password.
+// Error repeats nothing that the server sent but a known code: a broken server may repeat the
+// commands that it got, and one of them has the password.
 func (e redisError) Error() string {
 	if meaning := redisCodes[e.code]; meaning != "" {
 		return "the server answers " + e.code + ": " + meaning
@@ -125,7 +125,7 @@ var redisCodes = map[string]string{
 	"BUSY":        "it runs a script that does not end",
 	"CLUSTERDOWN": "the cluster does not cover all keys",
 	"CROSSSLOT":   "the keys are on more than one node",
-	"DENIED":      "it is in protected mode, and takes local connections only",
+	"DENIED":      "it is in protected mode, and accepts local connections only",
 	"ERR":         "the command failed; perhaps it has too many clients, or does not know the command",
 	"LOADING":     "it is loading its data",
 	"MASTERDOWN":  "it is a replica without a master",
@@ -136,7 +136,7 @@ var redisCodes = map[string]string{
 	"NOREPLICAS":  "it has too few replicas, and refuses writes",
 	"NOSCRIPT":    "it does not keep the script",
 	"OOM":         "its memory is used up",
-	"READONLY":    "it is a replica that takes no writes",
+	"READONLY":    "it is a replica that accepts no writes",
 	"TRYAGAIN":    "the key is being moved to another node",
 	"UNKILLABLE":  "it runs a script that does not end",
 	"WRONGPASS":   "the user or the password is wrong",
@@ -149,7 +149,7 @@ type redirectError struct{ error }
 
 func (e redirectError) Error() string { return "a node that the store names cannot be reached" }
 
-// Unwrap is for errors.As, which finds a time-out.
+// Unwrap lets errors.As find a time-out.
 func (e redirectError) Unwrap() error { return e.error }
 
 func (e redisError) redirects() bool { return e.code == "MOVED" || e.code == "ASK" }

@@ -7,7 +7,7 @@ package main
 // A failure of the store stops no request. When the server leaves a call unanswered for
 // redisDeadline, or fails it in another way, the limiter of this process decides at once and
 // from then on, and the server is probed in the background until it answers again. Load does
-// not cause that: requests for which a server that answers has no time are told to come back.
+// not cause that: if a server that answers has no time for a request, the client is told to retry.
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ import (
 const (
 	firstProbe = 100 * time.Millisecond // more than redisDeadline, so that no call from before the failure is unanswered
 	maxProbe   = time.Second            // the wait doubles after each probe, up to this
-	steady     = 10 * time.Second       // after a shorter return than this, the wait does not start again at firstProbe
+	steady     = 10 * time.Second       // if the store answered for less than this, the wait goes on doubling
 )
 
 // windowScript does what window.admit does. It takes a limit, in requests, and

@@ -1,7 +1,7 @@
 package main
 
 // Limits on how much at once: a user's requests in flight, and a user's bytes per second in each
-// direction. They know nothing of requests.
+// direction. They know nothing of HTTP.
 //
 // A bandwidth keeps one instant: that at which all bytes booked so far have passed at the rate.
 // A transfer books its bytes by moving the instant on. If the instant that it found is too far

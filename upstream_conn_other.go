@@ -2,7 +2,7 @@
 
 package main
 
-// Connections in the pool, on systems that tell nothing of them.
+// Systems that can't show whether an idle connection is silent. See upstream_conn_unix.go.
 
 import (
 	"net"

@@ -2,7 +2,8 @@
 
 package main
 
-// What Unix tells of a connection that waits in the pool, without reading from it.
+// How Unix shows whether an idle connection is silent, without reading from it. It knows nothing
+// of TLS and HTTP.
 
 import (
 	"io"

@@ -3,7 +3,7 @@ package main
 // Silence inside TLS. Before a connection is used again, nothing may wait on it: it would be
 // read as the answer to the next request. With TLS, bytes may wait in crypto/tls, decrypted
 // or not, where the socket does not show them. And bytes on the socket may be session tickets
-// or new keys rather than an answer (RFC 8446 section 4.6).
+// or new keys rather than an answer (RFC 8446 section 4.6). This file knows nothing of HTTP.
 
 import (
 	"encoding/binary"
