@@ -189,7 +189,8 @@ var demoOperations = map[string]func(*demoServer, http.ResponseWriter, *demoRequ
 var (
 	demoParameters = regexp.MustCompile(`^(continuation-token|delimiter|encoding-type|fetch-owner|list-type|marker|max-keys|` +
 		`prefix|start-after|x-id|response-(cache-control|content-[a-z]+|expires))$`)
-	demoHeaders = regexp.MustCompile(`^X-Amz-(Acl: (private|bucket-owner-full-control)$|Checksum-(Algorithm|Mode|Type: FULL_OBJECT$|Crc32|Crc32c|Crc64nvme|Sha1|Sha256):|Content-Sha256:|Copy-Source-If-|Date:|` +
+	demoHeaders = regexp.MustCompile(`^X-Amz-(Acl: (private|bucket-owner-full-control)$|` +
+		`Checksum-(Algorithm|Mode|Type: FULL_OBJECT$|Crc32|Crc32c|Crc64nvme|Sha1|Sha256):|Content-Sha256:|Copy-Source-If-|Date:|` +
 		`Decoded-Content-Length:|Meta-|Metadata-Directive:|Mp-Object-Size:|Request-Payer:|Sdk-Checksum-Algorithm:|` +
 		`Security-Token:|Storage-Class: STANDARD$|Trailer:|User-Agent:)`)
 )
@@ -272,10 +273,6 @@ func (q *demoRequest) operation() string {
 func (q *demoRequest) writeError(w http.ResponseWriter, err error) {
 	e := &demoError{}
 	switch {
-	case errors.Is(err, errDemoNoObject):
-		e = errDemoNoSuchKey
-	case errors.Is(err, errDemoRemoved):
-		e = errDemoNoSuchUpload
 	case err == errDemoNotModified:
 		w.WriteHeader(http.StatusNotModified)
 		return

@@ -1,7 +1,7 @@
 package main
 
 // Storage for the demo: objects in a folder, and an index of them in memory.
-// It knows nothing of the rest of the demo.
+// It knows nothing of requests.
 //
 // A bucket is a folder, and an object is two files in it:
 //
@@ -22,7 +22,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -36,13 +35,8 @@ import (
 // demoBucketMarker is an empty file. A folder without one is not ours.
 const demoBucketMarker = ".s3-proxy-demo-bucket"
 
-var (
-	errDemoNoObject = errors.New("no such object")
-	errDemoRemoved  = errors.New("the folder was removed")
-)
-
-// A demoObject is the .json file of an object. An object in the index never
-// changes; it is replaced.
+// A demoObject is the .json file of an object. An object in the index never changes; it is
+// replaced.
 type demoObject struct {
 	Key      string
 	Data     string            // name of the .data file
@@ -59,7 +53,7 @@ type demoFolder struct {
 
 	mu      sync.RWMutex           // protects what follows, and which files are current
 	objects map[string]*demoObject // by key
-	removed bool                   // nothing may be stored here any more
+	removed bool                   // it was that of an upload that has ended
 }
 
 type demoBucket struct {
@@ -154,7 +148,7 @@ func (f *demoFolder) get(key string) *demoObject {
 	return f.objects[key]
 }
 
-// open returns an object and its bytes, or errDemoNoObject. It opens the file under the lock: a
+// open returns an object and its bytes, or errDemoNoSuchKey. It opens the file under the lock: a
 // writer removes it only after the object was replaced, and an open file stays readable.
 func (f *demoFolder) open(key string) (*demoObject, *os.File, error) {
 	f.mu.RLock()
@@ -162,9 +156,9 @@ func (f *demoFolder) open(key string) (*demoObject, *os.File, error) {
 	o := f.objects[key]
 	switch {
 	case f.removed:
-		return nil, nil, errDemoRemoved
+		return nil, nil, errDemoNoSuchUpload
 	case o == nil:
-		return nil, nil, errDemoNoObject
+		return nil, nil, errDemoNoSuchKey
 	}
 	file, err := f.root.Open(path.Join(f.dir, o.Data))
 	return o, file, err
@@ -172,7 +166,7 @@ func (f *demoFolder) open(key string) (*demoObject, *os.File, error) {
 
 // put stores o with the bytes that fill writes, and sets o.Data and o.Size. When all bytes are
 // written it calls check with the object that o would replace, or nil, and stores nothing if that
-// returns an error; check may complete o. It returns errDemoRemoved for the folder of an upload that
+// returns an error; check may complete o. It returns errDemoNoSuchUpload for the folder of an upload that
 // has ended.
 func (f *demoFolder) put(o *demoObject, fill func(io.Writer) (int64, error), check func(old *demoObject) error) error {
 	o.Data = demoFileName(o.Key) + "." + rand.Text() + ".data"
@@ -196,7 +190,7 @@ func (f *demoFolder) create(name string) (*os.File, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.removed {
-		return nil, errDemoRemoved
+		return nil, errDemoNoSuchUpload
 	}
 	return f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
@@ -207,7 +201,7 @@ func (f *demoFolder) replace(o *demoObject, check func(old *demoObject) error) e
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.removed {
-		return errDemoRemoved
+		return errDemoNoSuchUpload
 	}
 	old := f.objects[o.Key]
 	if err := check(old); err != nil {
