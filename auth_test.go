@@ -5,7 +5,9 @@ package main
 // this test until somebody has decided, here, who may use it.
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -417,4 +419,27 @@ func TestVerdictIsTheSameByEveryAuthenticationMethod(t *testing.T) {
 		}
 	}
 	other.wantNone(t)
+}
+
+// What a key costs, among few users and among many.
+func BenchmarkAuthenticateKey(b *testing.B) {
+	for _, n := range []int{2, 20_000} {
+		b.Run(fmt.Sprintf("users=%d", n), func(b *testing.B) {
+			users := make([]*user, n)
+			for i := range users {
+				users[i] = &user{name: fmt.Sprintf("user-%05d", i), digests: [][sha256.Size]byte{sha256.Sum256(fmt.Appendf(nil, "key-0123456789-%05d", i))}}
+			}
+			auth := newAuthenticator(users)
+			keys := make([][]string, n)
+			for i := range keys {
+				keys[i] = []string{fmt.Sprintf("key-0123456789-%05d", i)}
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := auth.byKey(keys[i%n]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

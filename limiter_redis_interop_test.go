@@ -327,7 +327,7 @@ func testRedisExactly(t *testing.T) bool {
 }
 
 // More requests at once than there are connections wait for their turn: the store is
-// not taken for gone, so not every gateway admits the limit by itself.
+// not treated as gone, so not every gateway admits the limit by itself.
 func TestInteropRedisFlood(t *testing.T) {
 	server := newRedisServer(t)
 	startRedis(t, server)
@@ -416,7 +416,7 @@ func testRedisRestart(t *testing.T) bool {
 	// The places that the other gateway has used are free here: 50 for both.
 	awaitOutput(t, "the local limits to be used up", logs[0], func() bool { return admitted.Load() == 100 })
 	startRedis(t, server)
-	awaitOutput(t, "the store to be taken up again", logs[0], each((*sharedLimiter).healthy))
+	awaitOutput(t, "the store to be used again", logs[0], each((*sharedLimiter).healthy))
 	asked := [2]uint64{gateways[0].calls.Load(), gateways[1].calls.Load()}
 	awaitOutput(t, "some decisions", logs[0], func() bool { return calls(asked[0]+200)(gateways[0]) && calls(asked[1]+200)(gateways[1]) })
 	home()

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"errors"
+	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,323 +13,188 @@ import (
 	"time"
 )
 
-// A windowServer is a store that admits so many requests in all, and takes its time:
-// like Redis it runs one command after the other. It is made in a synctest bubble.
-type windowServer struct {
-	perCommand time.Duration // while other commands wait
-	roundTrip  time.Duration // of the network
-	dialTime   time.Duration // while other dials go on
-	turn       chan struct{} // held while a command runs
-	left       map[string]int
-	open, most atomic.Int64 // connections
-	dials      atomic.Int64
-	dialing    atomic.Int64
-	mostDials  atomic.Int64
-	served     sync.WaitGroup // connections
+// newSharedTest returns a shared limiter of 3 requests in 60 s for u, and its log.
+func newSharedTest(store *redisStore) (*sharedLimiter, *bytes.Buffer) {
+	limits := map[string]rateLimit{"u": {3, time.Minute}, "free": {0, time.Minute}}
+	log := new(bytes.Buffer)
+	return newSharedLimiter(store, newLimiter(limits, time.Now()), limits, slog.New(slog.NewTextHandler(log, nil))), log
 }
 
-func newWindowServer(limit int, names ...string) *windowServer {
-	w := &windowServer{turn: make(chan struct{}, 1), left: map[string]int{}}
-	for _, name := range names {
-		w.left[windowKey(name)] = limit
-	}
-	return w
-}
-
-func (w *windowServer) dial(context.Context, string, string) (net.Conn, error) {
-	w.dials.Add(1)
-	storeMax(&w.mostDials, w.dialing.Add(1))
-	time.Sleep(w.dialTime)
-	w.dialing.Add(-1)
-	client, server := net.Pipe()
-	storeMax(&w.most, w.open.Add(1))
-	w.served.Go(func() { w.serve(server) })
-	return client, nil
-}
-
-func storeMax(v *atomic.Int64, n int64) {
-	for old := v.Load(); n > old && !v.CompareAndSwap(old, n); old = v.Load() {
-	}
-}
-
-func (w *windowServer) serve(conn net.Conn) {
-	defer w.open.Add(-1)
-	defer conn.Close()
-	r := bufio.NewReader(conn)
-	for {
-		command, err := readCommand(r)
-		if err != nil {
-			return
+func TestSharedLimiterDecision(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		reply string
+		want  decision
+	}{
+		{"*4\r\n:1\r\n:2\r\n:60000000\r\n:0\r\n", decision{true, 3, 2, now.Add(time.Minute), 0, false}},
+		{"*4\r\n:0\r\n:0\r\n:1500000\r\n:1500001\r\n", decision{false, 3, 0, now.Add(1500 * time.Millisecond), 1500001 * time.Microsecond, false}},
+	} {
+		var commands [][]string
+		_, store := newFakeRedis(t, func(_ string, command []string) string {
+			commands = append(commands, command)
+			return test.reply
+		})
+		s, log := newSharedTest(store)
+		if got := s.allow("u", now); got != test.want || !s.healthy() || log.Len() > 0 {
+			t.Errorf("%q: allow = %+v, want %+v; log %q", test.reply, got, test.want, log)
 		}
-		time.Sleep(w.roundTrip)
-		w.turn <- struct{}{}
-		time.Sleep(w.perCommand)
-		reply := "*4\r\n:0\r\n:0\r\n:60000000\r\n:60000000\r\n"
-		if key := command[3]; w.left[key] > 0 {
-			w.left[key]--
-			reply = fmt.Sprintf("*4\r\n:1\r\n:%d\r\n:60000000\r\n:0\r\n", w.left[key])
+		for _, name := range []string{"free", "stranger", ""} {
+			if got := s.allow(name, now); got != (decision{admitted: true}) {
+				t.Errorf("allow(%q) = %+v, want admitted without a limit", name, got)
+			}
 		}
-		<-w.turn
-		if _, err := io.WriteString(conn, reply); err != nil {
-			return
+		want := [][]string{{"EVALSHA", windowScript.sha, "1", "s3proxy:limit:{u}", "3", "60000000"}}
+		if !reflect.DeepEqual(commands, want) || s.calls.Load() != 1 || s.failures.Load() != 0 {
+			t.Errorf("commands %q, want %q", commands, want)
 		}
 	}
-}
-
-// flood asks each limiter n times at once for name, and returns how many were admitted
-// and how many were told to come back because the store had no time for them.
-func flood(n int, name string, limiters ...*sharedLimiter) (admitted, busy int64) {
-	var yes, later atomic.Int64
-	var calls sync.WaitGroup
-	for range n {
-		for _, s := range limiters {
-			calls.Go(func() {
-				switch d := s.allow(name, time.Now()); {
-				case d.admitted:
-					yes.Add(1)
-				case d.busy:
-					later.Add(1)
-				}
-			})
-		}
-	}
-	calls.Wait()
-	return yes.Load(), later.Load()
-}
-
-// newFloodLimiters returns limiters before the same store, of 50 requests in 60 s for
-// each name.
-func newFloodLimiters(t *testing.T, n int, w *windowServer, names ...string) []*sharedLimiter {
-	limits := map[string]rateLimit{}
-	for _, name := range names {
-		limits[name] = rateLimit{50, time.Minute}
-	}
-	var limiters []*sharedLimiter
-	for range n {
-		store := newRedisStore(redisServer{addr: "seed:1"})
-		store.dialer = w.dial
-		t.Cleanup(func() {
+	// Numbers that no window has.
+	for _, numbers := range [][4]int64{{2, 0, 1, 0}, {-1, 0, 1, 0}, {1, 3, 1, 0}, {1, -1, 1, 0}, {1, 0, 0, 0}, {1, 0, 60000001, 0}, {0, 0, 1, -1}, {0, 0, 1, 1 << 62}} {
+		synctest.Test(t, func(t *testing.T) {
+			_, store := newFakeRedis(t, always(fmt.Sprintf("*4\r\n:%d\r\n:%d\r\n:%d\r\n:%d\r\n", numbers[0], numbers[1], numbers[2], numbers[3])))
+			s, _ := newSharedTest(store)
+			now := time.Now()
+			want := decision{true, 3, 2, now.Add(time.Minute), 0, false} // the local limiter's
+			if got := s.allow("u", now); !reflect.DeepEqual(got, want) || s.healthy() {
+				t.Errorf("%d: allow = %+v, healthy = %t, want %+v and false", numbers, got, s.healthy(), want)
+			}
 			store.close()
-			w.served.Wait() // the clock of a bubble stands still when its test has returned
 		})
-		limiters = append(limiters, newSharedLimiter(store, newLimiter(limits, time.Now()), limits, slog.New(slog.DiscardHandler)))
 	}
-	return limiters
 }
 
-// Clients that ask for more at once than the connections to a healthy store can carry
-// wait for their turn. They must not make the gateway believe that the store is gone:
-// then each gateway would admit the limit by itself.
-func TestFloodDoesNotMakeTheStoreLookDown(t *testing.T) {
-	for _, test := range []struct {
-		name                          string
-		perCommand, roundTrip, dialed time.Duration
-	}{
-		{"one command at a time", time.Millisecond, 0, 0},
-		{"far away", 50 * time.Microsecond, 5 * time.Millisecond, 5 * time.Millisecond},
-		{"farther away", 10 * time.Microsecond, 20 * time.Millisecond, 20 * time.Millisecond},
-		{"busy and far away", 500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond},
-		{"at once", 0, 0, 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWindowServer(50, "u")
-				w.perCommand, w.roundTrip, w.dialTime = test.perCommand, test.roundTrip, test.dialed
-				limiters := newFloodLimiters(t, 2, w, "u")
-				begin := time.Now()
-				admitted, busy := flood(400, "u", limiters...)
-				if admitted != 50 || busy != 0 {
-					t.Errorf("%d admitted, %d told to come back, want 50 and none", admitted, busy)
-				}
-				for _, s := range limiters {
-					if !s.healthy() || s.failures.Load() != 0 {
-						t.Errorf("healthy = %t, failures = %d, want true and none", s.healthy(), s.failures.Load())
-					}
-				}
-				if took := time.Since(begin); took > redisPatience {
-					t.Errorf("took %s, want at most %s", took, redisPatience)
-				}
-				if n, dials := w.most.Load(), w.mostDials.Load(); n > 2*maxRedisConns || dials > 2*maxRedisDials {
-					t.Errorf("%d connections, %d dialed at once, want at most %d and %d", n, dials, 2*maxRedisConns, 2*maxRedisDials)
-				}
-				for _, s := range limiters {
-					s.store.close()
+// The store goes and comes back: only the calls that saw it go are late, limits
+// hold all the while, and there is one line for each.
+func TestSharedLimiterOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const admit, refuse = "*4\r\n:1\r\n:1\r\n:60000000\r\n:0\r\n", "*4\r\n:0\r\n:0\r\n:60000000\r\n:60000000\r\n"
+		fake, store := newFakeRedis(t, always(admit))
+		defer store.close()
+		s, log := newSharedTest(store)
+		want := func(what string, admitted, healthy bool, took time.Duration, lines int) {
+			t.Helper()
+			begin := time.Now()
+			if got := s.allow("u", begin).admitted; got != admitted {
+				t.Errorf("%s: admitted = %t, want %t", what, got, admitted)
+			}
+			if d := time.Since(begin); d != took {
+				t.Errorf("%s: took %s, want %s", what, d, took)
+			}
+			if s.healthy() != healthy || strings.Count(log.String(), "\n") != lines {
+				t.Errorf("%s: healthy = %t, want %t; want %d lines in the log:\n%s", what, s.healthy(), healthy, lines, log)
+			}
+		}
+		want("the store admits", true, true, 0, 0)
+		want("the store admits", true, true, 0, 0)
+
+		fake.set(always(""))
+		var calls sync.WaitGroup
+		var admitted atomic.Int64
+		for range 10 { // they fail together; two of the three places are taken here, too
+			calls.Go(func() {
+				if s.allow("u", time.Now()).admitted {
+					admitted.Add(1)
 				}
 			})
-		})
-	}
-}
+		}
+		calls.Wait()
+		if n := admitted.Load(); n != 1 {
+			t.Errorf("%d admitted when the store goes, want the one that it left over", n)
+		}
+		for range 100 {
+			want("the store is gone", false, false, 0, 1)
+		}
+		if calls, failures := s.calls.Load(), s.failures.Load(); calls != 12 || failures != 10 {
+			t.Errorf("%d calls, %d failures, want 12 and 10", calls, failures)
+		}
 
-// More calls than a healthy store can answer in redisPatience are told to come back:
-// they are neither let through, nor decided by each gateway alone.
-func TestFloodBeyondPatienceIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWindowServer(50, "u")
-		// As slow as it may be: the commands of all connections of the other gateway,
-		// one after the other, take less than redisDeadline.
-		w.perCommand = redisDeadline / (2*maxRedisConns + 8)
-		limiters := newFloodLimiters(t, 2, w, "u")
-		begin := time.Now()
-		admitted, busy := flood(2500, "u", limiters...)
-		if admitted != 50 || busy == 0 {
-			t.Errorf("%d admitted, %d told to come back, want 50 and most of 5000", admitted, busy)
+		_, before, _ := fake.seen()
+		time.Sleep(time.Minute) // the local window is free again
+		synctest.Wait()
+		_, after, open := fake.seen()
+		if n := len(after) - len(before); n < 50 || n > 65 || open > 1 {
+			t.Errorf("%d probes in a minute and %d connections, want about one probe a second and at most its connection", n, open)
 		}
-		if took := time.Since(begin); took > 2*redisPatience {
-			t.Errorf("took %s, want at most %s", took, 2*redisPatience)
+		for i := range 5 {
+			want("the store is still gone", i < 3, false, 0, 1)
 		}
-		for _, s := range limiters {
-			if !s.healthy() || s.failures.Load() != 0 {
-				t.Errorf("healthy = %t, failures = %d, want true and none", s.healthy(), s.failures.Load())
+
+		// A probe asks for a millisecond.
+		const probed = "*4\r\n:1\r\n:0\r\n:1000\r\n:0\r\n"
+		back := func(reply string) func(string, []string) string {
+			return func(_ string, command []string) string {
+				if strings.HasSuffix(command[3], "{u}:probe") {
+					return probed
+				}
+				return reply
 			}
-			s.store.close()
+		}
+		fake.set(back(refuse))
+		time.Sleep(time.Minute) // the local window would admit
+		want("the store refuses", false, true, 0, 2)
+
+		// A store that comes, and goes with the next request, is asked no more than
+		// a store that is gone.
+		_, before, _ = fake.seen()
+		fake.set(back("-WRONGTYPE\r\n"))
+		for range 6000 {
+			time.Sleep(10 * time.Millisecond)
+			s.allow("u", time.Now())
+		}
+		if _, after, _ = fake.seen(); len(after)-len(before) > 2*65 {
+			t.Errorf("%d commands in a minute, want at most two a second", len(after)-len(before))
 		}
 	})
 }
 
-// A user who floods the store must not use up the patience of another one.
-func TestFloodOfOneUserLeavesTurnsToOthers(t *testing.T) {
+// What is known of the store survives a reload of the limits, and its probe ends
+// with it.
+func TestSharedLimiterReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		names := []string{"loud", "quiet", "silent"}
-		w := newWindowServer(50, names...)
-		w.roundTrip = 20 * time.Millisecond
-		s := newFloodLimiters(t, 1, w, names...)[0]
-		quiet := "quiet"
-		if s.store.queues.turns(windowKey(quiet)) == s.store.queues.turns(windowKey("loud")) {
-			quiet = "silent" // two keys in 64 share a queue
+		fake, store := newFakeRedis(t, always(hangUp))
+		s, log := newSharedTest(store)
+		s.allow("u", time.Now())
+		limits := map[string]rateLimit{"u": {1, time.Minute}}
+		again := s.with(newLimiter(limits, time.Now()), limits)
+		if got := again.allow("u", time.Now()); again.healthy() || again.failures.Load() != 1 || got.limit != 1 {
+			t.Errorf("after a reload: healthy = %t, failures = %d, %+v", again.healthy(), again.failures.Load(), got)
 		}
-		var loud sync.WaitGroup
-		loud.Go(func() { flood(1000, "loud", s) })
-		time.Sleep(100 * time.Millisecond)
-		begin := time.Now()
-		if d := s.allow(quiet, begin); !d.admitted {
-			t.Errorf("allow = %+v, want admitted", d)
+		fake.set(always("*4\r\n:1\r\n:0\r\n:1000\r\n:0\r\n"))
+		time.Sleep(firstProbe)
+		synctest.Wait()
+		if !again.healthy() || !s.healthy() {
+			t.Error("the store is back, and not made use of")
 		}
-		if took := time.Since(begin); took > 2*w.roundTrip {
-			t.Errorf("took %s, want one round trip of %s, at most two", took, w.roundTrip)
+		store.close() // a request may still have the limiter of before
+		for range 2 {
+			if d := again.allow("u", time.Now()); d.limit != 1 || !again.healthy() {
+				t.Errorf("after close: allow = %+v, healthy = %t", d, again.healthy())
+			}
 		}
-		loud.Wait()
-		s.store.close()
+		if strings.Count(log.String(), "\n") != 2 {
+			t.Errorf("want two lines in the log:\n%s", log)
+		}
 	})
-}
-
-// Calls that wait for a turn are told at once when the store fails one that has it:
-// nobody is held up for longer than that one.
-func TestWaitingCallsHearOfAnOutage(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		dialer func(w *windowServer) func(context.Context, string, string) (net.Conn, error)
-		want   time.Duration
-	}{
-		{"silence", func(w *windowServer) func(context.Context, string, string) (net.Conn, error) {
-			w.roundTrip = time.Hour
-			return w.dial
-		}, redisDeadline},
-		{"no connection", func(*windowServer) func(context.Context, string, string) (net.Conn, error) {
-			return func(ctx context.Context, _, _ string) (net.Conn, error) {
-				<-ctx.Done()
-				return nil, os.ErrDeadlineExceeded
-			}
-		}, redisDeadline},
-		{"refused", func(*windowServer) func(context.Context, string, string) (net.Conn, error) {
-			return func(context.Context, string, string) (net.Conn, error) {
-				return nil, errors.New("connection refused")
-			}
-		}, 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWindowServer(50, "u")
-				s := newFloodLimiters(t, 1, w, "u")[0]
-				s.store.dialer = test.dialer(w)
-				begin := time.Now()
-				admitted, busy := flood(400, "u", s)
-				if took := time.Since(begin); admitted != 50 || busy != 0 || took != test.want {
-					t.Errorf("%d admitted, %d told to come back in %s, want 50, none and %s", admitted, busy, took, test.want)
-				}
-				if s.healthy() {
-					t.Error("the store is still asked")
-				}
-				s.store.close()
-				time.Sleep(2 * time.Hour) // the fake's commands end
-			})
-		})
-	}
-}
-
-// One command that is not answered while others are is not proof that the store is
-// down, but it is not waited for for ever either.
-func TestOneUnansweredCommandIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fake, store := newFakeRedis(t, func(_ string, command []string) string {
-			if strings.Contains(command[3], "stuck") {
-				return ""
-			}
-			return "*1\r\n:1\r\n"
-		})
-		done := make(chan struct{})
-		var others sync.WaitGroup
-		others.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				case <-time.After(redisDeadline / 5):
-					if _, err := evalOne(store, "fine"); err != nil {
-						t.Errorf("eval: %v", err)
-					}
-				}
-			}
-		})
-		begin := time.Now()
-		_, err := evalOne(store, "stuck")
-		if took := time.Since(begin); !errors.Is(err, os.ErrDeadlineExceeded) || took != redisPatience {
-			t.Errorf("eval: %v after %s, want a time-out after %s", err, took, redisPatience)
-		}
-		close(done)
-		others.Wait()
+	synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left
+		_, store := newFakeRedis(t, always(hangUp))
+		s, _ := newSharedTest(store)
+		s.allow("u", time.Now())
 		store.close()
-		_ = fake
 	})
 }
 
-// A reply that is here when the deadline passes is read: it was this process that had
-// no time, and clients could have caused that.
-func TestReplyThatWaitedForUsIsRead(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	answered := make(chan struct{})
-	go func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		readCommand(bufio.NewReader(conn))
-		io.WriteString(conn, "+OK\r\n")
-		close(answered)
-		io.Copy(io.Discard, conn)
-	}()
-	defer listener.Close()
-	store := newRedisStore(redisServer{addr: listener.Addr().String()})
-	defer store.close()
-	call := store.begin()
-	call.ends = time.Now().Add(10 * time.Second)
-	c, err := store.get(call, listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Write(appendCommand(nil, []string{"PING"})); err != nil {
-		t.Fatal(err)
-	}
-	<-answered
-	for silent(c.raw) {
-		time.Sleep(time.Millisecond)
-	}
-	c.limited.N = maxReplySize
-	c.SetReadDeadline(time.Now().Add(-time.Second))
-	if reply, err := readReply(c.reader, maxReplyDepth); err != nil || reply.text != "OK" {
-		t.Errorf("readReply = %+v, %v, want OK", reply, err)
+// No secret of the store's URL is in the log, whatever goes wrong.
+func TestSharedLimiterLog(t *testing.T) {
+	for _, reply := range []string{"-WRONGPASS invalid username-password pair\r\n", "-ERR unknown command 'AUTH', with args beginning with: 'bob' 'hunter2'\r\n", "", hangUp, "?\r\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			_, store := newFakeRedis(t, always(reply))
+			defer store.close()
+			store.server.user, store.server.password = "bob", "hunter2"
+			s, log := newSharedTest(store)
+			s.allow("u", time.Now())
+			if text := log.String(); strings.Count(text, "\n") != 1 || strings.Contains(text, "hunter2") || !strings.Contains(text, "seed:1") {
+				t.Errorf("%q: log %s", reply, text)
+			}
+		})
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -279,29 +278,6 @@ func TestLimiterSucceed(t *testing.T) {
 		if !l.allow("comes", at(test.now)).admitted || l.allow("comes", at(test.now)).admitted {
 			t.Errorf("%s: a user who comes has another window than a new one", test.name)
 		}
-	}
-}
-
-// What a key costs, among few users and among many.
-func BenchmarkAuthenticateKey(b *testing.B) {
-	for _, n := range []int{2, 20_000} {
-		b.Run(fmt.Sprintf("users=%d", n), func(b *testing.B) {
-			users := make([]*user, n)
-			for i := range users {
-				users[i] = &user{name: fmt.Sprintf("user-%05d", i), digests: [][sha256.Size]byte{sha256.Sum256(fmt.Appendf(nil, "key-0123456789-%05d", i))}}
-			}
-			auth := newAuthenticator(users)
-			keys := make([][]string, n)
-			for i := range keys {
-				keys[i] = []string{fmt.Sprintf("key-0123456789-%05d", i)}
-			}
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				if _, err := auth.byKey(keys[i%n]); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }
 

@@ -3,13 +3,18 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -299,5 +304,140 @@ func BenchmarkFollower(b *testing.B) {
 		if !f.next().known {
 			b.Fatal("lost")
 		}
+	}
+}
+
+func TestLimitConnections(t *testing.T) {
+	listen := func(limit int) net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return limitConnections(l, limit)
+	}
+
+	t.Run("accept waits", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := listen(2)
+			var accepted [3]net.Conn
+			for i := range accepted {
+				client, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer client.Close()
+				if i < 2 {
+					accepted[i], _ = l.Accept()
+				}
+			}
+			third := make(chan net.Conn)
+			go func() {
+				conn, _ := l.Accept()
+				third <- conn
+			}()
+			synctest.Wait()
+			select {
+			case <-third:
+				t.Error("a third connection was accepted, want two at once")
+			default:
+			}
+			accepted[0].Close()
+			accepted[0].Close() // gives one place back, not two
+			accepted[2] = <-third
+			go func() {
+				_, err := l.Accept()
+				if !errors.Is(err, net.ErrClosed) {
+					t.Errorf("Accept = %v, want net.ErrClosed", err)
+				}
+				close(third)
+			}()
+			synctest.Wait()
+			l.Close()
+			<-third
+			accepted[1].Close()
+			accepted[2].Close()
+			if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Accept of a closed listener with room = %v, want net.ErrClosed", err)
+			}
+		})
+	})
+
+	t.Run("the connection can what a TCP connection can", func(t *testing.T) {
+		l := listen(1)
+		defer l.Close()
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, ok := conn.(io.ReaderFrom); !ok {
+			t.Error("no ReadFrom, so no splice")
+		}
+		if _, ok := conn.(interface{ CloseWrite() error }); !ok {
+			t.Error("no CloseWrite")
+		}
+	})
+
+	t.Run("without a limit", func(t *testing.T) {
+		l := listen(0)
+		defer l.Close()
+		if _, ok := l.(*net.TCPListener); !ok {
+			t.Errorf("a %T, want the listener itself", l)
+		}
+	})
+
+	// Clients come, are answered or not, and leave: all places are given back, or the
+	// later ones would wait for ever.
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "a server", true: "a server with TLS"}[secure], func(t *testing.T) {
+			const limit, clients = 2, 12
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/abort" {
+					panic(http.ErrAbortHandler)
+				}
+			}))
+			server.Listener.Close()
+			l := listen(limit).(*limitedListener)
+			server.Listener = l
+			scheme := "http"
+			if server.EnableHTTP2 = true; secure {
+				scheme = "https"
+				server.StartTLS()
+			} else {
+				server.Start()
+			}
+			var wg sync.WaitGroup
+			for i := range clients {
+				wg.Go(func() {
+					transport := &http.Transport{
+						ForceAttemptHTTP2: i%2 == 0,
+						TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the certificate is httptest's
+					}
+					defer transport.CloseIdleConnections()
+					path := "/"
+					if i%3 == 0 {
+						path = "/abort"
+					}
+					client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+					resp, err := client.Get(scheme + "://" + l.Addr().String() + path)
+					if err == nil {
+						resp.Body.Close()
+					}
+					if (err == nil) != (path == "/") || errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("GET %s: %v", path, err)
+					}
+				})
+			}
+			wg.Wait()
+			server.Close() // waits for its connections to be closed
+			if n := len(l.places); n != 0 {
+				t.Errorf("%d of %d places are taken after all have left", n, limit)
+			}
+		})
 	}
 }

@@ -3,13 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -17,70 +15,6 @@ import (
 	"testing"
 	"time"
 )
-
-// startBeforeTLS starts a gateway before a backend with TLS, whose connections are
-// counted.
-func startBeforeTLS(t *testing.T, handle http.HandlerFunc) (g *testGateway, connections *atomic.Int32) {
-	t.Helper()
-	connections = new(atomic.Int32)
-	backend := httptest.NewUnstartedServer(handle)
-	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	backend.StartTLS()
-	t.Cleanup(backend.Close)
-	g = startGateway(t, testConfig(backend.URL))
-	roots := x509.NewCertPool()
-	roots.AddCert(backend.Certificate())
-	g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
-	return g, connections
-}
-
-// The same over TLS: large bodies both ways, one connection for all, and an
-// upload that is cut is no end there either, though TLS has a goodbye of its own.
-func TestUpstreamTLS(t *testing.T) {
-	cut := make(chan error, 1)
-	g, connections := startBeforeTLS(t, func(w http.ResponseWriter, r *http.Request) {
-		n, err := io.Copy(io.Discard, r.Body)
-		if strings.HasSuffix(r.URL.Path, "/cut") {
-			cut <- err
-		}
-		if r.Method == "GET" {
-			w.Write(make([]byte, 1<<20))
-		}
-		w.Header().Set("X-Amz-Meta-Size", fmt.Sprint(n))
-	})
-
-	for range 3 {
-		if resp, body := g.do("PUT", "/photos/k", userKey, strings.Repeat("x", 1<<20)); resp.StatusCode != 200 || resp.Header.Get("X-Amz-Meta-Size") != fmt.Sprint(1<<20) {
-			t.Fatalf("PUT = %d %s, %s bytes", resp.StatusCode, body, resp.Header.Get("X-Amz-Meta-Size"))
-		}
-		if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || len(body) != 1<<20 {
-			t.Fatalf("GET = %d, %d bytes", resp.StatusCode, len(body))
-		}
-	}
-	if n := connections.Load(); n != 1 {
-		t.Errorf("six requests took %d connections, want 1", n)
-	}
-	resp, body := g.raw("PUT", "PUT /photos/cut HTTP/1.1\r\nHost: g\r\nX-Api-Key: "+userKey+
-		"\r\nX-Amz-Content-Sha256: "+emptyPayload+"\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat("x", 200000))
-	wantError(t, resp, body, 400, "XAmzContentSHA256Mismatch")
-	if err := <-cut; err == nil {
-		t.Error("the backend took a refused upload for whole")
-	}
-}
-
-// A certificate that nobody vouches for is the end of it.
-func TestUpstreamTLSUnknownAuthority(t *testing.T) {
-	backend := httptest.NewTLSServer(nil)
-	defer backend.Close()
-	backend.Config.ErrorLog = nil
-	g := startGateway(t, testConfig(backend.URL))
-	resp, body := g.do("GET", "/photos/k", userKey, "")
-	wantError(t, resp, body, 502, "BadGateway")
-}
 
 // A backend that answers an upload before it has read it, and then reads no more,
 // is heard, and the connection is not used again.
@@ -189,63 +123,6 @@ func TestAnswerBodyAfterItsEnd(t *testing.T) {
 	}
 }
 
-// What a backend refuses costs no connection.
-func TestConnectionIsKept(t *testing.T) {
-	var connections atomic.Int32
-	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Query().Has("list-type"):
-			io.WriteString(w, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>\n")
-		case r.Method == "GET" || r.Method == "HEAD":
-			w.WriteHeader(http.StatusNotFound)
-			io.WriteString(w, "<Error><Code>NoSuchKey</Code></Error>\n\n")
-		case r.Method == "DELETE":
-			w.WriteHeader(http.StatusNoContent)
-		}
-	}))
-	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	backend.Start()
-	defer backend.Close()
-	g := startGateway(t, testConfig(backend.URL))
-	for range 3 {
-		g.do("GET", "/photos/k", userKey, "")
-		g.do("HEAD", "/photos/k", userKey, "")
-		g.do("PUT", "/photos/k", userKey, "x")
-		g.do("DELETE", "/photos/k", userKey, "")
-		g.do("GET", "/photos", userKey, "")
-		g.do("GET", "/photos?list-type=2", userKey, "")
-	}
-	if n := connections.Load(); n != 1 {
-		t.Errorf("18 requests took %d connections, want 1", n)
-	}
-}
-
-// Over TLS too an answer may take longer than the first look at the connection, which
-// is kept.
-func TestUpstreamTLSLate(t *testing.T) {
-	late := make(chan struct{}, 1)
-	g, connections := startBeforeTLS(t, func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-late:
-		case <-r.Context().Done():
-		}
-		io.WriteString(w, "meow")
-	})
-	g.noticeLate(late)
-	for range 4 {
-		if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || body != "meow" {
-			t.Errorf("GET = %d %s, want 200 meow", resp.StatusCode, body)
-		}
-	}
-	if n := connections.Load(); n != 1 {
-		t.Errorf("four requests took %d connections, want 1", n)
-	}
-}
-
 // A client that leaves is noticed, and its backend's connection broken off, whatever
 // of an answer has come, unless it is all of it.
 func TestClientLeavesAfterFirstBytes(t *testing.T) {
@@ -270,22 +147,6 @@ func TestClientLeavesAfterFirstBytes(t *testing.T) {
 		if err := <-ended; errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("after %q the backend's connection is open, 5 s after the client has left", first)
 		}
-	}
-}
-
-// What comes back to a pool that is retired is closed, not kept.
-func TestPoolRetired(t *testing.T) {
-	here, there := net.Pipe()
-	defer there.Close()
-	p := newPool(&account{scheme: "http"}, &accountMetrics{})
-	p.retire()
-	p.put(&backendConn{Conn: here, raw: here, host: "h", reader: bufio.NewReader(here)})
-	there.SetReadDeadline(time.Now().Add(5 * time.Second))
-	if _, err := there.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("Read at the backend = %v, want EOF: the connection is closed", err)
-	}
-	if c := p.pop("h"); c != nil {
-		t.Error("a retired pool has a connection")
 	}
 }
 
@@ -440,53 +301,6 @@ func TestEarlyErrorIsPassedOnAndResets(t *testing.T) {
 	}
 }
 
-// What follows an answer is nobody's answer: a connection with bytes on it, or one
-// whose backend announced a body that can't be there, is not used again.
-func TestBytesAfterAnAnswerAreNotTheNextAnswer(t *testing.T) {
-	const poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
-	for _, test := range []struct{ method, answer string }{
-		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n"},
-		{"HEAD", "HTTP/1.1 404 Not Found\r\nContent-Length: 44\r\n\r\n"},
-		{"DELETE", "HTTP/1.1 204 No Content\r\n\r\n"},
-		{"DELETE", "HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n"},
-		{"DELETE", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"},
-		{"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 44\r\n\r\n"},
-		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
-		{"PUT", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
-	} {
-		for _, when := range []string{"with the answer", "before the next request"} {
-			t.Run(fmt.Sprintf("%s %.30q %s", test.method, test.answer, when), func(t *testing.T) {
-				late, sent := make(chan struct{}), make(chan struct{})
-				endpoint := startRawBackend(t, func(n int, conn net.Conn, r *bufio.Reader) {
-					if _, _, err := readHead(r); err != nil {
-						return
-					}
-					switch {
-					case n > 0:
-						io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmeow")
-					case when == "with the answer":
-						io.WriteString(conn, test.answer+poison)
-						close(sent)
-					default:
-						io.WriteString(conn, test.answer)
-						<-late
-						io.WriteString(conn, poison)
-						close(sent)
-					}
-					r.ReadByte() // until the gateway goes
-				})
-				g := startGateway(t, testConfig(endpoint))
-				g.do(test.method, "/photos/k", userKey, "")
-				close(late)
-				<-sent
-				if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || body != "meow" {
-					t.Errorf("the next answer = %d %q, want 200 meow", resp.StatusCode, body)
-				}
-			})
-		}
-	}
-}
-
 // A 204 that announces a body is the last on its connection, before the body is there.
 func TestBodyAnnouncedWithNoContentEndsTheConnection(t *testing.T) {
 	var connections atomic.Int32
@@ -507,28 +321,5 @@ func TestBodyAnnouncedWithNoContentEndsTheConnection(t *testing.T) {
 	}
 	if n := connections.Load(); n != 3 {
 		t.Errorf("three answers took %d connections, want 3", n)
-	}
-}
-
-// A connection without a request is closed without a reset, which servers log as an
-// error.
-func TestIdleConnectionsAreClosedWithoutReset(t *testing.T) {
-	ended := make(chan error, 1)
-	endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
-		if _, header, err := readHead(r); err != nil || header.Get("Content-Length") != "4" {
-			return
-		}
-		io.CopyN(io.Discard, r, 4)
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-		_, err := r.ReadByte()
-		ended <- err
-	})
-	g := startGateway(t, testConfig(endpoint))
-	if resp, body := g.do("PUT", "/photos/k", userKey, "meow"); resp.StatusCode != 200 {
-		t.Fatalf("PUT = %d %s", resp.StatusCode, body)
-	}
-	g.gw.buckets["photos"].upstream.pool.closeIdle()
-	if err := <-ended; err != io.EOF {
-		t.Errorf("the backend's connection ended with %v, want EOF", err)
 	}
 }

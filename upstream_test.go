@@ -424,7 +424,7 @@ func TestPartThatWasAskedForIsPassedOn(t *testing.T) {
 	}
 }
 
-// A clock that is wrong is the operator's fault, not the client's: 502, and the
+// A clock that is wrong is the operator's error, not the client's: 502, and the
 // log says why.
 func TestSkewedClockIsBadGateway(t *testing.T) {
 	for _, skew := range []time.Duration{20 * time.Minute, -20 * time.Minute} {

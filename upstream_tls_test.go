@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
@@ -169,5 +170,91 @@ func TestCutUploadOverTLSEndsWithoutGoodbye(t *testing.T) {
 	conn.Close()
 	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the backend's connection ended with %v, want a reset", err)
+	}
+}
+
+// startBeforeTLS starts a gateway before a backend with TLS, whose connections are
+// counted.
+func startBeforeTLS(t *testing.T, handle http.HandlerFunc) (g *testGateway, connections *atomic.Int32) {
+	t.Helper()
+	connections = new(atomic.Int32)
+	backend := httptest.NewUnstartedServer(handle)
+	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	backend.StartTLS()
+	t.Cleanup(backend.Close)
+	g = startGateway(t, testConfig(backend.URL))
+	roots := x509.NewCertPool()
+	roots.AddCert(backend.Certificate())
+	g.gw.buckets["photos"].upstream.pool.tls.RootCAs = roots
+	return g, connections
+}
+
+// The same over TLS: large bodies both ways, one connection for all, and an
+// upload that is cut is no end there either, though TLS has a goodbye of its own.
+func TestUpstreamTLS(t *testing.T) {
+	cut := make(chan error, 1)
+	g, connections := startBeforeTLS(t, func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if strings.HasSuffix(r.URL.Path, "/cut") {
+			cut <- err
+		}
+		if r.Method == "GET" {
+			w.Write(make([]byte, 1<<20))
+		}
+		w.Header().Set("X-Amz-Meta-Size", fmt.Sprint(n))
+	})
+
+	for range 3 {
+		if resp, body := g.do("PUT", "/photos/k", userKey, strings.Repeat("x", 1<<20)); resp.StatusCode != 200 || resp.Header.Get("X-Amz-Meta-Size") != fmt.Sprint(1<<20) {
+			t.Fatalf("PUT = %d %s, %s bytes", resp.StatusCode, body, resp.Header.Get("X-Amz-Meta-Size"))
+		}
+		if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || len(body) != 1<<20 {
+			t.Fatalf("GET = %d, %d bytes", resp.StatusCode, len(body))
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("six requests took %d connections, want 1", n)
+	}
+	resp, body := g.raw("PUT", "PUT /photos/cut HTTP/1.1\r\nHost: g\r\nX-Api-Key: "+userKey+
+		"\r\nX-Amz-Content-Sha256: "+emptyPayload+"\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat("x", 200000))
+	wantError(t, resp, body, 400, "XAmzContentSHA256Mismatch")
+	if err := <-cut; err == nil {
+		t.Error("the backend took a refused upload for whole")
+	}
+}
+
+// A certificate that nobody vouches for is the end of it.
+func TestUpstreamTLSUnknownAuthority(t *testing.T) {
+	backend := httptest.NewTLSServer(nil)
+	defer backend.Close()
+	backend.Config.ErrorLog = nil
+	g := startGateway(t, testConfig(backend.URL))
+	resp, body := g.do("GET", "/photos/k", userKey, "")
+	wantError(t, resp, body, 502, "BadGateway")
+}
+
+// Over TLS too an answer may take longer than the first look at the connection, which
+// is kept.
+func TestUpstreamTLSLate(t *testing.T) {
+	late := make(chan struct{}, 1)
+	g, connections := startBeforeTLS(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-late:
+		case <-r.Context().Done():
+		}
+		io.WriteString(w, "meow")
+	})
+	g.noticeLate(late)
+	for range 4 {
+		if resp, body := g.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 || body != "meow" {
+			t.Errorf("GET = %d %s, want 200 meow", resp.StatusCode, body)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("four requests took %d connections, want 1", n)
 	}
 }
