@@ -178,10 +178,12 @@ var demoOperations = map[string]func(*demoServer, http.ResponseWriter, *demoRequ
 	"object PUT":                     (*demoServer).putObject,
 	"object PUT X-Amz-Copy-Source":   (*demoServer).copyObject,
 	"object PUT partNumber uploadId": (*demoServer).uploadPart,
-	"object POST uploads":            (*demoServer).createMultipartUpload,
-	"object POST uploadId":           (*demoServer).completeMultipartUpload,
-	"object DELETE":                  (*demoServer).deleteObject,
-	"object DELETE uploadId":         (*demoServer).abortMultipartUpload,
+	"object PUT partNumber uploadId X-Amz-Copy-Source":                         (*demoServer).uploadPartCopy,
+	"object PUT partNumber uploadId X-Amz-Copy-Source X-Amz-Copy-Source-Range": (*demoServer).uploadPartCopy,
+	"object POST uploads":    (*demoServer).createMultipartUpload,
+	"object POST uploadId":   (*demoServer).completeMultipartUpload,
+	"object DELETE":          (*demoServer).deleteObject,
+	"object DELETE uploadId": (*demoServer).abortMultipartUpload,
 }
 
 // demoParameters and demoHeaders do not make another operation of a request. All other parameters

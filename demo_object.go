@@ -132,14 +132,19 @@ func (s *demoServer) copyObject(w http.ResponseWriter, q *demoRequest) error {
 	case directive != "REPLACE":
 		return demoInvalidArgument("Unknown metadata directive.")
 	}
-	fill := func(w io.Writer) (int64, error) { return f.WriteTo(w) }
-	if err := s.put(q.bucket.demoFolder, o, fill, nil, q.Header); err != nil {
+	return s.putCopy(w, q, q.bucket.demoFolder, o, f, "CopyObjectResult")
+}
+
+// putCopy stores the bytes of r and answers with the document named.
+func (s *demoServer) putCopy(w http.ResponseWriter, q *demoRequest, f *demoFolder, o *demoObject, r io.Reader, document string) error {
+	fill := func(w io.Writer) (int64, error) { return io.Copy(w, r) }
+	if err := s.put(f, o, fill, nil, q.Header); err != nil {
 		return err
 	}
 	return q.writeXML(w, http.StatusOK, struct {
 		XMLName            xml.Name
 		LastModified, ETag string
-	}{demoXMLName("CopyObjectResult"), demoTime(o.Modified), o.ETag})
+	}{demoXMLName(document), demoTime(o.Modified), o.ETag})
 }
 
 // openSource opens the object that x-amz-copy-source names, bucket/key or /bucket/key, if it

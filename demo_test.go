@@ -251,7 +251,7 @@ func TestDemoRefusesWhatItDoesNotImplement(t *testing.T) {
 		{"GET", "/", "", ""}, {"PUT", "/photos", "", ""}, {"DELETE", "/photos", "", ""}, {"PATCH", "/photos/cat", "", ""}, {"POST", "/photos/cat", "", ""},
 		{"GET", "/photos", "cors=", ""}, {"GET", "/photos", "versions=", ""}, {"GET", "/photos", "delete=&location=", ""}, {"GET", "/photos", "unknown=1", ""},
 		{"GET", "/photos/cat", "versionId=null", ""}, {"GET", "/photos/cat", "partNumber=1", ""}, {"PUT", "/photos/cat", "acl=", ""},
-		{"GET", "/photos/cat", "max-parts=1&uploadId=x", ""}, {"PUT", "/photos/cat", "partNumber=1&uploadId=x", "X-Amz-Copy-Source: photos/cat"},
+		{"GET", "/photos/cat", "max-parts=1&uploadId=x", ""},
 		{"PUT", "/photos/cat", "partNumber=1&tagging=&uploadId=x", ""}, {"PUT", "/photos/cat", "", "X-Amz-Copy-Source-Range: bytes=0-1"},
 		{"GET", "/photos/cat", "", "X-Amz-Copy-Source: photos/cat"}, {"PUT", "/photos/cat", "", "X-Amz-Server-Side-Encryption: AES256"},
 		{"PUT", "/photos/cat", "", "X-Amz-Tagging: a=b"}, {"PUT", "/photos/cat", "", "X-Amz-Storage-Class: GLACIER"}, {"PUT", "/photos/cat", "", "X-Amz-Acl: public-read"},

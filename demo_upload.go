@@ -3,7 +3,7 @@ package main
 // The demo's multipart uploads: one object in up to 10,000 parts, which may arrive in any order
 // and more than once. It knows nothing of signatures and files.
 //
-// Checksums of checksums (COMPOSITE), pages of ListParts and UploadPartCopy are not implemented.
+// Checksums of checksums (COMPOSITE) and pages of ListParts are not implemented.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
 
@@ -39,11 +39,40 @@ func (s *demoServer) createMultipartUpload(w http.ResponseWriter, q *demoRequest
 
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html
 func (s *demoServer) uploadPart(w http.ResponseWriter, q *demoRequest) error {
+	o, err := q.newPart()
+	if err != nil {
+		return err
+	}
+	return s.putBody(w, q, q.upload.demoFolder, o)
+}
+
+func (q *demoRequest) newPart() (*demoObject, error) {
 	number, err := strconv.Atoi(q.query.Get("partNumber"))
 	if err != nil || number < 1 || number > demoMaxParts {
-		return demoInvalidArgument("Part number must be an integer between 1 and 10000, inclusive")
+		return nil, demoInvalidArgument("Part number must be an integer between 1 and 10000, inclusive")
 	}
-	return s.putBody(w, q, q.upload.demoFolder, &demoObject{Key: demoPartKey(number), Header: map[string][]byte{}})
+	return &demoObject{Key: demoPartKey(number), Header: map[string][]byte{}}, nil
+}
+
+// uploadPartCopy copies all of the source, or its range bytes=first-last, of which no byte may be
+// missing.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
+func (s *demoServer) uploadPartCopy(w http.ResponseWriter, q *demoRequest) error {
+	o, err := q.newPart()
+	if err != nil {
+		return err
+	}
+	source, f, err := s.openSource(q)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	spec := q.Header.Get("X-Amz-Copy-Source-Range")
+	first, length, _ := source.rangeOf(spec)
+	if spec != "" && spec != fmt.Sprintf("bytes=%d-%d", first, first+length-1) {
+		return demoInvalidArgument("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy")
+	}
+	return s.putCopy(w, q, q.upload.demoFolder, o, io.NewSectionReader(f, first, length), "CopyPartResult")
 }
 
 // demoPartKey returns the key of a part, which sorts as its number does.

@@ -110,6 +110,34 @@ func TestDemoRefusesParts(t *testing.T) {
 	c.wantFiles("photos", 0)
 }
 
+func TestDemoCopiesIntoParts(t *testing.T) {
+	c := startDemo(t, t.TempDir(), "photos")
+	c.want(200, "", "PUT", "/photos/src", "", nil, "hello small world")
+	id := c.create("/photos/cat")
+	for _, test := range []struct {
+		source, spec string
+		status       int
+		want         string // an MD5, by md5sum, or a code
+	}{
+		{"photos/src", "bytes=2-4", 200, "7062da7393ecc31c3c0564020f85efd1"},
+		{"photos/src", "", 200, "9a21ef48e6d797f2c7c5c27b745662eb"},
+		{"photos/src", "bytes=0-16", 200, "9a21ef48e6d797f2c7c5c27b745662eb"},
+		{"photos/src", "bytes=0-17", 400, "InvalidArgument"}, {"photos/src", "bytes=17-18", 400, "InvalidArgument"}, {"photos/src", "bytes=2-", 400, "InvalidArgument"},
+		{"photos/src", "bytes=-2", 400, "InvalidArgument"}, {"photos/src", "bytes=4-2", 400, "InvalidArgument"}, {"photos/src", "2-4", 400, "InvalidArgument"},
+		{"photos/none", "", 404, "NoSuchKey"},
+	} {
+		h := demoHeader("X-Amz-Copy-Source", test.source)
+		if test.spec != "" {
+			h.Set("X-Amz-Copy-Source-Range", test.spec)
+		}
+		a := c.do("PUT", "/photos/cat", "partNumber=2&"+id, h, "")
+		if a.has(t, test.want); a.StatusCode != test.status {
+			t.Errorf("copy of %q: %d, want %d", test.spec, a.StatusCode, test.status)
+		}
+	}
+	c.want(200, "", "GET", "/photos/cat", id, nil, "").has(t, "9a21ef48e6d797f2c7c5c27b745662eb")
+}
+
 // While parts arrive, the upload is completed or aborted. Each request gets an
 // answer of S3's, and nothing stays behind.
 func TestDemoUploadEndsWhilePartsArrive(t *testing.T) {
