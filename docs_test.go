@@ -126,3 +126,23 @@ func declares(t *testing.T, file, name string) bool {
 	}
 	return false
 }
+
+// The configuration in README.md is complete: it starts as it is.
+func TestConfigurationOfTheReadmeLoads(t *testing.T) {
+	_, text, _ := strings.Cut(readDoc(t, "README.md"), "```json\n")
+	text, _, found := strings.Cut(text, "```")
+	if !found {
+		t.Fatal("README.md has no configuration")
+	}
+	t.Chdir(t.TempDir())
+	for name, content := range map[string]string{"minio-secret": "secret\n", "root-key": "root-key-0123456789\n"} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := map[string]string{"AWS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET": "secret", "ALICE_KEY": "alice-key-0123456789"}
+	conf, err := parseConfig([]byte(text), func(name string) (string, bool) { value, ok := env[name]; return value, ok })
+	if err != nil || len(conf.buckets) != 3 || len(conf.warnings) != 0 {
+		t.Errorf("the configuration of README.md: %v, %+v", err, conf)
+	}
+}

@@ -219,3 +219,37 @@ func TestBrokenSourceOfACopyIsContinued(t *testing.T) {
 		}
 	}
 }
+
+// Whatever Content-Range an answer has, the rest of it that is asked for is within the object, ends
+// where the answer would have ended, and is accepted in no other form.
+func FuzzResumption(f *testing.F) {
+	f.Add("bytes 0-9/10", int64(10), int64(3), "bytes 3-9/10")
+	f.Add("bytes 5-9/*", int64(5), int64(1), "bytes 6-9/10")
+	f.Add("bytes 999999999999999999-999999999999999999/999999999999999999", int64(1), int64(0), "")
+	f.Add("bytes 9-5/10", int64(-3), int64(0), "bytes 0-0/1")
+	f.Fuzz(func(t *testing.T, contentRange string, length, received int64, next string) {
+		answer := func(contentRange string, length int64) *http.Response {
+			return &http.Response{StatusCode: 206, ContentLength: length, Body: &answerBody{left: length},
+				Header: http.Header{"Etag": {`"e"`}, "Content-Range": {contentRange}}}
+		}
+		r := newResumption(nil, &outgoing{method: "GET", header: http.Header{"Range": {"bytes=0-"}, "If-Range": {`"e"`}}}, answer(contentRange, length))
+		if r == nil || received < 0 || received >= length {
+			return
+		}
+		var first, last, size int64
+		if n, err := fmt.Sscanf(contentRange, "bytes %d-%d/%d", &first, &last, &size); n != 3 || err != nil || last-first+1 != length || last >= size || first < 0 {
+			t.Fatalf("an answer of %d bytes with the range %q can be continued", length, contentRange)
+		}
+		out := r.rest(received)
+		if want := fmt.Sprintf("bytes=%d-%d", first+received, last); out.header.Get("Range") != want || out.header.Get("If-Match") != `"e"` || out.header.Get("If-Range") != "" {
+			t.Fatalf("the rest is asked for with %v, want the range %s", out.header, want)
+		}
+		exact := fmt.Sprintf("bytes %d-%d/%d", first+received, last, size)
+		if !r.continues(answer(exact, length-received), received) {
+			t.Fatalf("the rest %q is refused", exact)
+		}
+		if next != exact && r.continues(answer(next, length-received), received) || r.continues(answer(exact, length-received+1), received) {
+			t.Fatalf("an answer with the range %q is taken for the rest %q", next, exact)
+		}
+	})
+}
