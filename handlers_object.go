@@ -7,6 +7,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -72,7 +73,7 @@ func (x *exchange) sendResumed(resp *http.Response) {
 		}
 		next, failure := rest.resume(x.r.Context(), x.sent)
 		if failure != nil {
-			x.abort(errors.Join(err, failure))
+			x.abort(fmt.Errorf("%w; %w", err, failure))
 		}
 		body.Close()
 		defer next.Close()

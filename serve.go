@@ -75,8 +75,9 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	if admin != nil {
 		defer p.serveAdmin(admin).Close()
 	}
+	front = limitConnections(front, conf.maxConnections)
 	defer front.Close()
-	server := p.serveFront(limitConnections(front, conf.maxConnections))
+	server := p.serveFront(front)
 	go p.follow(ctx, hangup)
 	l.log.Info("listening", "addr", front.Addr().String(), "version", buildVersion(),
 		"accounts", len(conf.accounts), "buckets", len(conf.buckets), "users", len(conf.users))

@@ -5,6 +5,7 @@ package abuse
 // Restarts: sockets that a service manager hands over, and requests that a stop breaks off.
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -209,5 +210,25 @@ func TestRequestsThatAStopBreaksOffAreLogged(t *testing.T) {
 	}
 	if lines != requests {
 		t.Errorf("%d requests that were broken off are in the log, want %d", lines, requests)
+	}
+}
+
+// At server.max_connections the program waits for a place before it accepts. It ends all the same.
+func TestStopAtMaxConnectionsEnds(t *testing.T) {
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "meow") })
+	g := startGateway(t, testConfig(backend.URL, with("server.max_connections", 1), with("server.shutdown_timeout", "10s")))
+	conn, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", userKey)
+	if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	g.stop()
+	if took := time.Since(begun); took > 8*time.Second || !strings.Contains(g.log(), `"msg":"stopped"`) {
+		t.Errorf("the program ended after %s, want soon, and in order", took)
 	}
 }
