@@ -997,7 +997,7 @@ func TestSecretsAreComparedInConstantTime(t *testing.T) {
 
 // Who has overheard a signed request on plain HTTP can send it again, for
 // 15 minutes. Signature Version 4 knows no other answer than TLS, and neither
-// does the gateway: this is allowed, and after that time it is not (case 51).
+// does the gateway: this is allowed, and after that time it is not.
 func TestSignedRequestMayBeRepeatedWhileFresh(t *testing.T) {
 	rec := startRecorder(t, nil)
 	g := startGateway(t, testConfig(rec.URL))
