@@ -105,12 +105,12 @@ func (u *upstream) once(ctx context.Context, out *outgoing) (*http.Response, err
 	return u.attempt(ctx, out, u.pool.get)
 }
 
-// attempt sends a request once. If it is a read, and the backend had closed the kept
-// connection while it was idle, it is sent once more, on a new connection: the others of the
-// pool are probably closed as well. connect is the pool's get or dial. Three waits are bounded: the wait
-// for the connection by connect_timeout; the wait for the head of the answer, from the last
-// byte of the body, by response_header_timeout; the wait for the next byte of either body
-// by idle_timeout.
+// attempt sends a request once, unless the circuit is open, and tells the circuit what came of
+// it. connect is the pool's get or dial.
+//
+// Three waits are bounded: the wait for the connection by connect_timeout; the wait for the
+// head of the answer, from the last byte of the body, by response_header_timeout; the wait
+// for the next byte of either body by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
 	probe, err := u.circuit.enter(time.Now())
 	if err != nil {
@@ -137,13 +137,15 @@ func outcomeOf(ctx context.Context, err error) outcome {
 	return answeredOutcome // with something that is not HTTP, or with a bad certificate
 }
 
-// sendOn sends a request on a connection of connect: see attempt.
+// sendOn sends a request on a connection of connect. If it is a read, and the backend had closed
+// the kept connection while it was idle, it is sent once more, on a new connection: the others of
+// the pool are probably closed as well.
 func (u *upstream) sendOn(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
 	if out.body != nil && out.length <= smallUpload {
 		buffer := borrow(out.length)
 		defer giveBack(buffer)
 		if err := out.readWhole(buffer[:out.length]); err != nil {
-			return nil, err
+			return nil, bodyError{err}
 		}
 	}
 	req := u.request(out)
