@@ -15,25 +15,7 @@ func TestPromisesHaveTheirTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	others, err := filepath.Glob("abuse/*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := map[string]bool{}
-	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
-	for _, name := range append(names, others...) {
-		source, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, match := range function.FindAllSubmatch(source, -1) {
-			known[string(match[1])] = true
-		}
-	}
+	known := knownTests(t)
 	_, promises, ok := strings.Cut(string(text), "\n## Promises\n")
 	promises, _, end := strings.Cut(promises, "\n## ")
 	if !ok || !end {
@@ -59,4 +41,45 @@ func TestPromisesHaveTheirTests(t *testing.T) {
 			}
 		}
 	}
+}
+
+// docs/reliability.md names a test for each row of its table.
+func TestReliabilityHasItsTests(t *testing.T) {
+	known := knownTests(t)
+	for _, row := range docsTable(t, "reliability", "what happens") {
+		tests := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(row[2], -1)
+		if len(tests) == 0 && row[2] != "the same" {
+			t.Errorf("%q has no test", row[0])
+		}
+		for _, test := range tests {
+			if !known[test[1]] {
+				t.Errorf("%q: there is no %s", row[0], test[1])
+			}
+		}
+	}
+}
+
+// knownTests returns the names of all tests of the program.
+func knownTests(t *testing.T) map[string]bool {
+	t.Helper()
+	names, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := filepath.Glob("abuse/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	for _, name := range append(names, others...) {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range function.FindAllSubmatch(source, -1) {
+			known[string(match[1])] = true
+		}
+	}
+	return known
 }
