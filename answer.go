@@ -164,8 +164,8 @@ func (a *answer) clientStalled() error {
 }
 
 // streamPulse watches one direction of an HTTP/2 stream. The stream makes progress when a
-// call ends. It also does while the whole connection is blocked and the client takes
-// bytes of it: then the streams wait for their turn. A nil conn is never blocked.
+// call ends. While the connection as a whole is blocked but moving, its streams only wait for
+// their turn, and count as moving too. A nil conn is never blocked.
 func streamPulse(what string, conn *watchedConn, setDeadline func(time.Time) error) *pulse {
 	var seen uint64
 	return &pulse{what: what,

@@ -16,8 +16,8 @@ const (
 	maxSlice  = 8 << 20   // bytes; what was moved is counted after each slice
 )
 
-// splice moves a body in the kernel, if that is possible. If not, body is unchanged or not
-// at its end, and the caller copies the rest. A slice may take any time, because the kernel
+// splice moves a body in the kernel, if that is possible. Otherwise it leaves the body
+// untouched, and the caller copies it. A slice may take any time, because the kernel
 // tells what moves meanwhile; where it does not, nothing is spliced.
 func (a *answer) splice(body *answerBody) error {
 	from, ok := body.conn.raw.(*net.TCPConn)
@@ -63,7 +63,7 @@ func (a *answer) spliceError(body *answerBody, err error) error {
 	return err
 }
 
-// copyBuffered writes what of a body was read with its head.
+// copyBuffered writes the part of the body that was read along with the head.
 func (a *answer) copyBuffered(body *answerBody) error {
 	n := min(int64(body.conn.reader.Buffered()), body.left)
 	start, err := body.conn.reader.Peek(int(n))

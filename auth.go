@@ -28,10 +28,10 @@ const (
 	actionWrite action = "write"
 	actionAdmin action = "admin" // permanent, or changes who may do what
 
-	// actionOwner is to read or to write what names a place outside of the bucket (a
+	// actionBeyondBucket is to read or to write what names a place outside of the bucket (a
 	// bucket, a host, a queue, a function, an account) in the backend's terms, which
 	// the gateway can't authorize. It is for admins to whom all buckets are allowed.
-	actionOwner action = "owner"
+	actionBeyondBucket action = "owner"
 
 	// actionNone is to be told something by the gateway, whatever the bucket.
 	actionNone action = "none"
@@ -66,8 +66,8 @@ func (u *user) mayUse(bucketName string) bool {
 	return u.allBuckets || u.buckets[bucketName]
 }
 
-// mayEverything reports whether a user is an admin of every bucket.
-func (u *user) mayEverything() bool { return u.role == roleAdmin && u.allBuckets }
+// isFullAdmin reports whether a user is an admin of every bucket.
+func (u *user) isFullAdmin() bool { return u.role == roleAdmin && u.allBuckets }
 
 // An authenticator finds users by the SHA-256 of their keys. A map's lookup takes
 // longer the more of a digest matches, but nobody can choose a digest without inverting

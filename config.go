@@ -145,7 +145,7 @@ type bucket struct {
 	name        string // public
 	backendName string
 	account     *account
-	upstream    *upstream // sends its requests; nil in a configuration that no gateway serves yet
+	upstream    *upstream // sends its requests; set in a gateway's copy only
 }
 
 // target returns an object of the bucket, or for the key "" the bucket, as the backend

@@ -69,8 +69,8 @@ func (s *service) reload() error {
 }
 
 // watch reloads whenever the content of the file, or of one that it names, has changed, until
-// ctx is done. It reads the files, because a file that is renamed over the old one, and a
-// symbolic link that is turned, may have an old time.
+// ctx is done. It compares contents, because a renamed file, or a symbolic link that now points
+// elsewhere, may have an older modification time.
 func (s *service) watch(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -121,7 +121,7 @@ func (s *service) next(before *gateway) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := before.succeed(conf)
+	next := before.successor(conf)
 	if err := next.startAccounts(s.ctx, before); err != nil {
 		next.retire(before)
 		s.seen = [sha256.Size]byte{} // the file may be valid: watch looks at it again

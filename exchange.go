@@ -99,8 +99,9 @@ func (x *exchange) failInternally() (aborted bool) {
 	return false
 }
 
-// leave ends the request for its user's max_in_flight. It comes before the line of the
-// log, because a client may send the next request as soon as it has the answer.
+// leave gives back what the request holds: memory, and its places among the requests in
+// flight of its user and accounts. It comes before the line of the log, because a client may
+// send the next request as soon as it has the answer.
 func (x *exchange) leave() {
 	x.body.stop()
 	x.answered.free()
@@ -115,14 +116,16 @@ func (x *exchange) leave() {
 // abort ends an answer that can't be completed, so that no client takes it for complete:
 // it sends what was written, and then breaks the connection or the stream.
 func (x *exchange) abort(cause error) {
-	if x.cause = cause; x.left() {
+	x.cause = cause
+	if x.left() {
 		x.cause = x.note(cause)
 	}
 	x.flush()
 	panic(http.ErrAbortHandler)
 }
 
-// fail answers with an error. No other function writes one.
+// fail answers with an error. No other function does, except heartbeat.fail after a slow
+// answer has begun.
 func (x *exchange) fail(e *apiError) {
 	x.cause, x.backend.code = e.cause, e.upstreamCode
 	x.answered.free()
@@ -133,7 +136,7 @@ func (x *exchange) fail(e *apiError) {
 	x.complete(e)
 	h := x.Header()
 	if e.header != nil {
-		returnErrorHeader(h, e.header)
+		returnHeaderWithoutBody(h, e.header)
 	}
 	var body []byte
 	if x.wantsXML() {
@@ -279,8 +282,8 @@ func (x *exchange) documentShare() *memoryShare {
 	return &x.load.documents
 }
 
-// transportError returns the error for a request without an answer: the client's, if its
-// body failed, or the backend's.
+// transportError returns the error for a request without a whole answer: the client's, if its
+// body failed, SlowDown, if the account is refused, or the backend's.
 func (x *exchange) transportError(err error) *apiError {
 	var checked *apiError
 	if errors.As(err, &checked) { // a check of the body failed

@@ -43,7 +43,7 @@ type userLoad struct {
 // newGateway returns the gateway of a configuration. The caller starts its accounts,
 // which fetches their credentials, before it serves requests.
 func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
-	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now(), beats: usualBeats}).succeed(c)
+	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now(), beats: usualBeats}).successor(c)
 	g.applyLimits()
 	return g
 }
@@ -59,15 +59,15 @@ func (g *gateway) applyLimits() {
 	}
 }
 
-// succeed returns the gateway of another configuration. For the users and accounts that
+// successor returns the gateway of another configuration. For the users and accounts that
 // stay it keeps their windows, loads, credentials and connections. The caller calls
 // applyLimits when the new gateway serves.
-func (g *gateway) succeed(c *config) *gateway {
+func (g *gateway) successor(c *config) *gateway {
 	limits := limitsOf(c.users)
 	next := &gateway{
 		config:   c,
 		auth:     newAuthenticator(c.users),
-		limiter:  g.limiter.succeed(limits),
+		limiter:  g.limiter.successor(limits),
 		memory:   g.memory,
 		loads:    make(map[string]*userLoad, len(c.users)),
 		accounts: make(map[string]*upstream, len(c.accounts)),
@@ -106,7 +106,7 @@ func (g *gateway) inherit(before *gateway) {
 	}
 	for _, a := range g.config.accounts {
 		if u := before.accounts[a.name]; u != nil && u.account.sharesWith(a) {
-			g.accounts[a.name] = u.succeed(a, g.config.idleTimeout)
+			g.accounts[a.name] = u.successor(a, g.config.idleTimeout)
 		} else {
 			g.accounts[a.name] = newUpstream(a, g.config.idleTimeout, g.metrics.account(a.name), g.log)
 		}

@@ -1,8 +1,8 @@
 package main
 
 // The steps of a request: parse, authenticate, limit, classify, authorize, size, forward,
-// respond. Nothing reaches a backend before the first six have passed, and nothing after
-// the first reads the path again.
+// respond. Nothing reaches a backend before the first six have passed. The first alone
+// decides which bucket, key and parameters a request means.
 
 import (
 	"context"
@@ -44,7 +44,8 @@ func (g *gateway) enter(x *exchange) *apiError {
 	return nil
 }
 
-// parse is the only place where a path or a query is read.
+// parse alone decides which bucket, key and parameters a request means. The signature is
+// verified over the path as received.
 func (g *gateway) parse(x *exchange) *apiError {
 	if err := x.checkFraming(); err != nil {
 		return err
@@ -55,7 +56,7 @@ func (g *gateway) parse(x *exchange) *apiError {
 	}
 	x.path = path
 	if bucketName := hostedBucket(x.r.Host, g.config.domain); bucketName != "" {
-		if !validBucket(bucketName) { // "-" would make a page of the key, "a/b" a bucket and a key of a host
+		if !validBucket(bucketName) { // a host "-" would turn the key into a page; "a/b" would be a bucket and a key
 			return newError("InvalidRequest", "the Host header does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)")
 		}
 		path = "/" + bucketName + path
@@ -80,11 +81,11 @@ func (g *gateway) parse(x *exchange) *apiError {
 	return newError("MethodNotAllowed", "")
 }
 
-// checkFraming closes the connection after a request that another server on the way may
-// have ended elsewhere than net/http does. That is one with a Transfer-Encoding in
-// HTTP/1.0, which net/http drops (it would run the chunks as the next request), and one
-// with both a Content-Length and a Transfer-Encoding (RFC 9112 section 6.1). A request
-// with both in HTTP/1.0 is refused.
+// checkFraming closes the connection after a request whose end is in doubt, because another
+// server on the way may have seen another end: any in HTTP/1.0, whose Transfer-Encoding
+// net/http drops (it would run the chunks as the next request); one with both a
+// Content-Length and a Transfer-Encoding (RFC 9112 section 6.1); and one in chunks whose head
+// was not followed. It refuses one with both in HTTP/1.0.
 func (x *exchange) checkFraming() *apiError {
 	if x.r.ProtoMajor != 1 {
 		return nil
@@ -203,7 +204,7 @@ func (g *gateway) mayAct(u *user, bucketName string, a action, what string) *api
 		return newError("AccessDenied", "access to this bucket is denied")
 	case !u.role.may(a):
 		return newError("AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", what, u.role))
-	case a == actionOwner && !u.mayEverything():
+	case a == actionBeyondBucket && !u.isFullAdmin():
 		return newError("AccessDenied", what+` is allowed only to admins of all buckets, with "*" in allowed_buckets: it can name other places`)
 	case g.buckets[bucketName] == nil:
 		return newError("NoSuchBucket", "")

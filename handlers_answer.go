@@ -30,7 +30,7 @@ func (x *exchange) relay(resp *http.Response) *apiError {
 	a := answerSpecs[x.op.name]
 	switch {
 	case resp.StatusCode == http.StatusNotModified, x.r.Method == http.MethodHead:
-		x.respondHead(resp)
+		x.writeHead(resp)
 		return nil
 	case a.kind == objectBytes && x.isHTTP10() && resp.ContentLength < 0:
 		return x.respondWhole(resp)
@@ -53,7 +53,7 @@ func (x *exchange) passNothing(resp *http.Response) *apiError {
 	if refusal := x.readNothing(resp); refusal != nil {
 		return refusal
 	}
-	returnErrorHeader(x.Header(), resp.Header)
+	returnHeaderWithoutBody(x.Header(), resp.Header)
 	if resp.StatusCode != http.StatusNoContent {
 		x.Header()["Content-Length"] = []string{"0"}
 	}
@@ -77,8 +77,8 @@ func (x *exchange) readNothing(resp *http.Response) *apiError {
 	return nil
 }
 
-// readAnswer reads an answer to its end and returns its document and the form that it has
-// of those in a. It returns an error for a document Error, whatever the status is.
+// readAnswer reads an answer to its end. It returns the document, and which of the forms in a
+// it has. It returns an error for a document Error, whatever the status is.
 func (x *exchange) readAnswer(body io.Reader, a answerSpec) (element, *answerForm, *apiError) {
 	s := newScanner(body)
 	s.maxDepth = maxAnswerDepth
@@ -134,7 +134,7 @@ func (x *exchange) passDocument(resp *http.Response, doc *element, form *answerF
 	if err := x.keepAnswer(cap(b)); err != nil {
 		return err
 	}
-	returnErrorHeader(x.Header(), resp.Header) // all headers except those that describe the backend's body
+	returnHeaderWithoutBody(x.Header(), resp.Header) // all headers except those that describe the backend's body
 	x.writeDocument("application/xml", b)
 	return nil
 }
@@ -146,13 +146,13 @@ func (x *exchange) answerWriter() *answerWriter {
 		bucket: x.target.bucket,
 		key:    x.target.key,
 		url:    x.origin() + "/" + x.target.bucket + "/" + uriEncode(x.target.key, false),
-		places: x.user.mayEverything(),
+		places: x.user.isFullAdmin(),
 		echo:   x.backend.repeats,
 	}
 }
 
 // passPolicy passes on a bucket policy unchanged, if it is a JSON object. It has nothing
-// but accounts, roles and ARNs, and only users who may everything get it.
+// but accounts, roles and ARNs, and only admins of all buckets get it.
 func (x *exchange) passPolicy(resp *http.Response) *apiError {
 	body, err := io.ReadAll(io.LimitReader(plainBody(resp), maxPolicy+1))
 	switch {
@@ -168,7 +168,7 @@ func (x *exchange) passPolicy(resp *http.Response) *apiError {
 	if err := json.Unmarshal(body, &policy); err != nil {
 		return badGateway(errors.New("a policy that is not a JSON object"))
 	}
-	returnErrorHeader(x.Header(), resp.Header)
+	returnHeaderWithoutBody(x.Header(), resp.Header)
 	x.writeDocument("application/json", body)
 	return nil
 }
@@ -182,7 +182,7 @@ const (
 	sentAllowance = 1 << 19 // while it is sent
 )
 
-// countAnswer returns the account of the memory for an answer that is about to be read.
+// countAnswer starts to count the memory of an answer that is about to be read.
 func (x *exchange) countAnswer() *holding {
 	x.answered.free()
 	x.answered = holding{share: x.documentShare(), allowance: readAllowance}
@@ -204,8 +204,8 @@ func (x *exchange) keepAnswer(n int) *apiError {
 // client must be told its length.
 const maxUnsized = 256 << 10
 
-// errUnsized returns the error for an HTTP/1.0 client whose answer is too large for that.
-func errUnsized() *apiError {
+// unsizedError returns the error for an HTTP/1.0 client whose answer is too large for that.
+func unsizedError() *apiError {
 	return newError("HTTPVersionNotSupported", "the length of this answer is not known before its end, and with HTTP/1.0 the end can't be told from a broken connection: use HTTP/1.1, or ask for a list in pages")
 }
 
@@ -217,7 +217,7 @@ func (x *exchange) respondWhole(resp *http.Response) *apiError {
 		return x.transportError(noEOF(err))
 	}
 	if len(body) > maxUnsized {
-		return errUnsized()
+		return unsizedError()
 	}
 	h := x.Header()
 	returnHeader(h, resp.Header)

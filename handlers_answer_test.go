@@ -130,7 +130,7 @@ func TestEveryReadHasAKindOfAnswer(t *testing.T) {
 		if reads := op.method == "GET" && op.level != serviceLevel && op.level != pageLevel; reads && !ok {
 			t.Errorf("%s has no kind of answer", op.name)
 		}
-		if answerSpecs[op.name].kind == jsonDocument && op.action != actionOwner {
+		if answerSpecs[op.name].kind == jsonDocument && op.action != actionBeyondBucket {
 			t.Errorf("%s passes on what is not taken apart, and is for others than those who may do everything", op.name)
 		}
 	}

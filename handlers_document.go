@@ -49,7 +49,7 @@ const (
 // documents are the rules by the name of the operation. For users without the role admin
 // every element is known. For admins the root and the bounds are: servers have elements of
 // their own in configurations, and those that name other places are for admins of all
-// buckets (see actionOwner). The depths are those of S3's service model.
+// buckets (see actionBeyondBucket). The depths are those of S3's service model.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 var documents = map[string]*documentRule{
 	"DeleteObjects":           {form: deleteForm, size: listDocument, read: readDelete},

@@ -104,7 +104,7 @@ func (g *gateway) listAll(x *exchange) *apiError {
 	}
 	if !page.last && x.isHTTP10() {
 		page.free()
-		return errUnsized()
+		return unsizedError()
 	}
 	l := newWholeList(x)
 	for {

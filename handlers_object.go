@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// respondHead answers with a status and headers alone.
-func (x *exchange) respondHead(resp *http.Response) {
+// writeHead answers with a status and headers alone.
+func (x *exchange) writeHead(resp *http.Response) {
 	returnHeader(x.Header(), resp.Header)
 	x.WriteHeader(resp.StatusCode)
 }
@@ -25,7 +25,7 @@ func (x *exchange) respond(resp *http.Response) *apiError {
 		buffer := borrow(body.left)
 		whole, err := body.readWhole(buffer)
 		if err == nil {
-			x.respondHead(resp)
+			x.writeHead(resp)
 			if err := x.writeWhole(whole); err != nil {
 				x.abort(err)
 			}
@@ -46,7 +46,7 @@ func (x *exchange) respond(resp *http.Response) *apiError {
 		x.bucket.upstream.counts.resumed.Add(1)
 		resp = again
 	}
-	x.respondHead(resp)
+	x.writeHead(resp)
 	x.sendResumed(resp)
 	return nil
 }

@@ -120,7 +120,7 @@ func (h *heartbeat) answered(header http.Header) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.begun {
-		returnErrorHeader(h.x.Header(), header)
+		returnHeaderWithoutBody(h.x.Header(), header)
 	}
 }
 

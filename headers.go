@@ -375,10 +375,10 @@ func returnHeader(out, in http.Header) {
 	returnHeaders(out, in, func(name string) bool { return true })
 }
 
-// returnErrorHeader is returnHeader for an answer whose body is not the backend's. Of the
+// returnHeaderWithoutBody is returnHeader for an answer whose body is not the backend's. Of the
 // headers that describe the body it copies only Content-Range, which tells the size of the
 // object in a 416.
-func returnErrorHeader(out, in http.Header) {
+func returnHeaderWithoutBody(out, in http.Header) {
 	returnHeaders(out, in, func(name string) bool { return !strings.HasPrefix(name, "Content-") || name == "Content-Range" })
 }
 

@@ -55,9 +55,9 @@ func newLimiter(limits map[string]rateLimit, epoch time.Time) *limiter {
 	return l
 }
 
-// succeed returns a limiter for these names that shares the windows of old. The windows keep
+// successor returns a limiter for these names that shares the windows of old. The windows keep
 // their limits until apply is called.
-func (old *limiter) succeed(limits map[string]rateLimit) *limiter {
+func (old *limiter) successor(limits map[string]rateLimit) *limiter {
 	l := newLimiter(limits, old.epoch)
 	for name := range l.windows {
 		if w := old.windows[name]; w != nil {

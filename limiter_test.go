@@ -263,7 +263,7 @@ func TestLimiterSucceed(t *testing.T) {
 		old := newLimiter(map[string]rateLimit{"stays": {3, time.Minute}, "goes": {3, time.Minute}}, epoch)
 		old.allow("stays", at(0))
 		limits := map[string]rateLimit{"stays": test.limit, "comes": {1, time.Minute}}
-		l := old.succeed(limits)
+		l := old.successor(limits)
 		old.allow("stays", at(10)) // the old one still decides
 		l.apply(limits)
 		admitted := 0

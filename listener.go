@@ -4,8 +4,8 @@ package main
 //
 // net/http drops the Content-Length of a request that comes in chunks, and the
 // Transfer-Encoding of one in HTTP/1.0, so a handler can't see that a request had both
-// (RFC 9112 section 6.1). And it waits for the end of an HTTP/2 head without a limit. So a
-// follower reads along with it. It knows nothing of S3.
+// (RFC 9112 section 6.1). It also waits without a limit for the end of an HTTP/2 head. So a
+// follower reads along. This file knows nothing of S3.
 
 import (
 	"bytes"
@@ -47,7 +47,7 @@ type follower struct {
 
 	expects, continues bool // the head has an Expect header; it has 100-continue
 	restEnds           time.Time
-	refused            atomic.Bool // restEnds is set, and no longer changes
+	refused            atomic.Bool // restEnds is set, and may be read without mu
 
 	frame  [frameHead]byte // HTTP/2
 	have   int             // bytes of frame

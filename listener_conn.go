@@ -1,6 +1,6 @@
 package main
 
-// Connections of clients that are cut off when they take nothing.
+// Connections of clients that are cut off when they take nothing, or send nothing.
 
 import (
 	"io"

@@ -1,7 +1,7 @@
 package main
 
-// A client connection that can be corked: the end of an answer's head and its small body
-// leave in one segment. It knows nothing of requests and answers.
+// A client connection that can be corked, so that a head and a small body leave in one
+// segment. The cork is a buffer, not TCP_CORK. This file knows nothing of requests.
 
 import (
 	"io"

@@ -50,8 +50,8 @@
 //	admin metrics                                         the operator's pages
 //	demo                                                  the embedded S3 server
 //
-// A file uses what stands below it, and files that know each other are few and named:
-// see arrows_test.go.
+// Files form layers: no file uses another that uses it, except those that arrows_test.go
+// names.
 package main
 
 import (

@@ -1,6 +1,6 @@
 package main
 
-// The operation table. Every request that is answered is a row of it, under its AWS name.
+// The operation table. Each operation is a row of it, under its AWS name where it has one.
 // What is not in the table is refused with 501 and never forwarded: a sub-resource that
 // was forgotten ("PUT /bucket?policy") would be run with the rights of the backend's owner.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
@@ -64,8 +64,8 @@ var operations = append([]operation{
 
 // withinBucket are the configurations that name nothing outside of their bucket. Everybody
 // who may read the bucket may read them, and admins may change them. An ACL and an
-// encryption say who has access and with which key, not where data goes, so they are for
-// admins. All others (analytics, inventory, logging, notification, replication, website;
+// encryption say who has access and with which key, not where data goes, so every admin of
+// the bucket may change them. All others (analytics, inventory, logging, notification, replication, website;
 // and a policy, whose resources are ARNs that only the backend checks) name other places,
 // and are for admins of all buckets.
 var withinBucket = setOf("accelerate", "acl", "cors", "encryption", "intelligent-tiering", "lifecycle", "location", "metrics",
@@ -115,7 +115,7 @@ func bucketConfigurations() []operation {
 				row.name = "Delete" + c.name
 			}
 			if !withinBucket[c.selector] && method != "DELETE" {
-				row.action = actionOwner
+				row.action = actionBeyondBucket
 			}
 			rows = append(rows, row)
 		}

@@ -1,7 +1,7 @@
 package main
 
 // The one parse of a request's path. What it returns is what is authorized, logged, signed
-// and sent; nothing after it reads the path again. It knows nothing of users or backends.
+// and sent. It knows nothing of users or backends.
 
 import (
 	"fmt"

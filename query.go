@@ -142,8 +142,8 @@ var (
 	unknownKind = notEmpty(opaque(maxID))
 )
 
-// parameterRules has a rule for every parameter of the operation table. A missing one
-// obeys unknownKind, the strictest.
+// parameterRules has the rule of each parameter of the operation table. Should one be
+// forgotten, it must be a token that is not empty (unknownKind).
 var parameterRules = map[string]valueRule{
 	// Selectors.
 	"acl": noValue, "attributes": noValue, "delete": noValue, "legal-hold": noValue, "restore": noValue, "retention": noValue,

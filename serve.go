@@ -248,8 +248,8 @@ func (p *program) countConnections(conn net.Conn, state http.ConnState) {
 }
 
 // newServer sets the limits that come before a handler. There is no ReadTimeout
-// and no WriteTimeout: they would cut large transfers that make progress. The
-// exchange moves its deadlines on as long as bytes flow.
+// and no WriteTimeout: they would cut large transfers that make progress. A pulse
+// (progress.go) breaks a call off when its peer makes none.
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:                      h,

@@ -2,13 +2,15 @@ package main
 
 // AWS Signature Version 4, header form, for S3.
 //
-// A signature is made in four steps, and this file has one function for each,
-// in the words and the order of the specification:
+// A signature is made in four steps, in the words and the order of the specification:
 //
-//	canonicalRequest   the request in a canonical form
-//	stringToSign       algorithm, instant, scope, SHA-256 of the above
-//	signingKey         the secret, bound to a day, a region and a service
-//	signature          HMAC-SHA256 of the string to sign, in hex
+//	appendCanonicalRequest   the request in a canonical form
+//	appendStringToSign       algorithm, instant, scope, SHA-256 of the above
+//	signingKey               the secret, bound to a day, a region and a service
+//	signature                HMAC-SHA256 of the string to sign, in hex
+//
+// sign takes these steps without allocating: it keeps the key of a day (dayKey), and makes
+// the last step itself.
 //
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 //

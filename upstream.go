@@ -1,7 +1,7 @@
 package main
 
-// The gateway as a client of one account's S3 service: where a request goes, how long each
-// step may take, and what is sent again. It knows nothing of the gateway's own clients.
+// The gateway as a client of one account's S3 service: where a request goes, and how long each
+// step may take. It knows nothing of the gateway's own clients.
 
 import (
 	"bytes"
@@ -70,9 +70,9 @@ func (u *upstream) start(ctx context.Context) error {
 	return u.account.source.start(ctx)
 }
 
-// succeed returns an upstream for the same account in another configuration, with the same
+// successor returns an upstream for the same account in another configuration, with the same
 // credentials and connections.
-func (u *upstream) succeed(a *account, idle time.Duration) *upstream {
+func (u *upstream) successor(a *account, idle time.Duration) *upstream {
 	next := *u
 	a.source = u.account.source
 	next.account, next.idle = a, idle
@@ -105,11 +105,11 @@ func (u *upstream) once(ctx context.Context, out *outgoing) (*http.Response, err
 	return u.attempt(ctx, out, u.pool.get)
 }
 
-// attempt sends a request once, unless the circuit is open, and tells the circuit what came of
-// it. connect is the pool's get or dial.
+// attempt sends a request, unless the circuit is open, and tells the circuit what came of it. connect is the pool's get or dial.
 //
 // Three waits are bounded: the wait for the connection by connect_timeout; the wait for the
-// head of the answer, from the last byte of the body, by response_header_timeout; the wait
+// head of the answer, from the acknowledgement of the last byte of the request, by
+// response_header_timeout; the wait
 // for the next byte of either body by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
 	probe, err := u.circuit.enter(time.Now())
@@ -137,9 +137,9 @@ func outcomeOf(ctx context.Context, err error) outcome {
 	return answeredOutcome // with something that is not HTTP, or with a bad certificate
 }
 
-// sendOn sends a request on a connection of connect. If it is a read, and the backend had closed
-// the kept connection while it was idle, it is sent once more, on a new connection: the others of
-// the pool are probably closed as well.
+// sendOn sends a request on a connection of connect. A read that fails on a kept connection,
+// other than by time-out, is sent once more, on a new one: the backend has probably closed the
+// kept connections while they were idle. That does not count in the budget.
 func (u *upstream) sendOn(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
 	if out.body != nil && out.length <= smallUpload {
 		buffer := borrow(out.length)
@@ -201,7 +201,8 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 	return resp, nil
 }
 
-// soon is how long an answer may take before the client's leaving is watched for.
+// soon is how long an answer may take before the gateway starts to watch whether the client
+// leaves.
 const soon = 20 * time.Millisecond
 
 // smallUpload is the size up to which an upload is read whole, and verified, before it uses a

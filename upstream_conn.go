@@ -224,7 +224,7 @@ func (c *backendConn) skipInterim() error {
 
 // An earlyAnswer listens for a final answer that begins during an upload. Without it, a backend
 // that refuses a large upload at once would be sent all of it, and a backend that resets the
-// connection after its answer would take the answer with it. With it, 4 to 9 MiB of a refused
+// connection after its answer would destroy the answer. With it, 4 to 9 MiB of a refused
 // upload of 1 GiB are sent over loopback. It costs a goroutine for each upload above smallUpload.
 // A nil earlyAnswer listens to nothing.
 type earlyAnswer struct {

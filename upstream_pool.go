@@ -1,7 +1,8 @@
 package main
 
-// The idle connections to an account's S3 service. They are kept while they are silent, closed
-// after a time, and dialed when there is none. The pool knows nothing of requests.
+// The idle connections to an account's S3 service. A connection is kept while the backend is
+// silent, and closed after idleConnTimeout. If there is none, a new one is dialed. The pool knows
+// nothing of requests.
 
 import (
 	"bufio"
@@ -131,7 +132,7 @@ func (p *pool) closeIdle() {
 	}
 }
 
-// dial opens a connection. The handshake has the same time again.
+// dial opens a connection. TCP and TLS each have connect_timeout.
 func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 	addr := host
 	if _, _, err := net.SplitHostPort(host); err != nil {

@@ -1,6 +1,6 @@
 package main
 
-// What is sent to a backend again, when, and how often. It knows nothing of connections.
+// What is sent to a backend again, when, and how often.
 
 import (
 	"context"
