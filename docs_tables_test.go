@@ -138,7 +138,7 @@ func TestEverySettingIsInTheDocs(t *testing.T) {
 	}
 }
 
-// leftOut is the contrary of with. What is not there stays so.
+// leftOut is the opposite of with. It ignores what is not there.
 func leftOut(path string) func(map[string]any) {
 	return func(c map[string]any) {
 		steps := strings.Split(path, ".")
@@ -149,7 +149,8 @@ func leftOut(path string) func(map[string]any) {
 	}
 }
 
-// sparse has nothing but what is required, and the objects that a setting is in.
+// sparse returns the changes that leave only what is required, and the objects that the
+// setting at path is in.
 func sparse(t *testing.T, path string) []func(map[string]any) {
 	changes := []func(map[string]any){leftOut("server"), leftOut("rate_limit"), leftOut("accounts.main.region"), leftOut("users.ro.allowed_buckets")}
 	switch {
@@ -178,8 +179,8 @@ func parsed(t *testing.T, changes ...func(map[string]any)) *config {
 	return conf
 }
 
-// To write a default down changes nothing; to leave out what is required is a
-// fault, and to leave out all else is none.
+// Writing a default down changes nothing. Leaving out a required setting is an error,
+// and leaving out any other is none.
 func TestSettingsDefaults(t *testing.T) {
 	checked := 0
 	for _, s := range documentedSettings(t) {
@@ -192,7 +193,7 @@ func TestSettingsDefaults(t *testing.T) {
 			}
 			_, err := parseConfig([]byte(configText(t, before...)), noEnv)
 			if err == nil || !slices.ContainsFunc(faultPaths(err), func(path string) bool { return within(s.at(), path) }) {
-				t.Errorf("without %s: %v, want a fault there, for the docs says %q", s.path, err, s.fallback)
+				t.Errorf("without %s: %v, want an error there, because the docs say %q", s.path, err, s.fallback)
 			}
 			continue
 		}

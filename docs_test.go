@@ -6,9 +6,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -72,59 +74,100 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// Every name that docs/code.md gives for a function or type, after the name of its file,
-// is declared in that file; README.md and docs/ name files that are there.
-func TestCodeNamedInTheDocsIsThere(t *testing.T) {
-	code := regexp.MustCompile("`([A-Za-z*_]+\\.go|[A-Za-z]+)`")
-	for _, page := range []string{"README.md", "CONTRIBUTING.md", "docs/code.md"} {
-		file := ""
-		for _, m := range code.FindAllStringSubmatch(readDoc(t, page), -1) {
-			if strings.HasSuffix(m[1], ".go") {
-				if file = m[1]; !exists(file) {
-					t.Errorf("%s names %s, which is not there", page, file)
+// A page names only files that exist. A pattern such as `config*.go` names at least one.
+func TestFilesNamedInTheDocsExist(t *testing.T) {
+	for _, page := range docs(t) {
+		for _, m := range regexp.MustCompile("`([A-Za-z0-9_*]+\\.go)`").FindAllStringSubmatch(readDoc(t, page), -1) {
+			if files, _ := filepath.Glob(m[1]); len(files) == 0 {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+			}
+		}
+	}
+}
+
+// docs/code.md gives a name after its file, as in `path.go` `parsePath`, and that file
+// declares it. A name that stands alone is declared in some file of the program.
+func TestCodeNamedInTheTourExists(t *testing.T) {
+	declared := declarations(t)
+	tour := readDoc(t, "docs/code.md")
+	pairs := 0
+	for _, m := range regexp.MustCompile("`([a-z0-9_]+\\.go)` `([A-Za-z0-9]+)`").FindAllStringSubmatch(tour, -1) {
+		if pairs++; !slices.Contains(declared[m[2]], m[1]) {
+			t.Errorf("docs/code.md names %s in %s; it is declared in %v", m[2], m[1], declared[m[2]])
+		}
+	}
+	if pairs < 30 {
+		t.Errorf("docs/code.md names %d functions with their files, want a tour", pairs)
+	}
+	for _, m := range regexp.MustCompile("`([A-Za-z][A-Za-z0-9]*)`").FindAllStringSubmatch(tour, -1) {
+		if m[1] != "ls" && len(declared[m[1]]) == 0 {
+			t.Errorf("docs/code.md names %s, which no file declares", m[1])
+		}
+	}
+}
+
+// declarations maps each function, method and type of the program to the files that
+// declare it.
+func declarations(t *testing.T) map[string][]string {
+	t.Helper()
+	declared := map[string][]string{}
+	for _, file := range programFiles(t) {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				declared[d.Name.Name] = append(declared[d.Name.Name], file)
+			case *ast.GenDecl:
+				for _, s := range d.Specs {
+					if s, ok := s.(*ast.TypeSpec); ok {
+						declared[s.Name.Name] = append(declared[s.Name.Name], file)
+					}
 				}
 			}
 		}
 	}
-	named := regexp.MustCompile("`([a-z_0-9]+\\.go)` `([A-Za-z]+)`")
-	found := named.FindAllStringSubmatch(readDoc(t, "docs/code.md"), -1)
-	if len(found) < 30 {
-		t.Errorf("docs/code.md names %d functions in files, want a tour", len(found))
-	}
-	for _, m := range found {
-		if exists(m[1]) && !declares(t, m[1], m[2]) {
-			t.Errorf("docs/code.md names %s in %s, which does not declare it", m[2], m[1])
-		}
-	}
+	return declared
 }
 
-func exists(pattern string) bool {
-	files, _ := filepath.Glob(pattern)
-	return len(files) > 0
-}
-
-// declares reports whether a file declares a function, a method or a type.
-func declares(t *testing.T, file, name string) bool {
+// programFiles returns the names of the program's own files, without tests.
+func programFiles(t *testing.T) []string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range f.Decls {
-		switch d := d.(type) {
-		case *ast.FuncDecl:
-			if d.Name.Name == name {
-				return true
-			}
-		case *ast.GenDecl:
-			for _, s := range d.Specs {
-				if s, ok := s.(*ast.TypeSpec); ok && s.Name.Name == name {
-					return true
-				}
-			}
+	return slices.DeleteFunc(files, func(file string) bool { return strings.HasSuffix(file, "_test.go") })
+}
+
+// The map of README.md and that of go doc have every file, by its wing: the part of its
+// name before the underscore. They have nothing else.
+func TestTheMapsHaveEveryFile(t *testing.T) {
+	wings := map[string]bool{}
+	for _, file := range programFiles(t) {
+		wing, _, _ := strings.Cut(strings.TrimSuffix(file, ".go"), "_")
+		wings[wing] = true
+	}
+	_, readme, _ := strings.Cut(readDoc(t, "README.md"), "| wing | files |")
+	manual := readDoc(t, "main.go")
+	manual, _, _ = strings.Cut(manual, "\npackage main")
+	_, manual, _ = strings.Cut(manual, "The names of the files group them")
+	onMap := map[string]map[string]bool{"README.md": {}, "main.go": {}}
+	for _, m := range regexp.MustCompile("`([a-z0-9]+)\\*?\\.go`").FindAllStringSubmatch(readme, -1) {
+		onMap["README.md"][m[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`(?m)^//\t([a-z0-9 ]+?)(?: {2,}.*)?$`).FindAllStringSubmatch(manual, -1) {
+		for _, wing := range strings.Fields(m[1]) {
+			onMap["main.go"][wing] = true
 		}
 	}
-	return false
+	for page, named := range onMap {
+		if !maps.Equal(named, wings) {
+			t.Errorf("the map of %s has %v, want %v", page, slices.Sorted(maps.Keys(named)), slices.Sorted(maps.Keys(wings)))
+		}
+	}
 }
 
 // The configuration in README.md is complete: it starts as it is.
