@@ -100,7 +100,7 @@ func TestCodeNamedInTheTourExists(t *testing.T) {
 		t.Errorf("docs/code.md names %d functions with their files, want a tour", pairs)
 	}
 	for _, m := range regexp.MustCompile("`([A-Za-z][A-Za-z0-9]*)`").FindAllStringSubmatch(tour, -1) {
-		if m[1] != "ls" && len(declared[m[1]]) == 0 {
+		if m[1] != "ls" && m[1] != "Connection" && len(declared[m[1]]) == 0 { // a command, and a header
 			t.Errorf("docs/code.md names %s, which no file declares", m[1])
 		}
 	}
