@@ -123,9 +123,17 @@ func conditionOf(h http.Header) (only string) {
 	return only
 }
 
-// slowDown returns S3's error for a client that must wait, in full seconds.
+// slowDown returns the error that S3 clients retry, for one that must wait.
 func slowDown(message string, wait time.Duration) *apiError {
-	e := newError("SlowDown", message)
-	e.header = http.Header{"Retry-After": {strconv.FormatInt(int64(math.Ceil(wait.Seconds())), 10)}}
+	return tryLater("SlowDown", message, wait)
+}
+
+// tryLater returns an error for a client that must wait, in full seconds.
+func tryLater(code, message string, wait time.Duration) *apiError {
+	e := newError(code, message)
+	e.header = http.Header{"Retry-After": {strconv.Itoa(fullSeconds(wait))}}
 	return e
 }
+
+// fullSeconds rounds up.
+func fullSeconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }

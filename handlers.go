@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -33,8 +32,7 @@ func (g *gateway) admit(x *exchange) *apiError {
 func (g *gateway) enter(x *exchange) *apiError {
 	u := g.loads[x.user.name]
 	if !u.inFlight.enter(u.maxInFlight.Load()) {
-		x.Header()["Retry-After"] = []string{"1"}
-		return newError("SlowDown", fmt.Sprintf("more than %d requests at once; try again when one of them has ended", u.maxInFlight.Load()))
+		return slowDown(fmt.Sprintf("more than %d requests at once; try again when one of them has ended", u.maxInFlight.Load()), time.Second)
 	}
 	x.load = u
 	x.body.in.bandwidth, x.out.bandwidth = &u.in, &u.out
@@ -128,8 +126,7 @@ func (g *gateway) limit(x *exchange) *apiError {
 	case d.limit == 0:
 		return nil
 	case d.busy:
-		h["Retry-After"] = []string{retryAfterSeconds(d)}
-		return newError("SlowDown", "too many requests at once for the shared limiter to decide on; try again in a second")
+		return slowDown("too many requests at once for the shared limiter to decide on; try again in a second", d.retryAfter)
 	}
 	values := [...]string{strconv.Itoa(d.limit), strconv.Itoa(d.remaining), strconv.FormatInt(roundUp(d.reset), 10)}
 	h["X-RateLimit-Limit"], h["X-RateLimit-Remaining"], h["X-RateLimit-Reset"] = values[0:1:1], values[1:2:2], values[2:3:3]
@@ -137,13 +134,11 @@ func (g *gateway) limit(x *exchange) *apiError {
 		return nil
 	}
 	g.metrics.refused(x.user.name)
-	seconds := retryAfterSeconds(d)
-	h["Retry-After"] = []string{seconds}
-	message := fmt.Sprintf("more than %d requests in the window; try again in %s s", d.limit, seconds)
+	message := fmt.Sprintf("more than %d requests in the window; try again in %d s", d.limit, fullSeconds(d.retryAfter))
 	if x.signs() { // SDKs retry after a SlowDown, and give up on a 429
-		return newError("SlowDown", message)
+		return slowDown(message, d.retryAfter)
 	}
-	return newError("TooManyRequests", message)
+	return tryLater("TooManyRequests", message, d.retryAfter)
 }
 
 func (g *gateway) allow(name string, now time.Time) decision {
@@ -151,10 +146,6 @@ func (g *gateway) allow(name string, now time.Time) decision {
 		return g.shared.allow(name, now)
 	}
 	return g.limiter.allow(name, now)
-}
-
-func retryAfterSeconds(d decision) string {
-	return strconv.Itoa(int(math.Ceil(d.retryAfter.Seconds())))
 }
 
 // roundUp returns the first full Unix second that is not before t.

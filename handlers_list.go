@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // maxListKeys is the largest number of keys on a page of S3.
@@ -249,12 +248,9 @@ func freeListBuffer(b *[]byte) {
 func (g *gateway) fetchPage(x *exchange, query []parameter, name string) (*listedPage, *apiError) {
 	for attempt := 1; ; attempt++ {
 		page, broken, refusal := g.readPage(x, query, name)
-		u := x.bucket.upstream
-		if !broken || attempt == maxAttempts || x.r.Context().Err() != nil || !u.budget.take(time.Now()) {
+		if !broken || !x.mayAskAgain(attempt) {
 			return page, refusal
 		}
-		x.resumed++
-		u.counts.resumed.Add(1)
 	}
 }
 

@@ -33,7 +33,7 @@ func (x *exchange) respond(resp *http.Response) *apiError {
 			return nil
 		}
 		giveBack(buffer)
-		if attempt == maxAttempts || !x.brokeOff(err) || !x.bucket.upstream.budget.take(time.Now()) {
+		if !x.brokeOff(err) || !x.mayAskAgain(attempt) {
 			return x.transportError(err)
 		}
 		resp.Body.Close()
@@ -42,8 +42,6 @@ func (x *exchange) respond(resp *http.Response) *apiError {
 			return refusal
 		}
 		defer again.Body.Close()
-		x.resumed++
-		x.bucket.upstream.counts.resumed.Add(1)
 		resp = again
 	}
 	x.writeHead(resp)
@@ -80,6 +78,18 @@ func (x *exchange) sendResumed(resp *http.Response) {
 		x.resumed++
 		body = next
 	}
+}
+
+// mayAskAgain reports whether an answer that the backend broke off, and of which the client has seen
+// nothing, is asked for again, and counts that.
+func (x *exchange) mayAskAgain(attempt int) bool {
+	u := x.bucket.upstream
+	if attempt == maxAttempts || x.r.Context().Err() != nil || !u.budget.take(time.Now()) {
+		return false
+	}
+	x.resumed++
+	u.counts.resumed.Add(1)
+	return true
 }
 
 // brokeOff reports whether an error of a backend's body is worth another request: the client is

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"sync"
+	"time"
 )
 
 // documentMemory is the budget of a process in bytes. It has room for several of S3's
@@ -90,9 +91,8 @@ func (h *holding) append(to, more []byte) ([]byte, error) {
 }
 
 func outOfMemory() *apiError {
-	e := newError("SlowDown", "too many documents are in memory; try again")
+	e := slowDown("too many documents are in memory; try again", time.Second)
 	e.cause = errors.New("the memory for documents is used up")
-	e.header = map[string][]string{"Retry-After": {"1"}}
 	return e
 }
 

@@ -105,12 +105,12 @@ func (u *upstream) once(ctx context.Context, out *outgoing) (*http.Response, err
 	return u.attempt(ctx, out, u.pool.get)
 }
 
-// attempt sends a request, unless the circuit is open, and tells the circuit what came of it. connect is the pool's get or dial.
+// attempt sends a request, unless the circuit is open, and tells the circuit what came of it.
+// The function connect is the pool's get or dial.
 //
 // Three waits are bounded: the wait for the connection by connect_timeout; the wait for the
 // head of the answer, from the acknowledgement of the last byte of the request, by
-// response_header_timeout; the wait
-// for the next byte of either body by idle_timeout.
+// response_header_timeout; the wait for the next byte of either body by idle_timeout.
 func (u *upstream) attempt(ctx context.Context, out *outgoing, connect func(context.Context, string) (*backendConn, error)) (*http.Response, error) {
 	probe, err := u.circuit.enter(time.Now())
 	if err != nil {
@@ -241,12 +241,11 @@ func isSuccess(status int) bool {
 // unless a range was asked for: a copy, or the client, would take it for the whole. Only a
 // read can have a 304. RFC 9110 sections 15.3.7 and 15.4.5.
 func (out *outgoing) succeeds(status int) bool {
-	read := out.method == http.MethodGet || out.method == http.MethodHead
 	switch status {
 	case http.StatusPartialContent:
-		return read && (len(out.header["Range"]) > 0 || hasParameter(out.query, "partNumber"))
+		return out.isRead() && (len(out.header["Range"]) > 0 || hasParameter(out.query, "partNumber"))
 	case http.StatusNotModified:
-		return read
+		return out.isRead()
 	}
 	return isSuccess(status)
 }

@@ -43,8 +43,7 @@ var oneRange = regexp.MustCompile(`^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,1
 // one range or the whole of an object, with a length, and have a strong ETag or be of a version
 // that can't change.
 func newResumption(u *upstream, out *outgoing, resp *http.Response) *resumption {
-	body, ok := resp.Body.(*answerBody)
-	if !ok || body.left < 0 || out.method != http.MethodGet || hasParameter(out.query, "partNumber") || !identifiesObject(out, resp.Header) {
+	if resp.Body.(*answerBody).left < 0 || out.method != http.MethodGet || hasParameter(out.query, "partNumber") || !identifiesObject(out, resp.Header) {
 		return nil
 	}
 	r := &resumption{u: u, out: out, header: resp.Header, end: resp.ContentLength, size: resp.ContentLength}
@@ -127,8 +126,7 @@ func (r *resumption) continues(resp *http.Response, n int64) bool {
 			return false
 		}
 	}
-	body, ok := resp.Body.(*answerBody)
-	if !ok || body.left != r.end-r.first-n {
+	if resp.Body.(*answerBody).left != r.end-r.first-n {
 		return false
 	}
 	if resp.StatusCode == http.StatusOK { // all of it, which is what was asked for
