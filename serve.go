@@ -28,6 +28,7 @@ const (
 	firstRequest      = time.Second           // for connections that were accepted last to send a request
 	untilHandler      = 10 * time.Millisecond // from the first bytes of a request to its handler
 	lastLines         = 2 * time.Second       // for handlers that were broken off to write their line of the log
+	pollInterval      = time.Millisecond      // at which pollUntil looks
 	watchCertificates = 10 * time.Second      // interval at which their files are looked at
 )
 
@@ -46,8 +47,7 @@ type program struct {
 	service      *service
 	certificates *serverTLS // nil: no TLS
 	connections  atomic.Int64
-	handlers     taskCount // that run
-	silent       silentConns
+	silent       sync.Map // connections (net.Conn) that have not sent a request yet
 	draining     atomic.Bool
 	failed       chan error // of the admin pages
 	ended        chan error // of the front, when it accepts no more connections
@@ -137,7 +137,7 @@ func listenAll(conf *config) (front, admin net.Listener, err error) {
 
 // serveFront serves S3 clients, over TLS if there is a certificate.
 func (p *program) serveFront(ln net.Listener) *http.Server {
-	server := newServer(p.handlers.count(healthFront{p.service, &p.draining}), p.log)
+	server := newServer(healthFront{p.service, &p.draining}, p.log)
 	server.ConnState = p.countConnections
 	go func() {
 		if p.certificates != nil {
@@ -168,13 +168,13 @@ func (p *program) drain(server *http.Server, front net.Listener) error {
 	// accepted have a moment to send it.
 	front.Close()
 	<-p.ended
-	p.silent.wait(firstRequest)
+	pollUntil(firstRequest, p.nobodySilent)
 	time.Sleep(untilHandler)
 	patience, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := server.Shutdown(patience); err != nil {
 		server.Close() // their clients see a broken connection, not the end of an answer
-		p.handlers.wait(lastLines)
+		pollUntil(lastLines, func() bool { return p.service.metrics.inFlight.Load() == 0 })
 		return fmt.Errorf("requests were still in flight after %s and were broken off", timeout)
 	}
 	p.log.Info("stopped")
@@ -238,12 +238,28 @@ func (p *program) countConnections(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		p.connections.Add(1)
-		p.silent.add(conn)
+		p.silent.Store(conn, nil)
 	case http.StateActive:
-		p.silent.remove(conn)
+		p.silent.Delete(conn)
 	case http.StateClosed, http.StateHijacked:
 		p.connections.Add(-1)
-		p.silent.remove(conn)
+		p.silent.Delete(conn)
+	}
+}
+
+// nobodySilent reports whether every connection has sent a request.
+func (p *program) nobodySilent() bool {
+	for range p.silent.Range {
+		return false
+	}
+	return true
+}
+
+// pollUntil waits until a condition holds, at most for the timeout. It polls, as Shutdown of
+// net/http does: a program ends once, and nothing on the way of a request has to tell it.
+func pollUntil(timeout time.Duration, condition func() bool) {
+	for begun := time.Now(); !condition() && time.Since(begun) < timeout; {
+		time.Sleep(pollInterval)
 	}
 }
 
@@ -259,64 +275,6 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     stdlog.New(serverLog{log}, "", 0),
-	}
-}
-
-// silentConns are connections that have not sent a request yet. The zero value is ready to use.
-type silentConns struct {
-	taskCount
-	conns sync.Map // of net.Conn
-}
-
-func (s *silentConns) add(conn net.Conn) {
-	s.conns.Store(conn, nil)
-	s.taskCount.add(1)
-}
-
-// remove does nothing if the connection has sent a request before.
-func (s *silentConns) remove(conn net.Conn) {
-	if _, there := s.conns.LoadAndDelete(conn); there {
-		s.taskCount.add(-1)
-	}
-}
-
-// A taskCount counts what goes on. The zero value is ready to use.
-type taskCount struct {
-	mu   sync.Mutex // guards the rest
-	n    int
-	idle chan struct{} // closed when n is 0; nil: nobody waits
-}
-
-// count returns a handler that is counted while it runs.
-func (c *taskCount) count(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c.add(1)
-		defer c.add(-1)
-		h.ServeHTTP(w, r)
-	})
-}
-
-func (c *taskCount) add(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n += n; c.n == 0 && c.idle != nil {
-		close(c.idle)
-		c.idle = nil
-	}
-}
-
-// wait waits until the count is 0, at most for the timeout. It is called once.
-func (c *taskCount) wait(timeout time.Duration) {
-	idle := make(chan struct{})
-	c.mu.Lock()
-	if c.idle = idle; c.n == 0 {
-		close(idle)
-		c.idle = nil
-	}
-	c.mu.Unlock()
-	select {
-	case <-idle:
-	case <-time.After(timeout):
 	}
 }
 
