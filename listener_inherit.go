@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,7 +54,7 @@ func (s *inheritedSockets) listen(path, addr string) (net.Listener, error) {
 	_, port, _ := net.SplitHostPort(addr)
 	for i, l := range *s {
 		if _, p, _ := net.SplitHostPort(l.Addr().String()); p == port {
-			*s = append((*s)[:i:i], (*s)[i+1:]...)
+			*s = slices.Delete(*s, i, i+1)
 			return l, nil
 		}
 	}
@@ -74,7 +75,6 @@ func (s *inheritedSockets) finish() error {
 	for _, l := range *s {
 		addresses = append(addresses, l.Addr().String())
 	}
-	s.close()
 	return fmt.Errorf("the service manager hands over %s, which is the port of neither server.port nor server.admin.port", strings.Join(addresses, " and "))
 }
 
