@@ -217,30 +217,39 @@ func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter
 	}
 	fields := make([]headerField, 0, len(c.signedHeaders))
 	for _, name := range c.signedHeaders {
-		value, ok := receivedHeader(r, name)
+		values, ok := receivedHeader(r, name)
 		if !ok {
 			return nil, false, newError("SignatureDoesNotMatch", "a header that was signed is not in the request")
 		}
-		differs = differs || hasOddSpace(value)
-		if fold {
-			value = foldSpace(value)
-		}
-		fields = append(fields, headerField{name, value})
+		differs = differs || slices.ContainsFunc(values, hasOddSpace)
+		fields = append(fields, headerField{name, joinTrimmed(values, fold)})
 	}
 	return appendCanonicalRequest(nil, r.Method, uriEncode(decoded, false), canonicalQuery(query), fields, payloadHash), differs, nil
 }
 
-// receivedHeader finds a header by its lower-case name, including those that net/http
-// removes from the header map.
-func receivedHeader(r *http.Request, name string) (string, bool) {
+// joinTrimmed joins the values of a header. Clients trim each by itself, so "a\u00a0" and "b" are
+// "a,b" to one that folds any white space.
+func joinTrimmed(values []string, fold bool) string {
+	trimmed := make([]string, len(values))
+	for i, value := range values {
+		if trimmed[i] = strings.Trim(value, " \t"); fold {
+			trimmed[i] = foldSpace(value)
+		}
+	}
+	return strings.Join(trimmed, ",")
+}
+
+// receivedHeader finds the values of a header by its lower-case name, including those that
+// net/http removes from the header map.
+func receivedHeader(r *http.Request, name string) ([]string, bool) {
 	switch name {
 	case "host":
-		return r.Host, r.Host != ""
+		return []string{r.Host}, r.Host != ""
 	case "transfer-encoding":
-		return strings.Join(r.TransferEncoding, ","), len(r.TransferEncoding) > 0
+		return r.TransferEncoding, len(r.TransferEncoding) > 0
 	}
 	values, ok := r.Header[http.CanonicalHeaderKey(name)]
-	return strings.Join(values, ","), ok
+	return values, ok
 }
 
 // verify checks the claim against the user's keys. An unknown user costs as

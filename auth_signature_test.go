@@ -273,6 +273,7 @@ func TestWhiteSpaceInASignedValue(t *testing.T) {
 		{"\ta b\t", "a b", "a b", "a b"},
 		{"東京\u3000大阪", "東京\u3000大阪", "東京 大阪", "東京 大阪"},
 		{"a\xffb\tc", "a\xffb\tc", "a\xffb c", "a\xffb c"},
+		{"a\xff\u3000b", "a\xff\u3000b", "a\xff b", "a\xff b"},
 		{"a b", "a b", "a b", "a b"},
 	} {
 		for _, name := range []string{"x-amz-meta-a", "content-type", "x-amz-tagging"} {

@@ -261,17 +261,20 @@ func hasOddSpace(value string) bool {
 
 func isOddSpace(r rune) bool { return r != ' ' && unicode.IsSpace(r) }
 
-// plainSpace returns a value with a space in place of each white space.
+// plainSpace returns a value with a space in place of each white space. Bytes that are not UTF-8
+// stay, and the white space beside them is as odd to who looks for Unicode's.
 func plainSpace(value string) string {
-	if !utf8.ValidString(value) { // whose bytes strings.Map would not keep
-		return strings.ReplaceAll(value, "\t", " ")
-	}
-	return strings.Map(func(r rune) rune {
+	b := make([]byte, 0, len(value))
+	for rest := value; rest != ""; {
+		r, n := utf8.DecodeRuneInString(rest)
 		if isOddSpace(r) {
-			return ' '
+			b = append(b, ' ')
+		} else {
+			b = append(b, rest[:n]...)
 		}
-		return r
-	}, value)
+		rest = rest[n:]
+	}
+	return string(b)
 }
 
 // foldSpace returns a value without white space at its ends, and with one space for each run
