@@ -5,6 +5,7 @@ package main
 // decides which bucket, key and parameters a request means.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,21 +80,23 @@ func (g *gateway) parse(x *exchange) *apiError {
 	return newError("MethodNotAllowed", "")
 }
 
-// checkFraming closes the connection after a request whose end is in doubt, because another
-// server on the way may have seen another end: any in HTTP/1.0, whose Transfer-Encoding
-// net/http drops (it would run the chunks as the next request); one with both a
-// Content-Length and a Transfer-Encoding (RFC 9112 section 6.1); and one in chunks whose head
-// was not followed. It refuses one with both in HTTP/1.0.
+// checkFraming refuses a request whose end, or beginning, is in doubt, because another server on
+// the way may have seen another request: the rest of this one could be a request that nobody there
+// checked. Its connection is closed (RFC 9112 section 6.1), as it is after any in HTTP/1.0, whose
+// Transfer-Encoding net/http drops: it would run the chunks as the next request.
 func (x *exchange) checkFraming() *apiError {
 	if x.r.ProtoMajor != 1 {
 		return nil
 	}
-	both := x.head.length && x.head.encoding
-	if x.r.ProtoMinor != 1 || both || !x.head.known && x.r.ContentLength < 0 {
+	doubt := x.head.doubt
+	if x.isHTTP10() && x.head.encoding {
+		doubt = cmp.Or(doubt, "it has a Transfer-Encoding, in HTTP/1.0")
+	}
+	if x.r.ProtoMinor != 1 || doubt != "" || !x.head.known && x.r.ContentLength < 0 {
 		x.Header().Set("Connection", "close")
 	}
-	if both && x.isHTTP10() {
-		return newError("InvalidRequest", "the request has a Content-Length and a Transfer-Encoding, in HTTP/1.0")
+	if doubt != "" {
+		return newError("InvalidRequest", "the request is ambiguous: "+doubt)
 	}
 	return nil
 }

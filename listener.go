@@ -4,11 +4,13 @@ package main
 //
 // net/http drops the Content-Length of a request that comes in chunks, and the
 // Transfer-Encoding of one in HTTP/1.0, so a handler can't see that a request had both
-// (RFC 9112 section 6.1). It also waits without a limit for the end of an HTTP/2 head. So a
-// follower reads along. This file knows nothing of S3.
+// (RFC 9112 section 6.1). It accepts LF for CRLF, folded headers and a Content-Length that is
+// repeated, which others read in another way or refuse. It also waits without a limit for the
+// end of an HTTP/2 head. So a follower reads along. This file knows nothing of S3.
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -24,13 +26,28 @@ import (
 	"time"
 )
 
-// A requestHead is what the head of a request says of its body. The zero value means that
-// it is not known.
+// A requestHead is what the head of a request says of its body. The zero value is that of a
+// request on a connection that is not followed.
 type requestHead struct {
-	known    bool // the rest is valid
+	known    bool // length and encoding are valid
 	length   bool // it has a Content-Length
 	encoding bool // it has a Transfer-Encoding
+
+	// doubt is why another parser may see another request, or another end of it; "": none.
+	doubt string
 }
+
+// Reasons for a doubt. RFC 9112 lets a server accept the first four, and net/http does. But a
+// proxy before the gateway, or a filter, may have read them in another way: sections 2.2, 5.2,
+// 6.1 and 6.3. The doubt stays: what follows on the connection may be a part of the body to others.
+const (
+	bareLF      = "a line ends in LF without CR"
+	foldedLine  = "a header is folded into several lines"
+	twoLengths  = "Content-Length is given twice"
+	twoFramings = "it has a Content-Length and a Transfer-Encoding"
+	strayCR     = "a CR precedes it"
+	unknownHead = "the requests before it can't be told apart"
+)
 
 // A follower follows the requests on a connection. It may be used by several
 // goroutines at once: net/http reads ahead while a handler runs. The zero value is
@@ -38,9 +55,12 @@ type requestHead struct {
 type follower struct {
 	mu    sync.Mutex // guards the rest
 	lost  bool       // it is no longer known where requests begin
+	doubt string     // about all heads from here on
 	heads []requestHead
+	now   requestHead // of the request that net/http serves
 	at    requestPart
 	line  []byte // the start of a line whose end has not arrived
+	cr    bool   // what has arrived of that line ends in CR
 	head  requestHead
 	size  int64 // its Content-Length
 	left  int64 // bytes of a body, a chunk or a frame that have not arrived
@@ -91,16 +111,24 @@ const (
 	maxFollowedHeads = 256 // requests that were read before they were served
 )
 
-// next returns the head of the request that net/http serves next.
+// next goes on to the head of the request that net/http serves next, and returns it.
 func (f *follower) next() requestHead {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.lost || len(f.heads) == 0 {
-		return requestHead{}
+	if len(f.heads) == 0 {
+		f.now = requestHead{doubt: unknownHead}
+		return f.now
 	}
-	head := f.heads[0]
+	f.now = f.heads[0]
 	f.heads = f.heads[:copy(f.heads, f.heads[1:])]
-	return head
+	return f.now
+}
+
+// current returns what the last next did.
+func (f *follower) current() requestHead {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
 }
 
 // follow notes what was read. It returns how many HTTP/2 heads have begun, and whether
@@ -132,6 +160,9 @@ func (f *follower) followLine(b []byte) []byte {
 	if end < 0 {
 		line = b
 	}
+	if len(line) > 0 {
+		f.cr = line[len(line)-1] == '\r'
+	}
 	if len(f.line) > 0 || end < 0 {
 		f.line = append(f.line, line[:min(len(line), maxFollowedLine-min(len(f.line), maxFollowedLine))]...)
 		line = f.line
@@ -139,19 +170,31 @@ func (f *follower) followLine(b []byte) []byte {
 	if end < 0 {
 		return nil
 	}
+	if !f.cr {
+		f.doubts(bareLF)
+	}
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		line = line[:n-1]
 	}
 	f.endLine(line)
-	f.line = f.line[:0]
+	f.line, f.cr = f.line[:0], false
 	return b[end+1:]
 }
 
+// doubts notes the first reason for a doubt.
+func (f *follower) doubts(reason string) { f.doubt = cmp.Or(f.doubt, reason) }
+
 // readHeader notes what a header line says of the body.
 func (f *follower) readHeader(line []byte) {
-	if value, ok := valueOf(line, "Content-Length:"); ok {
+	if line[0] == ' ' || line[0] == '\t' {
+		f.doubts(foldedLine)
+	} else if value, ok := valueOf(line, "Content-Length:"); ok {
+		if f.head.length {
+			f.doubts(twoLengths)
+		}
 		size, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 63)
-		f.head.length, f.size, f.lost = true, int64(size), f.lost || err != nil
+		cut := len(line) >= maxFollowedLine
+		f.head.length, f.size, f.lost = true, int64(size), f.lost || err != nil || cut
 	} else if _, ok := valueOf(line, "Transfer-Encoding:"); ok {
 		f.head.encoding = true
 	} else if value, ok := valueOf(line, "Expect:"); ok {
@@ -182,6 +225,9 @@ func (f *follower) endLine(line []byte) {
 		case string(line) == "PRI * HTTP/2.0": // RFC 9113 section 3.4
 			f.at, f.left = inPreface, int64(len("\r\nSM\r\n\r\n"))
 		case len(line) > 0:
+			if line[0] == '\r' { // net/http ignores some after a POST
+				f.doubts(strayCR)
+			}
 			f.at, f.head, f.size = inHeaderLines, requestHead{known: true}, 0
 			f.expects, f.continues = false, false
 		}
@@ -196,8 +242,11 @@ func (f *follower) endLine(line []byte) {
 	case afterChunk:
 		f.at, f.lost = inChunkSize, len(line) > 0
 	case inTrailers:
-		if len(line) == 0 {
+		switch {
+		case len(line) == 0:
 			f.at = inRequestLine
+		case line[0] == ' ' || line[0] == '\t':
+			f.doubts(foldedLine)
 		}
 	}
 }
@@ -226,6 +275,10 @@ func (f *follower) endHead() {
 		f.restEnds = time.Now().Add(refusedBodyTimeout)
 		f.refused.Store(true)
 	}
+	if f.head.length && f.head.encoding {
+		f.doubts(twoFramings)
+	}
+	f.head.doubt = f.doubt
 	if f.heads = append(f.heads, f.head); len(f.heads) > maxFollowedHeads {
 		f.lost = true
 	}
@@ -374,14 +427,30 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
-// headOf returns the framing of a request as it was received. It is called once for each
-// request.
+// A followedConn is a connection with a follower.
+type followedConn interface {
+	next() requestHead
+	current() requestHead
+}
+
+// followRequests returns a handler that takes note of each request, so that headOf knows which of
+// the heads on the connection is its own, whoever answers the requests before it.
+func followRequests(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if conn, ok := r.Context().Value(connKey{}).(followedConn); ok && r.ProtoMajor == 1 {
+			conn.next()
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// headOf returns the framing of a request as it was received.
 func headOf(r *http.Request) requestHead {
-	conn, ok := r.Context().Value(connKey{}).(interface{ next() requestHead })
+	conn, ok := r.Context().Value(connKey{}).(followedConn)
 	if !ok || r.ProtoMajor != 1 {
 		return requestHead{}
 	}
-	return conn.next()
+	return conn.current()
 }
 
 // A limitedListener bounds the number of open connections. At the bound it accepts none, and

@@ -23,18 +23,26 @@ import (
 func TestFollowerFindsHeads(t *testing.T) {
 	const fake = "GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
 	none, length, encoding := requestHead{known: true}, requestHead{known: true, length: true}, requestHead{known: true, encoding: true}
-	both := requestHead{true, true, true}
+	doubted := func(head requestHead, reason string) requestHead { head.doubt = reason; return head }
+	both := doubted(requestHead{known: true, length: true, encoding: true}, twoFramings)
 	for _, test := range []struct {
 		wire string
 		want []requestHead
 	}{
 		{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", []requestHead{none}},
-		{"GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\n\n", []requestHead{none, none}},
+		{"GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\n\n", []requestHead{doubted(none, bareLF), doubted(none, bareLF)}},
+		{"GET / HTTP/1.1\r\nHost: h\r\n\n", []requestHead{doubted(none, bareLF)}},
+		{"PUT / HTTP/1.1\r\nContent-Length: 1\r\n\r\n\nGET / HTTP/1.1\r\n\r\n", []requestHead{length, none}},
+		{"PUT / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\naGET / HTTP/1.1\r\n\r\n", []requestHead{doubted(length, twoLengths), doubted(none, twoLengths)}},
+		{"GET / HTTP/1.1\r\n\r\n\nGET / HTTP/1.1\r\n\r\n", []requestHead{none, doubted(none, bareLF)}},
+		{"GET / HTTP/1.1\r\n\r\n\r\r\nGET / HTTP/1.1\r\n\r\n", []requestHead{none, doubted(none, strayCR)}},
+		{"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\n\r\nGET / HTTP/1.1\r\n\r\n", []requestHead{encoding, doubted(none, bareLF)}},
+		{"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA:\r\n\tb\r\n\r\nGET / HTTP/1.1\r\n\r\n", []requestHead{encoding, doubted(none, foldedLine)}},
 		{"PUT / HTTP/1.1\r\ncontent-LENGTH: 4\r\n\r\nmeow", []requestHead{length}},
 		{fmt.Sprintf("PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%sGET / HTTP/1.1\r\n\r\n", len(fake), fake), []requestHead{length, none}},
 		{fmt.Sprintf("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x;x=y\r\n%s\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n\r\n", len(fake), fake), []requestHead{encoding, none}},
-		{"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", []requestHead{both, none}},
-		{"\r\nGET / HTTP/1.1\r\nX-Content-Length: 4\r\nA: Content-Length: 4\r\n Content-Length: 4\r\n\r\n", []requestHead{none}},
+		{"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", []requestHead{both, doubted(none, twoFramings)}},
+		{"\r\nGET / HTTP/1.1\r\nX-Content-Length: 4\r\nA: Content-Length: 4\r\n Content-Length: 4\r\n\r\n", []requestHead{doubted(none, foldedLine)}},
 		{"GET /" + strings.Repeat("x", 1000) + " HTTP/1.1\r\nX: " + strings.Repeat("y", 1000) + "Content-Length: 5\r\n\r\n", []requestHead{none}},
 	} {
 		for size := 1; size <= len(test.wire); size++ {
@@ -57,13 +65,19 @@ func TestFollowerFindsHeads(t *testing.T) {
 func TestFollowerThatIsLostKnowsNothing(t *testing.T) {
 	for _, wire := range []string{
 		"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-		"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
+		"PUT / HTTP/1.1\r\nContent-Length: " + strings.Repeat("0", maxFollowedLine) + "5\r\n\r\n",
+		"GET / HTTP/1.1\r\n\r\nPUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
 		strings.Repeat("GET / HTTP/1.1\r\n\r\n", maxFollowedHeads+1),
 	} {
 		var f follower
-		f.follow([]byte(wire + "\r\n"))
-		if head := f.next(); head.known {
-			t.Errorf("%.60q: head %v, want none", wire, head)
+		f.follow([]byte(wire + "\r\nGET / HTTP/1.1\r\n\r\n"))
+		for before := strings.Count(wire, "\r\n\r\n"); before > 0 && !strings.Contains(wire, "Content-Length"); before-- {
+			if head := f.next(); !head.known || head.doubt != "" {
+				t.Errorf("%.60q: a head before the loss is %v, want it known", wire, head)
+			}
+		}
+		if head := f.next(); head != (requestHead{doubt: unknownHead}) {
+			t.Errorf("%.60q: head %v, want none, and a doubt", wire, head)
 		}
 	}
 }
@@ -121,10 +135,10 @@ func framed(t *testing.T, conn net.Conn, requests ...string) (statuses []int, cl
 	return statuses, err != nil
 }
 
-// A request with a Content-Length and a Transfer-Encoding is the last on its
+// A request with a Content-Length and a Transfer-Encoding is refused, and the last on its
 // connection, whatever its body is framed in besides, with TLS and without (RFC 9112
-// section 6.1); and in HTTP/1.0 it is refused.
-func TestLengthBesideChunksEndsTheConnection(t *testing.T) {
+// section 6.1).
+func TestLengthBesideChunksIsRefused(t *testing.T) {
 	backend := startRecorder(t, nil)
 	plain, g := startGateway(t, testConfig(backend.URL)), startTLS(t, testConfig(backend.URL), nil)
 	const put = "PUT /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\r\n"
@@ -140,11 +154,11 @@ func TestLengthBesideChunksEndsTheConnection(t *testing.T) {
 	}{
 		{"length", put + "Content-Length: 4\r\n\r\nmeow", 200, false, 1},
 		{"aws-chunked in chunks", put + aws + "Transfer-Encoding: chunked\r\n\r\n" + chunks, 200, false, 1},
-		{"aws-chunked in chunks, with a length", put + aws + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n" + chunks, 200, true, 1},
-		{"the length first", put + "Content-Length: 3\r\n" + aws + "Transfer-Encoding: chunked\r\n\r\n" + chunks, 200, true, 1},
+		{"aws-chunked in chunks, with a length", put + aws + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n" + chunks, 400, true, 0},
+		{"the length first", put + "Content-Length: 3\r\n" + aws + "Transfer-Encoding: chunked\r\n\r\n" + chunks, 400, true, 0},
 		{"chunks", put + "Transfer-Encoding: chunked\r\n\r\n4\r\nmeow\r\n0\r\n\r\n", 411, true, 0},
-		{"chunks, with a length", put + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n4\r\nmeow\r\n0\r\n\r\n", 411, true, 0},
-		{"a read with both", strings.TrimSuffix(get, "\r\n") + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 200, true, 1},
+		{"chunks, with a length", put + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n4\r\nmeow\r\n0\r\n\r\n", 400, true, 0},
+		{"a read with both", strings.TrimSuffix(get, "\r\n") + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400, true, 0},
 		{"HTTP/1.0 with both", strings.Replace(put, "1.1", "1.0", 1) + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\nmeow", 400, true, 0},
 		{"HTTP/1.0 with both, aws-chunked", strings.Replace(put, "1.1", "1.0", 1) + aws + fmt.Sprintf("Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n%s", len(payload), payload), 400, true, 0},
 		{"HTTP/1.0 with a length", strings.Replace(put, "1.1", "1.0", 1) + "Connection: keep-alive\r\nContent-Length: 4\r\n\r\nmeow", 200, true, 1},

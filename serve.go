@@ -268,7 +268,7 @@ func pollUntil(timeout time.Duration, condition func() bool) {
 // (progress.go) breaks a call off when its peer makes none.
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:                      h,
+		Handler:                      followRequests(h),
 		ConnContext:                  withConn,
 		ReadHeaderTimeout:            readHeaderTimeout,
 		IdleTimeout:                  keepAliveTimeout,

@@ -31,10 +31,10 @@ func TestChunksOfOldVersionAreNotTheNextRequest(t *testing.T) {
 		method, code string
 		status, seen int
 	}{
-		{"PUT", "MissingContentLength", 411, 0},
-		{"POST", "MethodNotAllowed", 405, 0},
-		{"GET", "", 200, 1},
-		{"DELETE", "", 200, 1},
+		{"PUT", "InvalidRequest", 400, 0},
+		{"POST", "InvalidRequest", 400, 0},
+		{"GET", "InvalidRequest", 400, 0},
+		{"DELETE", "InvalidRequest", 400, 0},
 	} {
 		t.Run(row.method, func(t *testing.T) {
 			rec := startRecorder(t, nil)
@@ -110,7 +110,8 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 		next   = iota // the connection is kept: the following request is answered
 		closed        // it is closed: the following bytes are nobody's
 		either
-		broken // it is kept, but the row goes on with what is no request
+		broken      // it is kept, but the row goes on with what is no request
+		thenRefused // it is kept, and the row goes on with what is refused and closes it
 	)
 	rec := startRecorder(t, nil)
 	g := startGateway(t, testConfig(rec.URL))
@@ -127,7 +128,6 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 		chunked     = "Transfer-Encoding: chunked\r\n"
 		hello       = "5\r\nhello\r\n0\r\n\r\n"
 		putK, getK  = "PUT /photos/k hello", "GET /photos/k "
-		deleteK     = "DELETE /photos/k "
 		bloat       = 300 << 10 // more than the 256 KiB that net/http drains
 		evilHeaders = "Host: h\r\nX-Api-Key: " + userKey + "\r\n"
 	)
@@ -143,7 +143,7 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 		{"a length with space around", put("Content-Length: \t 5 \t\r\n", "hello"), 200, next, putK},
 		{"a length with zeros before", put("Content-Length: 0005\r\n", "hello"), 200, next, putK},
 		{"a length in capitals", put("CONTENT-LENGTH: 5\r\n", "hello"), 200, next, putK},
-		{"the same length twice", put("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"), 200, next, putK},
+		{"the same length twice", put("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"), 400, closed, ""},
 		{"two lengths, the shorter first", put("Content-Length: 5\r\nContent-Length: 6\r\n", "hello"), 400, closed, ""},
 		{"two lengths, the longer first", put("Content-Length: 6\r\nContent-Length: 5\r\n", "hello"), 400, closed, ""},
 		{"two lengths, one of them 0", put("Content-Length: 0\r\nContent-Length: 5\r\n", "hello"), 400, closed, ""},
@@ -188,12 +188,13 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 		{"chunked in quotes", put("Transfer-Encoding: \"chunked\"\r\n", hello), 501, closed, ""},
 		{"chunked after a vertical tab", put("Transfer-Encoding: \vchunked\r\n", hello), 400, closed, ""},
 		{"Transfer_Encoding", put("Transfer_Encoding: chunked\r\n", hello), 411, closed, ""},
-		{"chunked and a length", put(chunked+"Content-Length: 5\r\n", hello), 411, closed, ""},
-		{"a length and chunked", put("Content-Length: 5\r\n"+chunked, hello), 411, closed, ""},
+		{"chunked and a length", put(chunked+"Content-Length: 5\r\n", hello), 400, closed, ""},
+		{"a length and chunked", put("Content-Length: 5\r\n"+chunked, hello), 400, closed, ""},
 		{"a bad length and chunked", put("Content-Length: x\r\n"+chunked, hello), 400, closed, ""},
-		// Section 6.1: "the server MUST close the connection after responding".
-		{"a GET with both", get("Content-Length: 5\r\n"+chunked, "0\r\n\r\n"), 200, closed, getK},
-		{"a DELETE with both", strings.Replace(get(chunked+"Content-Length: 0\r\n", hello), "GET", "DELETE", 1), 200, closed, deleteK},
+		// Section 6.1: a server may reject it, and "MUST close the connection after responding".
+		{"a GET with both", get("Content-Length: 5\r\n"+chunked, "0\r\n\r\n"), 400, closed, ""},
+		{"a DELETE with both", strings.Replace(get(chunked+"Content-Length: 0\r\n", hello), "GET", "DELETE", 1), 400, closed, ""},
+		{"a GET with both, after a health check", "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n" + get("Content-Length: 5\r\n"+chunked, "0\r\n\r\n"), 200, thenRefused, ""},
 
 		// Chunks: RFC 9112 section 7.1. The body of a GET is read only to find its end.
 		{"good chunks", get(chunked, hello), 200, either, getK},
@@ -208,6 +209,9 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 		{"size 0x5", get(chunked, "0x5\r\nhello\r\n0\r\n\r\n"), 200, closed, getK},
 		{"size +5", get(chunked, "+5\r\nhello\r\n0\r\n\r\n"), 200, closed, getK},
 		{"no size", get(chunked, "\r\nhello\r\n0\r\n\r\n"), 200, closed, getK},
+		{"a bare LF at the end of a trailer", get(chunked, "0\r\nA: b\n\r\n"), 200, thenRefused, getK},
+		{"a bare LF at the end of the trailers", get(chunked, "0\r\nA: b\n\n"+smuggled), 200, thenRefused, getK},
+		{"a folded trailer", get(chunked, "0\r\nA: b\r\n c\r\n\r\n"), 200, thenRefused, getK},
 		{"a size of 17 digits", get(chunked, "10000000000000005\r\nhello\r\n0\r\n\r\n"), 200, closed, getK},
 		{"much extension for little data", get(chunked, strings.Repeat("1;"+strings.Repeat("x", 2000)+"\r\na\r\n", 60)+"0\r\n\r\n"), 200, closed, getK},
 		{"an extension of 8 KiB", get(chunked, "5;"+strings.Repeat("x", 8<<10)+"\r\nhello\r\n0\r\n\r\n"), 200, closed, getK},
@@ -228,12 +232,16 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 		{"a value with NUL", get("X-A: a\x00b\r\n", ""), 400, closed, ""},
 		{"a value with a bare CR", get("X-A: a\rX-B: b\r\n", ""), 400, closed, ""},
 		{"a value with a bell", get("X-A: \a\r\n", ""), 400, closed, ""},
-		{"a folded length", put("Content-Length:\r\n 5\r\n", "hello"), 200, next, putK},
-		{"a folded encoding", put("Transfer-Encoding:\r\n chunked\r\n", hello), 411, closed, ""},
-		{"a fold that hides an encoding", put("X-A: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "hello"), 200, next, putK},
-		{"a folded key", "GET /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey[:5] + "\r\n " + userKey[5:] + "\r\n\r\n", 401, next, ""},
+		{"a folded length", put("Content-Length:\r\n 5\r\n", "hello"), 400, closed, ""},
+		{"a folded encoding", put("Transfer-Encoding:\r\n chunked\r\n", hello), 400, closed, ""},
+		{"a fold that hides an encoding", put("X-A: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "hello"), 400, closed, ""},
+		{"a fold after a tab", get("X-A: a\r\n\tb\r\n", ""), 400, closed, ""},
+		{"a folded key", "GET /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey[:5] + "\r\n " + userKey[5:] + "\r\n\r\n", 400, closed, ""},
 		{"a key with a byte above 0x7f", "GET /photos/k HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + userKey + "\xa0\r\n\r\n", 401, next, ""},
-		{"bare LF for line ends", strings.ReplaceAll(get("", ""), "\r\n", "\n"), 200, next, getK},
+		{"bare LF for line ends", strings.ReplaceAll(get("", ""), "\r\n", "\n"), 400, closed, ""},
+		{"a bare LF after a header", get("X-A: a\n", ""), 400, closed, ""},
+		{"a bare LF after the request line", strings.Replace(get("", ""), "\r\n", "\n", 1), 400, closed, ""},
+		{"a bare LF for the empty line", strings.TrimSuffix(get("", ""), "\r\n") + "\n", 400, closed, ""},
 		{"bare CR for line ends", strings.ReplaceAll(get("", ""), "\r\n", "\r"), 400, closed, ""},
 		{"a head of 64 KiB", get("X-A: "+strings.Repeat("a", 64<<10)+"\r\n", ""), 431, closed, ""},
 		{"10 000 lines", get(strings.Repeat("a: b\r\n", 10_000), ""), 431, closed, ""},
@@ -289,7 +297,7 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 				statuses = append(statuses, a.StatusCode)
 			}
 			kept := []int{row.status, 200}
-			want := map[int][][]int{next: {kept}, closed: {{row.status}}, either: {kept, {row.status}}, broken: {{row.status, 400}}}[row.then]
+			want := map[int][][]int{next: {kept}, closed: {{row.status}}, either: {kept, {row.status}}, broken: {{row.status, 400}}, thenRefused: {{row.status, 400}}}[row.then]
 			if !slices.ContainsFunc(want, func(w []int) bool { return slices.Equal(w, statuses) }) {
 				t.Errorf("answers %v, want %v", statuses, want)
 			}
@@ -301,7 +309,7 @@ func TestEndOfRequestIsNotAmbiguous(t *testing.T) {
 			if row.seen != "" {
 				wantSeen = append(wantSeen, row.seen)
 			}
-			if len(statuses) == 2 && row.then != broken {
+			if len(statuses) == 2 && row.then != broken && row.then != thenRefused {
 				wantSeen = append(wantSeen, "GET /photos/end ")
 			}
 			if !slices.Equal(seen, wantSeen) {
