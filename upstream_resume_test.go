@@ -3,14 +3,20 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A breakingStore is a backend of one object, which breaks off its answers.
@@ -252,6 +258,136 @@ func FuzzResumption(f *testing.F) {
 		}
 		if next != exact && r.continues(answer(next, length-received), received) || r.continues(answer(exact, length-received+1), received) {
 			t.Fatalf("an answer with the range %q is taken for the rest %q", next, exact)
+		}
+	})
+}
+
+// A rangeStore is a backend of one object that answers ranges as RFC 9110 section 14 says, and
+// breaks off its answers.
+type rangeStore struct {
+	object []byte
+	cuts   [4]byte // by the number of the request: how much of its answer is sent, in 255ths
+	grown  int     // bytes that the object has more from the second request on, under the same ETag
+
+	open     sync.WaitGroup
+	requests int // in turn
+	broken   int // answers
+}
+
+// slice returns the first and the last offset of a range in an object of a size: all of it if
+// there is no range that a server must heed, and false if it can't be satisfied.
+func (s *rangeStore) slice(header string, size int) (first, last int, partial, ok bool) {
+	from, to, _ := strings.Cut(strings.TrimPrefix(header, "bytes="), "-")
+	a, errFrom := strconv.Atoi(from)
+	b, errTo := strconv.Atoi(to)
+	switch {
+	case header == "", errFrom == nil && errTo == nil && b < a:
+		return 0, size - 1, false, true
+	case errFrom != nil: // the last bytes
+		return max(0, size-b), size - 1, true, b > 0 && size > 0
+	case errTo != nil:
+		b = size - 1
+	}
+	return a, min(b, size-1), true, a < size
+}
+
+func (s *rangeStore) dial(context.Context, string, string) (net.Conn, error) {
+	gateway, backend := net.Pipe()
+	s.open.Go(func() {
+		defer backend.Close()
+		for r := bufio.NewReader(backend); ; {
+			_, head, err := readHead(r)
+			if err != nil || !s.answer(backend, http.Header(head)) {
+				return
+			}
+		}
+	})
+	return gateway, nil
+}
+
+// answer answers a request, and reports whether it did so to the end.
+func (s *rangeStore) answer(conn net.Conn, head http.Header) bool {
+	n := s.requests
+	s.requests++
+	object := s.object
+	if n > 0 {
+		object = append(slices.Clone(object), make([]byte, s.grown)...)
+	}
+	first, last, partial, ok := s.slice(head.Get("Range"), len(object))
+	switch {
+	case head.Get("If-Match") != "" && head.Get("If-Match") != `"e"`:
+		io.WriteString(conn, "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n")
+		return true
+	case !ok:
+		fmt.Fprintf(conn, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */%d\r\nContent-Length: 0\r\n\r\n", len(object))
+		return true
+	case partial:
+		fmt.Fprintf(conn, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/%d\r\n", first, last, len(object))
+	default:
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+	}
+	body := object[first : last+1]
+	fmt.Fprintf(conn, "ETag: \"e\"\r\nContent-Length: %d\r\n\r\n", len(body))
+	sent := len(body)
+	if n < len(s.cuts) {
+		sent = len(body) * int(s.cuts[n]) / 255
+	}
+	conn.Write(body[:sent])
+	if sent < len(body) {
+		s.broken++
+	}
+	return sent == len(body)
+}
+
+// Whichever range of an object is asked for, and wherever the answers break off, what is read is
+// that range of the object, exactly, or the beginning of it and an error; and it is that range if no
+// more than maxResumes answers broke off and the object stayed.
+func FuzzBrokenRangeIsContinued(f *testing.F) {
+	f.Add(uint16(1000), "bytes=100-899", uint32(0x00_ff_80_40), byte(0))
+	f.Add(uint16(1000), "bytes=100-", uint32(0xff_01_80_00), byte(0))
+	f.Add(uint16(1000), "bytes=-300", uint32(0xff_ff_fe_01), byte(0))
+	f.Add(uint16(10), "bytes=-300", uint32(0x80_80_80_80), byte(0))
+	f.Add(uint16(10), "bytes=5-500", uint32(0xff_ff_80_80), byte(1))
+	f.Add(uint16(1), "", uint32(0xff_ff_00_00), byte(0))
+	f.Add(uint16(10), "bytes=9-5", uint32(0xff_ff_ff_80), byte(0))
+	u := startGateway(f, testConfig("http://backend.example")).gw.accounts["main"]
+	form := regexp.MustCompile(`^bytes=([0-9]{1,8}-[0-9]{0,8}|-[0-9]{1,8})$`)
+	f.Fuzz(func(t *testing.T, size uint16, span string, cuts uint32, grown byte) {
+		if span != "" && !form.MatchString(span) {
+			return
+		}
+		store := &rangeStore{object: []byte(bytesOf(1, int(size))), grown: int(grown)}
+		binary.BigEndian.PutUint32(store.cuts[:], cuts)
+		u.pool.dialer, u.budget = store.dial, newRetryBudget(time.Now())
+		out := &outgoing{method: "GET", target: target{bucket: "photos", key: "k"}, header: http.Header{}, payloadHash: emptyPayload}
+		if span != "" {
+			out.header["Range"] = []string{span}
+		}
+		first, last, _, ok := store.slice(span, int(size))
+		resp, err := u.once(t.Context(), out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			if resp.StatusCode != 416 {
+				t.Fatalf("%s of %d bytes = %d, want 416", span, size, resp.StatusCode)
+			}
+			return
+		}
+		body := &resumedBody{ctx: t.Context(), rest: newResumption(u, out, resp), body: resp.Body.(*answerBody)}
+		got, err := io.ReadAll(body)
+		body.Close()
+		u.pool.closeIdle()
+		store.open.Wait()
+		want := store.object[first : last+1]
+		if !bytes.HasPrefix(want, got) || err == nil && len(got) != len(want) {
+			t.Fatalf("%q of %d bytes: %d bytes and %v, want %d of offset %d", span, size, len(got), err, len(want), first)
+		}
+		if err != nil && store.broken <= maxResumes && grown == 0 {
+			t.Fatalf("%q of %d bytes, %d answers broken off: %v", span, size, store.broken, err)
+		}
+		if store.requests > 1+maxResumes {
+			t.Fatalf("%d requests, want at most %d", store.requests, 1+maxResumes)
 		}
 	})
 }
