@@ -152,7 +152,7 @@ type resumedBody struct {
 func (b *resumedBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.n += int64(n)
-	if err == nil || b.body.ended || b.rest == nil || errors.Is(err, errNoProgress) {
+	if err == nil || !b.mayResume(err) {
 		return n, err
 	}
 	next, failure := b.rest.resume(b.ctx, b.n)
@@ -166,6 +166,14 @@ func (b *resumedBody) Read(p []byte) (int, error) {
 		next.interrupt()
 	}
 	return n, nil
+}
+
+// mayResume reports whether the body may be continued after an error: it has not ended, and
+// neither was the backend waited for already, nor is the rest unwanted.
+func (b *resumedBody) mayResume(err error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.body.ended && b.rest != nil && !b.over && !errors.Is(err, errNoProgress)
 }
 
 // interrupt makes a Read that waits for the backend return, and later ones fail.

@@ -5,16 +5,19 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -114,6 +117,7 @@ func TestBrokenDownloadIsContinuedExactlyOrBreaksOff(t *testing.T) {
 		{"a range", &breakingStore{header: strong, cuts: []int{300_000}}, "", "bytes=1000-900000", true, 2},
 		{"a range, twice", &breakingStore{header: strong, cuts: []int{300_000, 300_000}}, "", "bytes=1000-900000", true, 3},
 		{"after SlowDown", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", slow}}, "", "", true, 3},
+		{"to be asked for in an hour", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", strings.Replace(slow, "Content-Length", "Retry-After: 3600\r\nContent-Length", 1)}}, "", "", false, 2},
 		{"the object has changed", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", refused}}, "", "", false, 2},
 		{"another ETag", &breakingStore{header: strong, cuts: []int{300_000}, answer: []string{"", part(`"f"`, 300_000, 1<<20-1, 1<<20)}}, "", "", false, 2},
 		{"another size", &breakingStore{header: strong, cuts: []int{300_000}, total: "1048577"}, "", "", false, 2},
@@ -225,6 +229,74 @@ func TestBrokenSourceOfACopyIsContinued(t *testing.T) {
 		if (whole == 1) != test.stored || whole > 1 || (resp.StatusCode == 200) != test.stored {
 			t.Errorf("a copy of a source with the ETag %s = %d %s, stored %d times, want success and stored: %t", test.etag, resp.StatusCode, body, whole, test.stored)
 		}
+	}
+}
+
+// A target that refuses a copy early ends it, though the source has stalled: nobody waits for what
+// nobody takes.
+func TestRefusedCopyDoesNotWaitForItsSource(t *testing.T) {
+	var asked atomic.Int32
+	source := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		readHead(r)
+		asked.Add(1)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nx-amz-tagging-count: 0\r\nContent-Length: %d\r\n\r\n%s", 1<<20, bytesOf(1, 300_000))
+		io.Copy(io.Discard, r) // until the gateway gives up
+	})
+	target := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.CopyN(io.Discard, r, 200_000)
+		io.WriteString(conn, "HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\n\r\n")
+		io.Copy(io.Discard, r)
+	})
+	g := startGateway(t, testConfig(source, with("accounts.other", map[string]any{
+		"endpoint_url": target, "access_key_id": "OTHER", "secret_access_key": "other-secret", "buckets": []any{"far"},
+	}), with("users.user.allowed_buckets", []any{"photos", "far"})))
+	start := time.Now()
+	resp, body := g.do("PUT", "/far/copy", userKey, "", "x-amz-copy-source: /photos/k")
+	if resp.StatusCode != 507 || time.Since(start) > 10*time.Second {
+		t.Errorf("a copy that its target refuses = %d %s after %s, want 507 at once", resp.StatusCode, body, time.Since(start))
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the source was asked %d times, want once", n)
+	}
+}
+
+// A body that is interrupted while its rest is asked for does not wait for the rest.
+func TestInterruptedBodyIsNotWaitedFor(t *testing.T) {
+	u := startGateway(t, testConfig("http://backend.example")).gw.accounts["main"]
+	var body *resumedBody
+	var backends sync.WaitGroup
+	dialed := 0
+	u.pool.dialer = func(context.Context, string, string) (net.Conn, error) {
+		gateway, backend := net.Pipe()
+		first := dialed == 0
+		if dialed++; !first {
+			body.interrupt()
+		}
+		backends.Go(func() {
+			defer backend.Close()
+			r := bufio.NewReader(backend)
+			readHead(r)
+			if first {
+				io.WriteString(backend, "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\n01234")
+				return
+			}
+			io.WriteString(backend, "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\n")
+			io.Copy(io.Discard, r)
+		})
+		return gateway, nil
+	}
+	out := &outgoing{method: "GET", target: target{bucket: "photos", key: "k"}, header: http.Header{}, payloadHash: emptyPayload}
+	resp, err := u.once(t.Context(), out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body = &resumedBody{ctx: t.Context(), rest: newResumption(u, out, resp), body: resp.Body.(*answerBody)}
+	got, err := io.ReadAll(body)
+	body.Close()
+	backends.Wait()
+	if string(got) != "01234" || !errors.Is(err, os.ErrDeadlineExceeded) || dialed != 2 {
+		t.Errorf("%q, %v after %d connections, want what came before the interruption and its error", got, err, dialed)
 	}
 }
 
