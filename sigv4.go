@@ -261,8 +261,8 @@ func hasOddSpace(value string) bool {
 
 func isOddSpace(r rune) bool { return r != ' ' && unicode.IsSpace(r) }
 
-// plainSpace returns a value with a space in place of each white space. Bytes that are not UTF-8
-// stay, and the white space beside them is as odd to who looks for Unicode's.
+// plainSpace returns a value with a space in place of each white space. Bytes that are not
+// UTF-8 stay as they are.
 func plainSpace(value string) string {
 	b := make([]byte, 0, len(value))
 	for rest := value; rest != ""; {
