@@ -1,0 +1,417 @@
+package main
+
+// Fault proxies: each stands before a backend, passes bytes on, and breaks what a network and
+// a backend can break. It knows as much of HTTP/1.1 as it needs to break it at a place.
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The faults. Those of a request happen before its answer, those of an answer to it.
+const (
+	faultRefuse       = "connection reset at once"
+	faultResetRequest = "reset after the request's head"
+	faultResetBody    = "reset within the request's body"
+	faultLost         = "reset before the answer"
+	faultSlow         = "late answer"
+	faultStall        = "no answer"
+	faultSlowDown     = "SlowDown"
+	faultTooMany      = "429"
+	faultInternal     = "InternalError"
+	faultEarly        = "error before the body is read"
+	faultGarbage      = "garbage in place of an answer"
+	faultInterim      = "interim answers"
+	faultHead         = "reset within the answer's head"
+	faultCut          = "reset within the answer's body"
+	faultShort        = "answer's body cut by a close"
+	faultStallBody    = "stall within the answer's body"
+	faultChunks       = "truncated chunks"
+	faultSurplus      = "surplus bytes after the answer"
+	faultClose        = "silent close after the answer"
+	faultRange        = "another range than was asked for"
+	faultOutage       = "outage"
+)
+
+// faults with how often they are chosen. Most faults that are met in practice cut an answer.
+var faults = []struct {
+	name   string
+	weight int
+}{
+	{faultRefuse, 4}, {faultResetRequest, 4}, {faultResetBody, 4}, {faultLost, 4}, {faultSlow, 4}, {faultStall, 1},
+	{faultSlowDown, 4}, {faultTooMany, 2}, {faultInternal, 2}, {faultEarly, 4}, {faultGarbage, 3}, {faultInterim, 4},
+	{faultHead, 4}, {faultCut, 14}, {faultShort, 14}, {faultStallBody, 1}, {faultChunks, 6}, {faultSurplus, 6},
+	{faultClose, 6}, {faultRange, 3},
+}
+
+// chooseFault returns a fault by its weight.
+func chooseFault(random *rand.Rand) string {
+	total := 0
+	for _, f := range faults {
+		total += f.weight
+	}
+	n := random.IntN(total)
+	for _, f := range faults {
+		if n -= f.weight; n < 0 {
+			return f.name
+		}
+	}
+	return faultCut
+}
+
+// planted is what garbage and surplus bytes hold. A client that ever sees it has got an
+// answer that was not for it.
+const planted = "planted by a fault"
+
+// A faultProxy stands before a backend.
+type faultProxy struct {
+	ledger  *ledger
+	backend string // address
+	address string
+	ratio   atomic.Int64 // of requests that meet a fault, in a thousand
+	stall   time.Duration
+
+	mu       sync.Mutex // guards the rest
+	random   *rand.Rand
+	listener net.Listener // nil: an outage
+	conns    map[net.Conn]bool
+}
+
+// startFaultProxy stands before a backend, on a port of its own.
+func startFaultProxy(l *ledger, backend string, seed uint64, stall time.Duration) (*faultProxy, error) {
+	p := &faultProxy{ledger: l, backend: backend, stall: stall, random: rand.New(rand.NewPCG(seed, 1)), conns: map[net.Conn]bool{}, address: "127.0.0.1:0"}
+	return p, p.open()
+}
+
+// open accepts connections, on the port of before if there was one.
+func (p *faultProxy) open() error {
+	listener, err := net.Listen("tcp", p.address)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listener, p.address = listener, listener.Addr().String()
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(c)
+		}
+	}()
+	return nil
+}
+
+// shut refuses connections, and resets those that are open.
+func (p *faultProxy) shut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listener.Close()
+	for c := range p.conns {
+		reset(c)
+	}
+	p.ledger.count("fault "+faultOutage, 1)
+}
+
+// fault decides what happens to a request.
+func (p *faultProxy) fault() (name string, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.random.Int64N(1000) >= p.ratio.Load() {
+		return "", 0
+	}
+	return chooseFault(p.random), p.random.IntN(1 << 30)
+}
+
+// reset closes a connection so that its peer sees an error.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+	c.Close()
+}
+
+// errEnd ends a connection that a fault has finished with.
+var errEnd = errors.New("the connection ends")
+
+// A relay is a connection of the gateway and the one to the backend that belongs to it.
+type relay struct {
+	*faultProxy
+	front, back             net.Conn
+	frontReader, backReader *bufio.Reader
+}
+
+func (p *faultProxy) serve(front net.Conn) {
+	defer reset(front)
+	p.mu.Lock()
+	p.conns[front] = true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.conns, front)
+		p.mu.Unlock()
+	}()
+	back, err := net.Dial("tcp", p.backend)
+	if err != nil {
+		return
+	}
+	defer reset(back)
+	r := &relay{p, front, back, bufio.NewReader(front), bufio.NewReader(back)}
+	for {
+		if err := r.request(); err != nil {
+			if err == io.EOF {
+				front.Close()
+			}
+			return
+		}
+	}
+}
+
+// A message is the head of a request or an answer.
+type message struct {
+	head   []byte // as received, with the empty line
+	line   string // the first one
+	header http.Header
+	length int64 // of the body; -1: chunked
+}
+
+// readMessage reads a head.
+func readMessage(r *bufio.Reader) (*message, error) {
+	var head bytes.Buffer
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			if head.Len() > 0 || len(line) > 0 {
+				err = unexpected(err)
+			}
+			return nil, err
+		}
+		head.Write(line)
+		if len(bytes.TrimRight(line, "\r\n")) == 0 {
+			break
+		}
+	}
+	m := &message{head: head.Bytes()}
+	first, rest, _ := strings.Cut(head.String(), "\r\n")
+	fields, err := textproto.NewReader(bufio.NewReader(strings.NewReader(rest))).ReadMIMEHeader()
+	if err != nil {
+		return nil, err
+	}
+	m.line, m.header = first, http.Header(fields)
+	if m.header.Get("Transfer-Encoding") != "" {
+		m.length = -1
+	} else if s := m.header.Get("Content-Length"); s != "" {
+		m.length, err = strconv.ParseInt(s, 10, 64)
+	}
+	return m, err
+}
+
+// request relays one request and its answer.
+func (r *relay) request() error {
+	m, err := readMessage(r.frontReader)
+	if err != nil {
+		return err
+	}
+	method, rest, _ := strings.Cut(m.line, " ")
+	target, _, _ := strings.Cut(rest, " ")
+	if !r.ledger.arrived(method, target, m.header) {
+		return errEnd
+	}
+	fault, n := r.fault()
+	// The clients send no If-Match with a Range, so a request with both continues a download.
+	if fault == faultRange && (m.header.Get("Range") == "" || m.header.Get("If-Match") == "") {
+		fault = faultCut
+	}
+	if fault == faultResetBody && m.length == 0 {
+		fault = faultResetRequest
+	}
+	if fault != "" {
+		r.ledger.injected(traceOf(m.header), fault)
+	}
+	if err := r.sendRequest(m, fault, n); err != nil {
+		return err
+	}
+	answer, err := readMessage(r.backReader)
+	if err != nil {
+		return err
+	}
+	if method == http.MethodHead || strings.Contains(answer.line, " 204 ") || strings.Contains(answer.line, " 304 ") {
+		answer.length = 0
+	}
+	return r.answer(answer, fault, n)
+}
+
+// sendRequest passes a request on. A fault may answer it in the backend's place, or not at all.
+func (r *relay) sendRequest(m *message, fault string, n int) error {
+	switch fault {
+	case faultRefuse, faultResetRequest:
+		return errEnd
+	case faultGarbage:
+		io.WriteString(r.front, "\x16\x03\x01 "+planted+"\r\n\r\n")
+		return r.finish()
+	case faultEarly, faultSlowDown, faultTooMany, faultInternal:
+		r.refuse(fault, n)
+		return r.finish()
+	case faultRange:
+		return r.lie(m, n)
+	}
+	if _, err := r.back.Write(m.head); err != nil {
+		return err
+	}
+	if fault == faultResetBody {
+		io.CopyN(r.back, r.frontReader, int64(n)%m.length)
+		return errEnd
+	}
+	_, err := io.CopyN(r.back, r.frontReader, m.length)
+	return err
+}
+
+// finish waits for the gateway to close the connection, after an answer that leaves it in
+// doubt, so that the answer is not lost in a reset.
+func (r *relay) finish() error {
+	r.front.SetReadDeadline(time.Now().Add(r.stall))
+	io.Copy(io.Discard, r.frontReader)
+	return errEnd
+}
+
+// lie answers a request for the rest of an object with bytes from another place of it.
+func (r *relay) lie(m *message, n int) error {
+	var first int64
+	fmt.Sscanf(m.header.Get("Range"), "bytes=%d-", &first)
+	status, span := "206 Partial Content", fmt.Sprintf("Content-Range: bytes %d-%d/%d\r\n", first+1, first+100, first+101)
+	if n%2 == 0 {
+		status, span = "200 OK", ""
+	}
+	body := strings.Repeat("x", 100)
+	fmt.Fprintf(r.front, "HTTP/1.1 %s\r\n%sContent-Length: 100\r\nETag: %s\r\n\r\n%s", status, span, m.header.Get("If-Match"), body)
+	return r.finish()
+}
+
+// refuse answers with an error, without the body being read.
+func (r *relay) refuse(fault string, n int) {
+	status, code, more := "503 Slow Down", "SlowDown", ""
+	switch fault {
+	case faultTooMany:
+		status, code, more = "429 Too Many Requests", "TooManyRequests", "Retry-After: 1\r\n"
+	case faultInternal:
+		status, code = "500 Internal Server Error", "InternalError"
+	case faultEarly:
+		status, code = "400 Bad Request", "InvalidRequest"
+	case faultSlowDown:
+		if n%2 == 0 {
+			more = "Retry-After: 0\r\n"
+		}
+	}
+	body := "<Error><Code>" + code + "</Code><Message>the proxy says so</Message></Error>"
+	fmt.Fprintf(r.front, "HTTP/1.1 %s\r\nContent-Type: application/xml\r\n%sConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, more, len(body), body)
+}
+
+// answer passes an answer on, with a fault or without.
+func (r *relay) answer(m *message, fault string, n int) error {
+	switch fault {
+	case faultLost:
+		return errEnd
+	case faultStall:
+		return r.finish()
+	case faultSlow:
+		time.Sleep(time.Duration(n % int(r.stall/2)))
+	case faultInterim:
+		io.WriteString(r.front, "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+	case faultHead:
+		r.front.Write(m.head[:n%len(m.head)])
+		return errEnd
+	case faultChunks:
+		return r.truncatedChunks(m, n)
+	case faultCut, faultShort, faultStallBody:
+		return r.cut(m, fault, n)
+	}
+	if _, err := r.front.Write(m.head); err != nil {
+		return err
+	}
+	if err := r.body(m); err != nil {
+		return err
+	}
+	switch fault {
+	case faultSurplus:
+		fmt.Fprintf(r.front, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: \"planted\"\r\n\r\n%s", len(planted), planted)
+	case faultClose:
+		r.front.Close()
+		return errEnd
+	}
+	return nil
+}
+
+// body passes the body of an answer on.
+func (r *relay) body(m *message) error {
+	if m.length >= 0 {
+		_, err := io.CopyN(r.front, r.backReader, m.length)
+		return err
+	}
+	for {
+		line, err := r.backReader.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		io.WriteString(r.front, line)
+		size, err := strconv.ParseInt(strings.TrimSpace(line), 16, 64)
+		if err != nil {
+			return err
+		}
+		if _, err := io.CopyN(r.front, r.backReader, size+2); err != nil || size == 0 {
+			return err
+		}
+	}
+}
+
+// cut passes on a part of an answer's body. A body of chunks is cut within its first ones.
+func (r *relay) cut(m *message, fault string, n int) error {
+	r.front.Write(m.head)
+	if m.length > 0 {
+		io.CopyN(r.front, r.backReader, int64(n)%m.length)
+	} else if m.length < 0 {
+		io.CopyN(r.front, r.backReader, int64(n%200))
+	}
+	switch fault {
+	case faultShort:
+		r.front.Close()
+	case faultStallBody:
+		return r.finish()
+	}
+	return errEnd
+}
+
+// truncatedChunks sends an answer as chunks, of which the last is missing.
+func (r *relay) truncatedChunks(m *message, n int) error {
+	if m.length <= 0 {
+		return r.cut(m, faultCut, n)
+	}
+	var head bytes.Buffer
+	head.WriteString(m.line + "\r\n")
+	for name, values := range m.header {
+		if name != "Content-Length" {
+			fmt.Fprintf(&head, "%s: %s\r\n", name, values[0])
+		}
+	}
+	fmt.Fprintf(&head, "Transfer-Encoding: chunked\r\n\r\n%x\r\n", m.length)
+	r.front.Write(head.Bytes())
+	io.CopyN(r.front, r.backReader, m.length)
+	if n%2 == 0 {
+		io.WriteString(r.front, "\r\n")
+	}
+	r.front.Close()
+	return errEnd
+}
