@@ -137,6 +137,17 @@ func (p *faultProxy) fault() (name string, n int) {
 	return chooseFault(p.random), p.random.IntN(1 << 30)
 }
 
+// liesAboutRange is how many of a thousand requests for the rest of a download get another
+// range. There are few such requests, so this is chosen apart from the other faults.
+const liesAboutRange = 100
+
+// chance is true for so many calls of a thousand, unless the faults have ended.
+func (p *faultProxy) chance(perMille int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ratio.Load() > 0 && p.random.IntN(1000) < perMille
+}
+
 // reset closes a connection so that its peer sees an error.
 func reset(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
@@ -233,7 +244,10 @@ func (r *relay) request() error {
 	}
 	fault, n := r.fault()
 	// The clients send no If-Match with a Range, so a request with both continues a download.
-	if fault == faultRange && (m.header.Get("Range") == "" || m.header.Get("If-Match") == "") {
+	switch resumes := m.header.Get("Range") != "" && m.header.Get("If-Match") != ""; {
+	case resumes && r.chance(liesAboutRange):
+		fault = faultRange
+	case !resumes && fault == faultRange:
 		fault = faultCut
 	}
 	if fault == faultResetBody && m.length == 0 {
@@ -406,9 +420,10 @@ func (r *relay) truncatedChunks(m *message, n int) error {
 			fmt.Fprintf(&head, "%s: %s\r\n", name, values[0])
 		}
 	}
-	fmt.Fprintf(&head, "Transfer-Encoding: chunked\r\n\r\n%x\r\n", m.length)
+	size := m.length - int64(n)%m.length // of the only chunk: some of the body, or all
+	fmt.Fprintf(&head, "Transfer-Encoding: chunked\r\n\r\n%x\r\n", size)
 	r.front.Write(head.Bytes())
-	io.CopyN(r.front, r.backReader, m.length)
+	io.CopyN(r.front, r.backReader, size)
 	if n%2 == 0 {
 		io.WriteString(r.front, "\r\n")
 	}

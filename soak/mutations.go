@@ -15,7 +15,48 @@ import (
 // it.
 type mutation struct{ name, file, old, new string }
 
-var mutations = []mutation{}
+var mutations = []mutation{
+	{"the last byte of an upload is not held back", "upload.go",
+		"	case b.left == 1:\n		return b.readLast(p)\n	}\n	if int64(len(p)) > b.left-1 {\n		p = p[:b.left-1]\n	}\n", "	}\n"},
+	{"the pool keeps a connection on which bytes wait", "upstream_pool.go",
+		"if c.quiet() {", "if true {"},
+	{"a download that was cut ends cleanly", "exchange.go",
+		"	if aborted {\n		panic(http.ErrAbortHandler)\n	}\n}", "}"},
+	{"an answer without its last chunk is whole", "upstream_conn.go",
+		"	if err == io.EOF {\n		b.release(true)", "	if err == io.EOF || err == io.ErrUnexpectedEOF {\n		err = io.EOF\n		b.release(true)"},
+	{"a write is sent again", "upstream_retry.go",
+		"if out.isRead() {", "if true {"},
+	{"the rest of a download may be another one", "upstream_resume.go",
+		"func (r *resumption) continues(resp *http.Response, n int64) bool {\n", "func (r *resumption) continues(resp *http.Response, n int64) bool {\n	if resp.StatusCode < 300 {\n		return true\n	}\n"},
+	{"the rest of a download begins a byte early", "handlers_object.go",
+		"rest.resume(x.r.Context(), x.sent)", "rest.resume(x.r.Context(), max(x.sent-1, 0))"},
+	{"readers may write", "auth.go",
+		"		return a == actionRead\n	}\n	return false", "		return a == actionRead || a == actionWrite\n	}\n	return false"},
+	{"every bucket is allowed", "auth.go",
+		"return u.allBuckets || u.buckets[bucketName]", "return true"},
+	{"any signature of a user is right", "auth_signature.go",
+		"if subtle.ConstantTimeCompare(signature(key, text), []byte(c.signature)) == 1 && u != nil", "if subtle.ConstantTimeCompare(signature(key, text), []byte(c.signature)) >= 0 && u != nil"},
+	{"a signature does not expire", "auth_signature.go",
+		"	if err := c.checkTime(now); err != nil {", "	if err := c.checkTime(now); err != nil && false {"},
+	{"signatures of chunks are not verified", "upload_chunked.go",
+		"	if c.signer == nil {\n		return nil\n	}\n	want", "	if c.signer != nil {\n		return nil\n	}\n	want"},
+	{"a key that was replaced stays valid", "gateway.go",
+		"func (g *gateway) inherit(before *gateway) {\n", "func (g *gateway) inherit(before *gateway) {\n	for digest, u := range before.auth.byDigest {\n		g.auth.byDigest[digest] = u\n	}\n"},
+	{"a bucket may belong to two accounts", "config_check.go",
+		`		c.errorf(path, "bucket %q is claimed by account %q already", f.Name, other.account.name)`, "		_ = other"},
+	{"the log has the key", "exchange.go",
+		"shortened(x.withoutCredentials(x.r.UserAgent()), 256)", `shortened(x.r.Header.Get("X-Api-Key"), 256)`},
+	{"a place among the requests in flight is not given back", "exchange.go",
+		"	for _, n := range x.busy {\n		n.leave()\n", "	for range x.busy {\n"},
+	{"an account that failed is refused for ever", "upstream_circuit.go",
+		"c.failures, c.refusal, c.until = 0, 0, time.Time{}", "c.failures = 0"},
+	{"a client that makes no progress is not cut off", "progress.go",
+		"		p.cut()\n		return", "		return"},
+	{"a broken connection stays open", "upstream_conn.go",
+		"	c.arm()\n	c.raw.Close()\n", "	c.arm()\n"},
+	{"no request is over a limit", "handlers.go",
+		"	if d.admitted {\n		return nil", "	if true {\n		return nil"},
+}
 
 // apply applies the mutation to a tree.
 func (m *mutation) apply(tree string) error {

@@ -137,7 +137,7 @@ func (s *site) configuration() map[string]any {
 		accounts[a.name] = map[string]any{
 			"endpoint_url": "http://" + endpoint, "region": region, "buckets": a.buckets,
 			"access_key_id": a.backend.keys.id, "secret_access_key": a.backend.keys.secret,
-			"connect_timeout": "2s", "response_header_timeout": idleTimeout.String(),
+			"connect_timeout": "2s", "response_header_timeout": idleTimeout.String(), "max_in_flight": 200,
 		}
 	}
 	for _, u := range s.users() {
