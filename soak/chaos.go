@@ -35,14 +35,14 @@ var events = []struct {
 	{"outage of Redis", 3, (*site).redisOutage},
 }
 
-// trouble makes events happen, about every two seconds, until it is told to stop.
+// trouble makes events happen, about one in a second, until it is told to stop.
 func (s *site) trouble(stop <-chan struct{}) error {
 	random := rand.New(rand.NewPCG(s.seed, 1<<32))
 	total := 0
 	for _, e := range events {
 		total += e.weight
 	}
-	pause := time.NewTicker(2 * time.Second)
+	pause := time.NewTicker(time.Second)
 	defer pause.Stop()
 	for {
 		select {
@@ -69,31 +69,25 @@ func (s *site) any(random *rand.Rand) *gateway { return s.gateways[random.IntN(l
 // reloadGood reloads a configuration that is in order.
 func (s *site) reloadGood(random *rand.Rand) error { return s.any(random).reload(true) }
 
-// reloadBad reloads a file with an error, and then puts the good one back.
+// badFiles are configurations with an error.
+var badFiles = []func(c map[string]any){
+	func(c map[string]any) { // a bucket of two accounts
+		c["accounts"].(map[string]any)["calm"].(map[string]any)["buckets"] = []string{"alpha-1"}
+		c["users"] = map[string]any{"admin": map[string]any{"api_key": newSecret(), "role": "admin", "allowed_buckets": []string{"*"}}}
+	},
+	func(c map[string]any) { c["no_such_setting"] = true },
+	func(c map[string]any) { c["users"].(map[string]any)["writer"].(map[string]any)["role"] = "owner" },
+	func(c map[string]any) { c["accounts"] = map[string]any{} },
+}
+
+// reloadBad reloads a file with an error, each of badFiles in turn, and then puts the good one back.
 func (s *site) reloadBad(random *rand.Rand) error {
-	g := s.any(random)
-	bad := s.configuration()
-	switch random.IntN(4) {
-	case 0:
-		bad["users"] = map[string]any{} // nobody could do anything
-	case 1:
-		bad["accounts"].(map[string]any)["calm"].(map[string]any)["buckets"] = []string{"alpha-1"}
-	case 2:
-		bad["no_such_setting"] = true
-	default:
-		if err := g.write([]byte(`{"server": {`)); err != nil {
-			return err
-		}
-		return s.refuse(g)
-	}
+	g, bad := s.any(random), s.configuration()
+	badFiles[s.badReloads%len(badFiles)](bad)
+	s.badReloads++
 	if err := g.configure(bad); err != nil {
 		return err
 	}
-	return s.refuse(g)
-}
-
-// refuse reloads a bad file, and writes the good one again.
-func (s *site) refuse(g *gateway) error {
 	if err := g.reload(false); err != nil {
 		return err
 	}
@@ -272,8 +266,8 @@ func (g *gateway) measure() (level, error) {
 
 // What a gateway may hold more at the end than at its start.
 const (
-	spareGoroutines  = 10
-	spareDescriptors = 10
+	spareGoroutines  = 4
+	spareDescriptors = 4
 	spareMemory      = 64 << 20 // bytes; not under the race detector
 )
 

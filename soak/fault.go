@@ -353,16 +353,20 @@ func (r *relay) answer(m *message, fault string, n int) error {
 	case faultCut, faultShort, faultStallBody:
 		return r.cut(m, fault, n)
 	}
-	if _, err := r.front.Write(m.head); err != nil {
+	// The last bytes of an answer and surplus bytes leave in one write. What comes later, when the
+	// next request is sent already, nobody could tell from its answer.
+	out := bufio.NewWriterSize(r.front, 16<<10)
+	out.Write(m.head)
+	if err := r.body(out, m); err != nil {
 		return err
 	}
-	if err := r.body(m); err != nil {
+	if fault == faultSurplus {
+		fmt.Fprintf(out, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: \"planted\"\r\n\r\n%s", len(planted), planted)
+	}
+	if err := out.Flush(); err != nil {
 		return err
 	}
-	switch fault {
-	case faultSurplus:
-		fmt.Fprintf(r.front, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: \"planted\"\r\n\r\n%s", len(planted), planted)
-	case faultClose:
+	if fault == faultClose {
 		r.front.Close()
 		return errEnd
 	}
@@ -370,9 +374,9 @@ func (r *relay) answer(m *message, fault string, n int) error {
 }
 
 // body passes the body of an answer on.
-func (r *relay) body(m *message) error {
+func (r *relay) body(out *bufio.Writer, m *message) error {
 	if m.length >= 0 {
-		_, err := io.CopyN(r.front, r.backReader, m.length)
+		_, err := io.CopyN(onlyWriter{out}, r.backReader, m.length)
 		return err
 	}
 	for {
@@ -380,16 +384,19 @@ func (r *relay) body(m *message) error {
 		if err != nil {
 			return err
 		}
-		io.WriteString(r.front, line)
+		out.WriteString(line)
 		size, err := strconv.ParseInt(strings.TrimSpace(line), 16, 64)
 		if err != nil {
 			return err
 		}
-		if _, err := io.CopyN(r.front, r.backReader, size+2); err != nil || size == 0 {
+		if _, err := io.CopyN(onlyWriter{out}, r.backReader, size+2); err != nil || size == 0 {
 			return err
 		}
 	}
 }
+
+// An onlyWriter keeps io.Copy from using ReadFrom, which would empty the buffer first.
+type onlyWriter struct{ io.Writer }
 
 // cut passes on a part of an answer's body. A body of chunks is cut within its first ones.
 func (r *relay) cut(m *message, fault string, n int) error {

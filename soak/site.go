@@ -43,6 +43,8 @@ type site struct {
 	clients  map[*gateway]*http.Client
 	redis    *redisStore // nil: not installed
 
+	badReloads int // so far
+
 	writer, reader, admin, outsider, limited *user
 }
 
