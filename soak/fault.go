@@ -139,7 +139,7 @@ func (p *faultProxy) fault() (name string, n int) {
 
 // liesAboutRange is how many of a thousand requests for the rest of a download get another
 // range. There are few such requests, so this is chosen apart from the other faults.
-const liesAboutRange = 100
+const liesAboutRange = 200
 
 // chance is true for so many calls of a thousand, unless the faults have ended.
 func (p *faultProxy) chance(perMille int) bool {
@@ -302,16 +302,17 @@ func (r *relay) finish() error {
 	return errEnd
 }
 
-// lie answers a request for the rest of an object with bytes from another place of it.
+// lie answers a request for the rest of an object with as many bytes from another place of it.
 func (r *relay) lie(m *message, n int) error {
-	var first int64
-	fmt.Sscanf(m.header.Get("Range"), "bytes=%d-", &first)
-	status, span := "206 Partial Content", fmt.Sprintf("Content-Range: bytes %d-%d/%d\r\n", first+1, first+100, first+101)
+	var first, last int64
+	fmt.Sscanf(m.header.Get("Range"), "bytes=%d-%d", &first, &last)
+	length := last - first + 1
+	status, span := "206 Partial Content", fmt.Sprintf("Content-Range: bytes %d-%d/%d\r\n", first+1, last+1, last+2)
 	if n%2 == 0 {
 		status, span = "200 OK", ""
 	}
-	body := strings.Repeat("x", 100)
-	fmt.Fprintf(r.front, "HTTP/1.1 %s\r\n%sContent-Length: 100\r\nETag: %s\r\n\r\n%s", status, span, m.header.Get("If-Match"), body)
+	fmt.Fprintf(r.front, "HTTP/1.1 %s\r\n%sContent-Length: %d\r\nETag: %s\r\n\r\n", status, span, length, m.header.Get("If-Match"))
+	io.CopyN(r.front, newContent(uint64(n), length).reader(), length)
 	return r.finish()
 }
 
