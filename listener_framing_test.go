@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -22,6 +23,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -277,14 +279,14 @@ func (b *pipedBackend) note(r strictRequest, broken string) {
 // more. There is one connection at a time.
 type feed struct {
 	net.Listener
-	handlers *taskCount
+	handlers *atomic.Int64 // that run
 	next     chan *feedConn
 }
 
 // A feedConn is the server's end of a connection.
 type feedConn struct {
 	tcpConn
-	handlers *taskCount
+	handlers *atomic.Int64
 	left     int // bytes that were not read yet
 	piece    int // largest read
 	hungry   chan struct{}
@@ -304,18 +306,12 @@ func (f feed) Accept() (net.Conn, error) {
 // Read implements net.Conn. While a handler runs, net/http reads one byte to see the client leave;
 // that is no sign of hunger.
 func (c *feedConn) Read(p []byte) (int, error) {
-	if c.left == 0 && (len(p) > 1 || !c.busy()) {
+	if c.left == 0 && (len(p) > 1 || c.handlers.Load() == 0) {
 		c.told.Do(func() { close(c.hungry) })
 	}
 	n, err := c.tcpConn.Read(p[:min(len(p), c.piece)])
 	c.left -= n
 	return n, err
-}
-
-func (c *feedConn) busy() bool {
-	c.handlers.mu.Lock()
-	defer c.handlers.mu.Unlock()
-	return c.handlers.n > 0
 }
 
 // A framingGateway is the front of the program, as serve wires it, before a pipedBackend.
@@ -350,8 +346,14 @@ func startFraming(t testing.TB) *framingGateway {
 	for _, u := range p.service.current.Load().accounts {
 		u.pool.dialer = g.backend.dial
 	}
-	g.feed = feed{limitConnections(listener, 100), &p.handlers, make(chan *feedConn, 1)}
+	g.feed = feed{limitConnections(listener, 100), new(atomic.Int64), make(chan *feedConn, 1)}
 	server := p.serveFront(g.feed)
+	handler := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.feed.handlers.Add(1)
+		defer g.feed.handlers.Add(-1)
+		handler.ServeHTTP(w, r)
+	})
 	t.Cleanup(func() { server.Close() })
 	return g
 }

@@ -49,7 +49,7 @@ var mutations = []mutation{
 	{"a place among the requests in flight is not given back", "exchange.go",
 		"	for _, n := range x.busy {\n		n.leave()\n", "	for range x.busy {\n"},
 	{"an account that failed is refused for ever", "upstream_circuit.go",
-		"c.failures, c.refusal, c.until = 0, 0, time.Time{}", "c.failures = 0"},
+		"	if probe {\n		c.probing = false\n	}\n", ""},
 	{"a client that makes no progress is not cut off", "progress.go",
 		"		p.cut()\n		return", "		return"},
 	{"a connection that broke stays open", "upstream_conn.go",
