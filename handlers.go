@@ -5,7 +5,6 @@ package main
 // decides which bucket, key and parameters a request means.
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,15 +87,14 @@ func (x *exchange) checkFraming() *apiError {
 	if x.r.ProtoMajor != 1 {
 		return nil
 	}
-	doubt := x.head.doubt
-	if x.isHTTP10() && x.head.encoding {
-		doubt = cmp.Or(doubt, "it has a Transfer-Encoding, in HTTP/1.0")
-	}
-	if x.r.ProtoMinor != 1 || doubt != "" || !x.head.known && x.r.ContentLength < 0 {
+	if x.r.ProtoMinor != 1 || x.head.doubt != "" || !x.head.known && x.r.ContentLength < 0 {
 		x.Header().Set("Connection", "close")
 	}
-	if doubt != "" {
-		return newError("InvalidRequest", "the request is ambiguous: "+doubt)
+	switch {
+	case x.head.doubt != "":
+		return newError("InvalidRequest", "the request is ambiguous: "+x.head.doubt)
+	case x.isHTTP10() && x.head.encoding:
+		return newError("MissingContentLength", "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
 	}
 	return nil
 }

@@ -48,7 +48,6 @@ type permission struct {
 type ledger struct {
 	begun   time.Time
 	last    atomic.Uint64 // trace given out
-	clean   atomic.Bool   // faults have ended
 	secrets secretSet
 
 	mu         sync.Mutex // guards the rest

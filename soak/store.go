@@ -32,11 +32,6 @@ func (v *version) within(begin, end time.Time) bool {
 	return !v.from.After(end) && (v.to.IsZero() || !v.to.Before(begin))
 }
 
-// throughout reports whether the version was current for all of a span.
-func (v *version) throughout(begin, end time.Time) bool {
-	return !v.from.After(begin) && (v.to.IsZero() || v.to.After(end))
-}
-
 // A store is the buckets of a backend. All methods may be called at once.
 type store struct {
 	mu        sync.Mutex                       // guards the rest
