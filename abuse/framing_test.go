@@ -27,29 +27,19 @@ const lastRequest = "GET /photos/end HTTP/1.1\r\nHost: h\r\nX-Api-Key: " + readO
 // The server of net/http ignores the chunks of an HTTP/1.0 request and would run them
 // as the next one. There must be no next one.
 func TestChunksOfOldVersionAreNotTheNextRequest(t *testing.T) {
-	for _, row := range []struct {
-		method, code string
-		status, seen int
-	}{
-		{"PUT", "InvalidRequest", 400, 0},
-		{"POST", "InvalidRequest", 400, 0},
-		{"GET", "InvalidRequest", 400, 0},
-		{"DELETE", "InvalidRequest", 400, 0},
-	} {
-		t.Run(row.method, func(t *testing.T) {
+	for _, method := range []string{"PUT", "POST", "GET", "DELETE"} {
+		t.Run(method, func(t *testing.T) {
 			rec := startRecorder(t, nil)
 			g := startGateway(t, testConfig(rec.URL))
-			answers := g.answersUntilClose(row.method + " /photos/k HTTP/1.0\r\nHost: h\r\nX-Api-Key: " + userKey +
+			answers := g.answersUntilClose(method + " /photos/k HTTP/1.0\r\nHost: h\r\nX-Api-Key: " + userKey +
 				"\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" +
 				fmt.Sprintf("%x\r\n", len(smuggled)) + smuggled + "\r\n0\r\n\r\n" + smuggled)
-			if len(answers) != 1 || answers[0].StatusCode != row.status || !answers[0].Close {
-				t.Fatalf("%d answers %v, want one, %d, and the connection closed", len(answers), answers, row.status)
+			if len(answers) != 1 || !answers[0].Close {
+				t.Fatalf("%d answers %v, want one, and the connection closed", len(answers), answers)
 			}
-			if row.code != "" {
-				wantError(t, answers[0].Response, answers[0].text, row.status, row.code)
-			}
-			if seen := rec.requests(); len(seen) != row.seen || row.seen == 1 && (seen[0].uri != "/photos/k" || seen[0].body != "") {
-				t.Errorf("the backend saw %v, want %d requests and none of /secret", seen, row.seen)
+			wantError(t, answers[0].Response, answers[0].text, 411, "MissingContentLength")
+			if seen := rec.requests(); len(seen) > 0 {
+				t.Errorf("the backend saw %v, want nothing", seen)
 			}
 		})
 	}

@@ -355,8 +355,8 @@ func TestAPIKeyIsAcceptedInOneFormOnly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, code := 401, "Unauthorized"
-			if strings.HasPrefix(test.lines, "Authorization:") {
-				status, code = 400, "InvalidRequest" // S3's words for a scheme it does not know
+			if strings.HasPrefix(test.lines, "Authorization:") || strings.Contains(test.lines, "\r\n ") {
+				status, code = 400, "InvalidRequest" // S3's words for a scheme it does not know; a folded header
 			}
 			for _, target := range []string{"/photos/k", "/photos", "/secret/k", "/nosuch", "/"} {
 				resp, body := g.raw("GET", "GET "+target+" HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\n"+test.lines+"\r\n")
