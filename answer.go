@@ -200,8 +200,12 @@ const http2Held = 4 << 10
 // Unwrap lets http.ResponseController reach the connection.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// sendBody writes a backend's body, after the head.
+// sendBody writes a backend's body, after the head. One that is spliced needs no buffer, however
+// long it waits for its backend or client.
 func (a *answer) sendBody(body *answerBody) error {
+	if err := a.splice(body); err != nil || body.ended {
+		return err
+	}
 	size := body.left
 	if size < 0 || size > maxCorked {
 		size = largeBuffer
@@ -222,9 +226,6 @@ func (a *answer) copy(body *answerBody, buffer []byte) error {
 			return err
 		}
 		return a.writeWhole(whole)
-	}
-	if err := a.splice(body); err != nil || body.ended {
-		return err
 	}
 	var to io.Writer = onlyWriter{a}
 	if body.left < 0 { // perhaps events, or spaces by which a backend shows that it is alive

@@ -20,9 +20,12 @@ const (
 // untouched, and the caller copies it. A slice may take any time, because the kernel
 // tells what moves meanwhile; where it does not, nothing is spliced.
 func (a *answer) splice(body *answerBody) error {
+	if body.left < minSplice {
+		return nil
+	}
 	from, ok := body.conn.raw.(*net.TCPConn)
 	to, direct := a.ResponseWriter.(io.ReaderFrom)
-	if !ok || !direct || a.conn == nil || body.conn.Conn != body.conn.raw || body.left < minSplice || !body.conn.reads.counts() {
+	if !ok || !direct || a.conn == nil || body.conn.Conn != body.conn.raw || !body.conn.reads.counts() {
 		return nil
 	}
 	if err := a.copyBuffered(body); err != nil {

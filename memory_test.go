@@ -311,6 +311,54 @@ func TestStalledAnswersStayWithinTheBudget(t *testing.T) {
 	}
 }
 
+// A download that the kernel moves, and that waits for its backend, holds no buffer of the
+// gateway. It holds what a request that waits for its answer does, and the 32 KiB that net/http's
+// ReadFrom takes in any case.
+func TestSplicedAnswersThatWaitHoldNoBuffer(t *testing.T) {
+	if !countsBytes {
+		t.Skip("nothing is spliced on this system")
+	}
+	const size, part = 1 << 20, 2 * minSplice
+	asked, finish := make(chan bool, manyClients), make(chan bool)
+	defer close(finish)
+	endpoint := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		if req.URL.Path == "/photos/part" {
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, pattern(part))
+		}
+		asked <- true
+		<-finish
+	})
+	g := startGateway(t, testConfig(endpoint))
+	hold := func(key string, want int64) int64 {
+		before := liveHeap()
+		for range manyClients {
+			conn := g.dial()
+			t.Cleanup(func() { conn.Close() })
+			fmt.Fprintf(conn, "GET /photos/%s HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", key, userKey)
+			<-asked
+			if want > 0 {
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.CopyN(io.Discard, resp.Body, want); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return (liveHeap() - before) / manyClients
+	}
+	nothing, spliced := hold("nothing", 0), hold("part", part)
+	t.Logf("each of %d requests holds %d KiB before its answer, and %d KiB within it", manyClients, nothing>>10, spliced>>10)
+	if spliced-nothing >= largeBuffer {
+		t.Errorf("a download that waits holds %d bytes, a request that waits for its answer %d", spliced, nothing)
+	}
+}
+
 // Usual lists are charged nothing.
 func TestUsualListsTakeNothingOfTheBudget(t *testing.T) {
 	list := aPage()
