@@ -7,14 +7,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"io"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -170,6 +173,7 @@ func sample() *report {
 	r.Targets = checkTargets(r.Results)
 	r.Memory = []*memoryRow{{Use: "idle", PeakRSS: 21, Want: 20}}
 	r.Scale = []*scaleRow{{Connections: 1000, Users: 20000, CPU: 70}}
+	r.Neighbours = []*neighbourRow{{Trouble: "hangs", State: "500 wait", Requests: 9000, CalmP99: 500, P99: 750, Noise: 0.9, CalmRSS: 20, PeakRSS: 45}, {CalmP99: 500, P99: 1100}}
 	return r
 }
 
@@ -226,6 +230,9 @@ func TestTables(t *testing.T) {
 		"| GET 4 KiB | CPU | ReverseProxy | ≤ 1.1 × | 1.5 × | not met |\n",
 		"| idle | 21.0 | < 20 | not met |",
 		"| 1,000 | 20,000 | 70.0 | – |",
+		"| hangs | 500 wait | 9,000 | 0.00 | 0.00 | 500 | 750 | 1.50 × | ≤ 2 × | met | 0.90 × |\n",
+		"| 500 | 1,100 | 2.20 × | ≤ 2 × | not met |",
+		"| hangs | 0.00 | 0.00 | 45.0 | 20.0 | 51.2 |\n",
 	} {
 		if !strings.Contains(markdown.String(), want) {
 			t.Errorf("no %q in\n%s", want, markdown.String())
@@ -406,5 +413,132 @@ func TestFreeAddr(t *testing.T) {
 	defer listener.Close()
 	if portOf(addr) != listener.Addr().(*net.TCPAddr).Port {
 		t.Errorf("portOf(%s) = %d", addr, portOf(addr))
+	}
+}
+
+func TestParseSample(t *testing.T) {
+	const metrics = "# HELP in_flight Requests.\n# TYPE in_flight gauge\nin_flight 500\nin_flight_other 7\ncircuit{account=\"other\"} 0\ncircuit{account=\"stuck\"} 1\nbroken x\n"
+	for name, want := range map[string]float64{"in_flight": 500, `circuit{account="stuck"}`: 1} {
+		if got, err := parseSample([]byte(metrics), name); got != want || err != nil {
+			t.Errorf("parseSample(%s) = %v, %v, want %v", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"in_fligh", "circuit", "broken", "HELP"} {
+		if got, err := parseSample([]byte(metrics), name); err == nil {
+			t.Errorf("parseSample(%s) = %v, want an error", name, got)
+		}
+	}
+}
+
+// turnOf is a turn of 2 s with requests that took 1 to 100 times unit.
+func turnOf(unit, cpu time.Duration, peakRSS float64) turn {
+	t := turn{cpu: cpu, elapsed: 2 * time.Second, peakRSS: peakRSS}
+	for i := range 100 {
+		t.latencies = append(t.latencies, time.Duration(100-i)*unit)
+	}
+	return t
+}
+
+func TestNewNeighbourRow(t *testing.T) {
+	const us, ms = time.Microsecond, time.Millisecond
+	before := []turn{turnOf(10*us, 200*ms, 20), turnOf(20*us, 200*ms, 60), turnOf(30*us, 200*ms, 60)}
+	during := []turn{turnOf(60*us, 300*ms, 40), turnOf(30*us, 300*ms, 70), turnOf(900*us, 300*ms, 65)}
+	after := []turn{turnOf(20*us, 200*ms, 60), turnOf(40*us, 200*ms, 60), turnOf(50*us, 200*ms, 60)}
+	waiting := []turn{{cpu: 10 * ms, elapsed: 2 * time.Second}, {cpu: 30 * ms, elapsed: 2 * time.Second}, {cpu: 20 * ms, elapsed: 2 * time.Second}}
+	got := newNeighbourRow("hangs", "wait", before, during, after, waiting)
+	want := &neighbourRow{Trouble: "hangs", State: "wait", Requests: 900,
+		CalmP50: 1250, P50: 3000, CalmP99: 2475, P99: 5940, Noise: 2, // medians of calm turns: 25 µs, and 40 to 20
+		CalmCPU: 100, WaitingCPU: 10, CalmRSS: 20, PeakRSS: 70}
+	if *got != *want {
+		t.Errorf("newNeighbourRow =\n%+v, want\n%+v", got, want)
+	}
+	if got.ratio() != 2.4 || got.met() {
+		t.Errorf("ratio %v, met %v, want 2.4, not met", got.ratio(), got.met())
+	}
+	if want := 50 * 1024 / float64(waitingClients); got.kibEach() != want {
+		t.Errorf("kibEach = %v, want %v", got.kibEach(), want)
+	}
+}
+
+// A paced client that was kept waiting sends the requests that are overdue at once, and
+// counts how long they waited.
+func TestPacedLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ms = time.Millisecond
+		near, far := net.Pipe()
+		defer near.Close()
+		answerAfter := []time.Duration{50 * ms, ms, ms, ms, ms, ms}
+		go func() {
+			defer far.Close()
+			requests := bufio.NewReader(far)
+			for _, delay := range answerAfter {
+				if _, err := http.ReadRequest(requests); err != nil {
+					return
+				}
+				time.Sleep(delay)
+				io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+			}
+		}()
+		l := load{{conn: near, reader: bufio.NewReader(near), requests: []request{newRequest("GET", "/", "key", 0, 1)}, step: 1}}
+		l.pace(20 * ms)
+		began := time.Now()
+		got, err := l.run(120 * ms)
+		// Due at 0, 20, 40, 60, 80 and 100 ms; answered at 50, 51, 52, 61, 81 and 101 ms.
+		if want := []time.Duration{50 * ms, 31 * ms, 12 * ms, ms, ms, ms}; !slices.Equal(got, want) || err != nil {
+			t.Errorf("took %v, %v, want %v", got, err, want)
+		}
+		if took := time.Since(began); took != 101*ms {
+			t.Errorf("ended after %s, want it not to wait for a request that is due at the end", took)
+		}
+	})
+}
+
+// Paced clients do not send all at once.
+func TestPace(t *testing.T) {
+	l := load{{}, {}, {}, {}}
+	l.pace(time.Second)
+	for i, c := range l {
+		if want := time.Duration(i) * 250 * time.Millisecond; c.first != want || c.every != time.Second {
+			t.Errorf("client %d begins after %s and goes on every %s, want %s and 1s", i, c.first, c.every, want)
+		}
+	}
+}
+
+// The clients of an account that is refused want an error of the gateway, and nothing else.
+func TestRefusedLoad(t *testing.T) {
+	for status, ok := range map[int]bool{200: false, 403: false, 502: true, 503: true} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(status)
+			w.Write([]byte("some"))
+		}))
+		l, err := newLoad(server.Listener.Addr().String(), []request{newRequest("GET", "/", "key", 0, -1).failing()}, 1)
+		l.close()
+		server.Close()
+		if (err == nil) != ok {
+			t.Errorf("an answer %d: %v", status, err)
+		}
+	}
+}
+
+// The requests of the troubles reach their backend, whose answer does not end.
+func TestTroubles(t *testing.T) {
+	for _, trouble := range troubles {
+		if trouble.serve == nil {
+			continue
+		}
+		backend, err := newStuckBackend("127.0.0.1:0", trouble.serve)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := connect(backend.listener.Addr().String(), []request{trouble.request}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l[0].conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		if err := l[0].do(trouble.request); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %v, want no end", trouble.name, err)
+		}
+		l.close()
+		backend.close()
 	}
 }

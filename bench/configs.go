@@ -42,6 +42,7 @@ func (s *site) gatewayConfig(addr, admin string, users int) map[string]any {
 			"files":  account("http://"+s.files, fileBuckets...),
 			"sink":   account("http://"+s.sink, "uploads", "million"),
 			"secure": secure,
+			"stuck":  account("http://"+s.stuck, "stuck"),
 		},
 		"users":         all,
 		"max_file_size": int64(1) << 40,

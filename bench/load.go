@@ -34,6 +34,7 @@ type request struct {
 	start []byte // its head, and its body if that is small
 	rest  int64  // bytes of the body that follow
 	want  int64  // bytes of the answer; -1: any number but 0
+	fails bool   // the answer is to be 502 or 503
 }
 
 // newRequest makes the request of the user who has this key. An upload is body zeros.
@@ -51,13 +52,36 @@ func newRequest(method, target, key string, body, want int64) request {
 	return r
 }
 
+// failing returns the same request, to which the gateway is to answer that the backend fails.
+func (r request) failing() request {
+	r.fails = true
+	return r
+}
+
 // A load is a number of clients whose connections are open.
 type load []*client
 
 // newLoad opens connections, one after the other, and sends each request once: what a
-// proxy sets up once is there after it. Client i begins with request i and goes on
-// with i+conns, so that together they go through all.
+// proxy sets up once is there after it.
 func newLoad(addr string, requests []request, conns int) (load, error) {
+	l, err := connect(addr, requests, conns)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range l {
+		for range (len(requests) + conns - 1) / conns {
+			if _, err := c.run(time.Now()); err != nil {
+				l.close()
+				return nil, err
+			}
+		}
+	}
+	return l, nil
+}
+
+// connect opens connections. Client i begins with request i and goes on with i+conns, so
+// that together they go through all.
+func connect(addr string, requests []request, conns int) (load, error) {
 	var l load
 	for i := range conns {
 		conn, err := net.Dial("tcp", addr)
@@ -70,19 +94,24 @@ func newLoad(addr string, requests []request, conns int) (load, error) {
 		if slices.ContainsFunc(requests, func(r request) bool { return max(r.rest, r.want) > smallBody }) {
 			c.piece = make([]byte, pieceSize)
 		}
-		for range (len(requests) + conns - 1) / conns {
-			if _, err := c.run(time.Now()); err != nil {
-				l.close()
-				return nil, err
-			}
-		}
 	}
 	return l, nil
 }
 
+// pace makes the clients send a request each time that every has passed, one after the
+// other and not all at once.
+func (l load) pace(every time.Duration) {
+	for i, c := range l {
+		c.every, c.first = every, every*time.Duration(i)/time.Duration(len(l))
+	}
+}
+
 // run sends requests for a while, at least one on each connection, and returns how
-// long each took.
+// long each took. Without a client it only lets the time pass.
 func (l load) run(duration time.Duration) ([]time.Duration, error) {
+	if len(l) == 0 {
+		time.Sleep(duration)
+	}
 	deadline := time.Now().Add(duration)
 	var mu sync.Mutex // guards latencies and failure
 	var latencies []time.Duration
@@ -116,21 +145,33 @@ type client struct {
 	requests []request
 	next     int
 	step     int
-	piece    []byte // zeros to send, and room for what is read; nil if all bodies are small
+	every    time.Duration // from one request to the next; 0: as soon as there is an answer
+	first    time.Duration // before the first one
+	piece    []byte        // zeros to send, and room for what is read; nil if all bodies are small
 }
 
+// run sends requests until a deadline, at least one. A request that was due before the
+// answer to the previous one counts from then: it had to wait. One for which the client
+// slept counts from its waking up, for timers may be late by more than an answer takes.
 func (c *client) run(deadline time.Time) (latencies []time.Duration, err error) {
 	c.conn.SetDeadline(deadline.Add(patience))
-	for {
+	for due := time.Now().Add(c.first); ; {
 		r := c.requests[c.next]
 		c.next = (c.next + c.step) % len(c.requests)
 		started := time.Now()
+		if c.every > 0 {
+			if started = due; time.Until(due) > 0 {
+				time.Sleep(time.Until(due))
+				started = time.Now()
+			}
+			due = due.Add(c.every)
+		}
 		if err := c.do(r); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.name, err)
 		}
 		now := time.Now()
 		latencies = append(latencies, now.Sub(started))
-		if !now.Before(deadline) {
+		if !now.Before(deadline) || c.every > 0 && !due.Before(deadline) {
 			return latencies, nil
 		}
 	}
@@ -145,7 +186,7 @@ func (c *client) do(r request) error {
 	if err != nil {
 		return err
 	}
-	if a.status != 200 {
+	if r.fails != (a.status == 502 || a.status == 503) || !r.fails && a.status != 200 {
 		message, _ := c.reader.Peek(min(c.reader.Buffered(), maxMessage))
 		return fmt.Errorf("answer %d: %s", a.status, message)
 	}

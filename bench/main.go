@@ -7,6 +7,7 @@
 //	go run ./bench -only "GET 4 KiB"         the works whose names hold this
 //	go run ./bench -memory                   resident memory of the gateway
 //	go run ./bench -scale                    cost by connections, users and buckets
+//	go run ./bench -neighbour -time 3s       latency of an account while another is stuck
 //	go run ./bench -json >bench.json         the same as JSON
 //	go run ./bench -from bench.json -markdown -svg bench.svg
 //
@@ -39,15 +40,16 @@ import (
 
 // options are the flags.
 type options struct {
-	turn     time.Duration
-	rounds   int
-	only     string
-	memory   bool
-	scale    bool
-	json     bool
-	markdown bool
-	svg      string
-	from     string
+	turn      time.Duration
+	rounds    int
+	only      string
+	memory    bool
+	scale     bool
+	neighbour bool
+	json      bool
+	markdown  bool
+	svg       string
+	from      string
 }
 
 func main() {
@@ -57,9 +59,10 @@ func main() {
 	var o options
 	flag.DurationVar(&o.turn, "time", 600*time.Millisecond, "of each turn")
 	flag.IntVar(&o.rounds, "rounds", 7, "turns that each contender has at each work")
-	flag.StringVar(&o.only, "only", "", "only works whose `name` holds this")
+	flag.StringVar(&o.only, "only", "", "only works, or troubles of a neighbour, whose `name` holds this")
 	flag.BoolVar(&o.memory, "memory", false, "measure the gateway's memory instead")
 	flag.BoolVar(&o.scale, "scale", false, "measure the cost of many connections, users and buckets instead")
+	flag.BoolVar(&o.neighbour, "neighbour", false, "measure an account while the backend of another is stuck instead")
 	flag.BoolVar(&o.json, "json", false, "print JSON")
 	flag.BoolVar(&o.markdown, "markdown", false, "print tables in Markdown")
 	flag.StringVar(&o.svg, "svg", "", "write a chart of the CPU to this `file`")
@@ -112,6 +115,8 @@ func (o *options) report(ctx context.Context) (*report, error) {
 		r.Memory, err = measureMemory(s)
 	case o.scale:
 		r.Scale, err = measureScale(s, o.turn, o.rounds)
+	case o.neighbour:
+		r.Neighbours, err = measureNeighbours(s, o.turn, o.rounds, o.only)
 	default:
 		r.Results, err = measureWorks(s, o.turn, o.rounds, o.only)
 		r.Targets = checkTargets(r.Results)

@@ -38,9 +38,8 @@ type memoryRow struct {
 }
 
 func measureMemory(s *site) ([]*memoryRow, error) {
-	var limit syscall.Rlimit // Go has raised it as far as it may
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < idleClients+100 {
-		return nil, fmt.Errorf("%d files may be open, and %d are needed: raise it with ulimit -Hn (%v)", limit.Cur, idleClients+100, err)
+	if err := checkFiles(idleClients + 100); err != nil {
+		return nil, err
 	}
 	uses := []struct {
 		name string
@@ -79,6 +78,15 @@ func measureMemory(s *site) ([]*memoryRow, error) {
 		rows = append(rows, &memoryRow{Use: u.name, PeakRSS: peak, Want: u.want, Note: note})
 	}
 	return rows, nil
+}
+
+// checkFiles returns an error if a process may not have so many open files.
+func checkFiles(needed uint64) error {
+	var limit syscall.Rlimit // Go has raised it as far as it may
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < needed {
+		return fmt.Errorf("%d files may be open, and %d are needed: raise it with ulimit -Hn (%v)", limit.Cur, needed, err)
+	}
+	return nil
 }
 
 // keepAlive has clients that ask for something, one after the other, and keep their

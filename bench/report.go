@@ -19,14 +19,15 @@ import (
 
 // A report is a run. What was not measured is empty.
 type report struct {
-	Date     string       `json:"date"`
-	Machine  string       `json:"machine"`
-	Programs string       `json:"programs"` // that are compared, and their versions
-	Backend  string       `json:"backend"`
-	Results  []*result    `json:"results,omitempty"`
-	Targets  []*verdict   `json:"targets,omitempty"`
-	Memory   []*memoryRow `json:"memory,omitempty"`
-	Scale    []*scaleRow  `json:"scale,omitempty"`
+	Date       string          `json:"date"`
+	Machine    string          `json:"machine"`
+	Programs   string          `json:"programs"` // that are compared, and their versions
+	Backend    string          `json:"backend"`
+	Results    []*result       `json:"results,omitempty"`
+	Targets    []*verdict      `json:"targets,omitempty"`
+	Memory     []*memoryRow    `json:"memory,omitempty"`
+	Scale      []*scaleRow     `json:"scale,omitempty"`
+	Neighbours []*neighbourRow `json:"neighbours,omitempty"`
 }
 
 func newReport(s *site) *report {
@@ -97,6 +98,9 @@ func (r *report) tables() []table {
 	}
 	if len(r.Scale) > 0 {
 		all = append(all, r.scaleTable())
+	}
+	if len(r.Neighbours) > 0 {
+		all = append(all, r.neighbourTable(), r.waitingTable())
 	}
 	return all
 }
@@ -184,6 +188,29 @@ func (r *report) scaleTable() table {
 			other = figure(x.BareCPU)
 		}
 		t.rows = append(t.rows, []string{grouped(x.Connections), grouped(x.Users), figure(x.CPU), other, figure(x.PerSecond), figure(x.P50), figure(x.P99), figure(x.PeakRSS)})
+	}
+	return t
+}
+
+// neighbourTable has the latency of the healthy account.
+func (r *report) neighbourTable() table {
+	t := table{title: "A healthy account while the backend of another is stuck", head: []string{"the other backend", "its clients", "requests", "p50 µs calm", "p50 µs", "p99 µs calm", "p99 µs", "p99 ÷ calm", "target", "", "calm ÷ calm"}}
+	for _, x := range r.Neighbours {
+		met := "met"
+		if !x.met() {
+			met = "not met"
+		}
+		t.rows = append(t.rows, []string{x.Trouble, x.State, grouped(x.Requests), figure(x.CalmP50), figure(x.P50), figure(x.CalmP99), figure(x.P99),
+			fmt.Sprintf("%.2f ×", x.ratio()), fmt.Sprintf("≤ %d ×", neighbourTarget), met, fmt.Sprintf("%.2f ×", x.Noise)})
+	}
+	return t
+}
+
+// waitingTable has what the clients of the stuck account cost.
+func (r *report) waitingTable() table {
+	t := table{title: "What the clients of the stuck account cost the gateway", head: []string{"the other backend", "CPU ms/s", "of the healthy account, calm", "peak RSS MiB", "before", "KiB for each client"}}
+	for _, x := range r.Neighbours {
+		t.rows = append(t.rows, []string{x.Trouble, figure(x.WaitingCPU), figure(x.CalmCPU), figure(x.PeakRSS), figure(x.CalmRSS), figure(x.kibEach())})
 	}
 	return t
 }

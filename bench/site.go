@@ -44,15 +44,16 @@ const (
 var objects = map[string]int64{"4k": 4 << 10, "1m": 1 << 20, "256m": 256 << 20, "1g": 1 << 30}
 
 // A site is all that runs. The buckets "uploads" and "million" are behind sink,
-// "vault" is behind secure, all others are behind files.
+// "vault" is behind secure, "stuck" is behind stuck, all others are behind files.
 type site struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	dir       string // temporary
 	backend   string // which ones, in words
-	files     string // host:port, as are the next two
+	files     string // host:port, as are the next three
 	sink      string
 	secure    string
+	stuck     string // nobody listens there but in measureNeighbours
 	processes []*process
 }
 
@@ -93,7 +94,7 @@ func newSite(ctx context.Context) (*site, error) {
 	if err != nil {
 		return s, err
 	}
-	s.sink, s.secure = freeAddr(), freeAddr()
+	s.sink, s.secure, s.stuck = freeAddr(), freeAddr(), freeAddr()
 	s.files, s.backend = s.sink, "built in"
 	if _, err = s.launch("backend", s.sink, self, serveArgument, "backend", s.sink, s.secure, s.dir); err != nil {
 		return s, err

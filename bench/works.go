@@ -162,7 +162,7 @@ func race(s *site, lanes []*lane, duration time.Duration, rounds int) error {
 	return nil
 }
 
-// takeTurn measures a process under load. If it has metrics they are scraped once
+// takeTurn measures a process under load; without clients it measures it at rest. If it has metrics they are scraped once
 // meanwhile.
 func takeTurn(p *process, l load, duration time.Duration) (t turn, err error) {
 	if p.pid == 0 {
@@ -178,7 +178,10 @@ func takeTurn(p *process, l load, duration time.Duration) (t turn, err error) {
 		return t, err
 	}
 	started := time.Now()
-	go func() { scraped <- scrape(p.metrics) }()
+	go func() {
+		_, err := scrape(p.metrics)
+		scraped <- err
+	}()
 	t.latencies, err = l.run(duration)
 	t.elapsed = time.Since(started)
 	err = errors.Join(err, <-scraped)
@@ -189,20 +192,20 @@ func takeTurn(p *process, l load, duration time.Duration) (t turn, err error) {
 	return t, errors.Join(err, errCPU, errRSS)
 }
 
-func scrape(url string) error {
+// scrape returns the metrics at a URL, if there is one.
+func scrape(url string) ([]byte, error) {
 	if url == "" {
-		return nil
+		return nil, nil
 	}
 	resp, err := http.Get(url)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, resp.Status)
+		return nil, fmt.Errorf("%s: %s", url, resp.Status)
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err
+	return io.ReadAll(resp.Body)
 }
 
 // summarize makes a result of turns.
