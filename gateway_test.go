@@ -18,6 +18,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -570,6 +572,24 @@ func refusalCode(t *testing.T, resp *http.Response, body string) string {
 		t.Errorf("answer %d, %s: %q: %v, want an error document", resp.StatusCode, resp.Header.Get("Content-Type"), body, err)
 	}
 	return e.Code
+}
+
+// alone reports whether the process runs no other test. If it runs others, alone runs the test in a
+// process of its own: what is measured of a process is that of all tests in it, and what
+// earlier ones have left may end, be freed or go on meanwhile.
+func alone(t *testing.T) bool {
+	t.Helper()
+	const variable = "S3PROXY_TEST_ALONE"
+	if os.Getenv(variable) == t.Name() {
+		return true
+	}
+	self := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.timeout=2m", "-test.run=^"+t.Name()+"$")
+	self.Env = append(os.Environ(), variable+"="+t.Name())
+	output, err := self.CombinedOutput()
+	if err != nil || !bytes.Contains(output, []byte("--- PASS: "+t.Name()+" ")) {
+		t.Errorf("in a process of its own: %v\n%s", err, output)
+	}
+	return false
 }
 
 // memoryPeak returns by how many bytes the memory in use grows while f runs.

@@ -11,7 +11,6 @@ import (
 	"math"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -332,6 +331,9 @@ func TestMetricsSeriesBound(t *testing.T) {
 // A scrape takes the memory to sort the names, and none for the text: with 20,000
 // users of two buckets, 8 MB for 10 MB of text.
 func TestMetricsScrapeMemory(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	m := newMetrics()
 	const users = 4000
 	for i := range users {
@@ -436,18 +438,12 @@ func TestRetryReasonOf(t *testing.T) {
 	}
 }
 
-// The numbers of the process are held against what the test does to it, in a process of its own:
-// in this one, what other tests have left is given back meanwhile.
+// The numbers of the process are held against what the test does to it.
 func TestMetricsProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no /proc")
 	}
-	if alone := "S3PROXY_TEST_ALONE"; os.Getenv(alone) == "" {
-		c := exec.Command(os.Args[0], "-test.run=^TestMetricsProcess$")
-		c.Env = append(os.Environ(), alone+"=1")
-		if output, err := c.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, output)
-		}
+	if !alone(t) {
 		return
 	}
 	process := func() map[string]float64 {
@@ -460,10 +456,10 @@ func TestMetricsProcess(t *testing.T) {
 		}
 		return values
 	}
-	debug.FreeOSMemory() // or the ballast would lie in what other tests have left
+	debug.FreeOSMemory() // or the ballast could lie in what is resident
 	before := process()
 	const files = 100
-	for range files { // more than what ends of other tests may close meanwhile
+	for range files {
 		f, err := os.Open(os.DevNull)
 		if err != nil {
 			t.Fatal(err)
