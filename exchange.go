@@ -289,7 +289,7 @@ func (x *exchange) transportError(err error) *apiError {
 	if errors.As(err, &checked) { // a check of the body failed
 		return checked
 	}
-	if errors.Is(err, errEarlySuccess) { // it interrupted the body
+	if isEarly(err) {
 		return badGateway(err)
 	}
 	if failure := x.body.failure(); failure != nil {

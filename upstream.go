@@ -127,7 +127,7 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing, connect func(cont
 // a body that the client broke off, are no failure of it.
 func outcomeOf(ctx context.Context, err error) outcome {
 	switch {
-	case err == nil, errors.Is(err, errEarlySuccess):
+	case err == nil, isEarly(err):
 		return answeredOutcome
 	case ctx.Err() != nil, isBodyError(err):
 		return unknownOutcome
@@ -177,7 +177,7 @@ func (u *upstream) exchange(ctx context.Context, c *backendConn, req *http.Reque
 	resp, sent, err := u.converse(ctx, c, req, out)
 	if err != nil {
 		// A body that was interrupted has ended the context, too.
-		if ctx.Err() != nil && err != errEarlySuccess {
+		if ctx.Err() != nil && !isEarly(err) {
 			err = context.Cause(ctx)
 		}
 		if err = whyLate(err, c.writes); errors.Is(err, os.ErrDeadlineExceeded) && !isBodyError(err) {
@@ -227,9 +227,21 @@ func (out *outgoing) readWhole(data []byte) error {
 	return nil
 }
 
+// An earlyError is the error of a backend that answers before it has the whole upload. The rest
+// of the upload was interrupted then, which is not the client's error.
+type earlyError struct{ error }
+
+// Unwrap is for errors.As and errors.Is.
+func (e earlyError) Unwrap() error { return e.error }
+
+func isEarly(err error) bool {
+	_, is := errors.AsType[earlyError](err)
+	return is
+}
+
 // errEarlySuccess is the error of a backend that reports success before it has the whole
 // upload.
-var errEarlySuccess = errors.New("the backend answered with a success before it had the whole request")
+var errEarlySuccess = earlyError{errors.New("the backend answered with a success before it had the whole request")}
 
 // isSuccess reports whether a status means that the request was carried out. A 304 is the
 // success of a conditional read.
@@ -285,6 +297,8 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 	}
 	sent = written == nil && !early
 	switch _, checked := errors.AsType[*apiError](written); {
+	case err != nil && early && !checked:
+		return nil, false, earlyError{err}
 	case err != nil && written != nil:
 		return nil, false, written // the first error
 	case err == nil && !sent && isSuccess(resp.StatusCode):

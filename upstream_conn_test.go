@@ -301,6 +301,31 @@ func TestEarlyErrorIsPassedOnAndResets(t *testing.T) {
 	}
 }
 
+// An upload that the gateway broke off, because the backend answered early, did not fail by the
+// client, whatever comes of the answer.
+func TestEarlyAnswerThatIsNotHTTPIsNotTheClientsError(t *testing.T) {
+	const size = 3 * smallUpload
+	for _, answer := range []string{
+		"\x16\x03\x01 garbage\r\n\r\n", "HTTP/1.1 999 Odd\r\n\r\n", "HTTP/1.1 403 Forbidden\r\nno colon\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\ngarbage that is longer than a status\r\n\r\n",
+	} {
+		endpoint, ended := startEarlyBackend(t, answer)
+		plain, secure := startGateway(t, testConfig(endpoint)), startTLS(t, testConfig(endpoint), nil)
+		conn := plain.dial()
+		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n%s", userKey, size, pattern(size-1))
+		resp, body := readAnswer(t, "PUT", conn)
+		wantError(t, resp, body, 502, "BadGateway")
+		<-ended
+
+		rest, more := io.Pipe()
+		defer more.Close() // the last byte is never sent
+		upload := io.MultiReader(bytes.NewReader(pattern(size-1)), rest)
+		resp, body, _ = answerOf(t, secure.client(2), secure.request("PUT", "/photos/k", userKey, upload, size))
+		wantError(t, resp, body, 502, "BadGateway")
+		<-ended
+	}
+}
+
 // A 204 that announces a body is the last on its connection, before the body is there.
 func TestBodyAnnouncedWithNoContentEndsTheConnection(t *testing.T) {
 	var connections atomic.Int32
