@@ -513,26 +513,7 @@ func TestReloadUnderWay(t *testing.T) {
 	const half = 1 << 20
 	slow, underWay, release, stored := startHalfway(t, half)
 	p := startReloadable(t, 0, testConfig(slow, withAdmin))
-	var clients sync.WaitGroup
-	clients.Go(func() {
-		resp, body := p.do("GET", "/photos/k", userKey, "")
-		if resp.StatusCode != 200 || len(body) != 2*half || resp.Header.Get("Test-Error") != "" {
-			t.Errorf("the download under way = %d with %d bytes, %s, want all", resp.StatusCode, len(body), resp.Header.Get("Test-Error"))
-		}
-	})
-	clients.Go(func() {
-		conn := p.dial()
-		defer conn.Close()
-		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", userKey, 2*half)
-		io.CopyN(conn, zeroReader{}, half)
-		<-release
-		io.CopyN(conn, zeroReader{}, half)
-		if resp, body := readAnswer(t, "PUT", conn); resp.StatusCode != 200 {
-			t.Errorf("the upload under way = %d %s, want 200", resp.StatusCode, body)
-		}
-	})
-	<-underWay
-	<-underWay
+	clients := p.transferHalves(half, underWay, release)
 	next := startRecorder(t, nil)
 	p.take(testConfig(next.URL, withAdmin, without("users.user"), without("accounts.main"), with("max_file_size", 1),
 		with("accounts.next", anotherAccount(next.URL, "photos"))))

@@ -75,34 +75,42 @@ func startHalfway(t *testing.T, half int64) (endpoint string, underWay, release 
 	return endpoint, underWay, release, stored
 }
 
-// A stop lets the transfers under way finish, and nobody else in.
-func TestStopLetsTransfersFinish(t *testing.T) {
-	const half = 15 << 20
-	endpoint, underWay, release, stored := startHalfway(t, half)
-	g, stop, ended := startServe(t, testConfig(endpoint, with("server.shutdown_timeout", "30s")))
-	var clients sync.WaitGroup
+// transferHalves starts a download and an upload through a backend of startHalfway. It returns when
+// half of each is through; the clients are done when they have got all.
+func (g *testGateway) transferHalves(half int, underWay, release <-chan struct{}) (clients *sync.WaitGroup) {
+	g.t.Helper()
+	clients = new(sync.WaitGroup)
 	clients.Go(func() {
 		conn := g.dial()
 		defer conn.Close()
 		fmt.Fprintf(conn, "GET /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", userKey)
-		resp, body := readAnswer(t, "GET", conn)
+		resp, body := readAnswer(g.t, "GET", conn)
 		if resp.StatusCode != 200 || len(body) != 2*half || resp.Header.Get("Test-Error") != "" {
-			t.Errorf("the download under way = %d with %d bytes, %s, want all", resp.StatusCode, len(body), resp.Header.Get("Test-Error"))
+			g.t.Errorf("the download under way = %d with %d bytes, %s, want all", resp.StatusCode, len(body), resp.Header.Get("Test-Error"))
 		}
 	})
 	clients.Go(func() {
 		conn := g.dial()
 		defer conn.Close()
 		fmt.Fprintf(conn, "PUT /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\nContent-Length: %d\r\n\r\n", userKey, 2*half)
-		io.CopyN(conn, zeroReader{}, half)
+		io.CopyN(conn, zeroReader{}, int64(half))
 		<-release
-		io.CopyN(conn, zeroReader{}, half)
-		if resp, body := readAnswer(t, "PUT", conn); resp.StatusCode != 200 {
-			t.Errorf("the upload under way = %d %s, want 200", resp.StatusCode, body)
+		io.CopyN(conn, zeroReader{}, int64(half))
+		if resp, body := readAnswer(g.t, "PUT", conn); resp.StatusCode != 200 {
+			g.t.Errorf("the upload under way = %d %s, want 200", resp.StatusCode, body)
 		}
 	})
 	<-underWay
 	<-underWay
+	return clients
+}
+
+// A stop lets the transfers under way finish, and nobody else in.
+func TestStopLetsTransfersFinish(t *testing.T) {
+	const half = 15 << 20
+	endpoint, underWay, release, stored := startHalfway(t, half)
+	g, stop, ended := startServe(t, testConfig(endpoint, with("server.shutdown_timeout", "30s")))
+	clients := g.transferHalves(half, underWay, release)
 	stop()
 	await(t, "new connections are refused", func() bool {
 		conn, err := net.Dial("tcp", g.addr)

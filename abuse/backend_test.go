@@ -275,6 +275,13 @@ func TestDeadBackendFailsInTimeAndAlone(t *testing.T) {
 		small  = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n" // read before it is sent
 	)
 	rest := func(conn net.Conn) { io.Copy(io.Discard, conn) } // until the gateway leaves
+	says := func(text string) func(net.Conn, *bufio.Reader) {
+		return func(conn net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(conn, text)
+			rest(conn)
+		}
+	}
 	for _, test := range []struct {
 		name   string
 		scheme string
@@ -286,11 +293,7 @@ func TestDeadBackendFailsInTimeAndAlone(t *testing.T) {
 		{"stalls TLS", "https", func(conn net.Conn, r *bufio.Reader) { rest(conn) }, 504, 504},
 		{"breaks TLS", "https", func(conn net.Conn, r *bufio.Reader) { io.WriteString(conn, "SSH-2.0-x\r\n") }, 502, 502},
 		{"says nothing", "http", func(conn net.Conn, r *bufio.Reader) { rest(conn) }, 504, 504},
-		{"a part of a head, then nothing", "http", func(conn net.Conn, r *bufio.Reader) {
-			readHead(r)
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Le")
-			rest(conn)
-		}, 504, 504},
+		{"a part of a head, then nothing", "http", says("HTTP/1.1 200 OK\r\nContent-Le"), 504, 504},
 		{"a head without end", "http", func(conn net.Conn, r *bufio.Reader) {
 			readHead(r)
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nX-A: ")
@@ -301,11 +304,7 @@ func TestDeadBackendFailsInTimeAndAlone(t *testing.T) {
 				<-time.After(20 * time.Millisecond)
 			}
 		}, 504, 504},
-		{"a head that is too large", "http", func(conn net.Conn, r *bufio.Reader) {
-			readHead(r)
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nX-A: "+strings.Repeat("a", 1<<20)+"\r\n\r\n")
-			rest(conn)
-		}, 502, 502},
+		{"a head that is too large", "http", says("HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 1<<20) + "\r\n\r\n"), 502, 502},
 		{"interim answers without end", "http", func(conn net.Conn, r *bufio.Reader) {
 			readHead(r)
 			for {
@@ -315,25 +314,13 @@ func TestDeadBackendFailsInTimeAndAlone(t *testing.T) {
 				<-time.After(20 * time.Millisecond)
 			}
 		}, -1, -1},
-		{"a head, then silence", "http", func(conn net.Conn, r *bufio.Reader) {
-			readHead(r)
-			io.WriteString(conn, object)
-			rest(conn)
-		}, 0, -1},
-		{"a byte, then silence", "http", func(conn net.Conn, r *bufio.Reader) {
-			readHead(r)
-			io.WriteString(conn, object+"x")
-			rest(conn)
-		}, 0, -1},
+		{"a head, then silence", "http", says(object), 0, -1},
+		{"a byte, then silence", "http", says(object + "x"), 0, -1},
 		{"a head, then the end", "http", func(conn net.Conn, r *bufio.Reader) {
 			readHead(r)
 			io.WriteString(conn, object)
 		}, 0, -1},
-		{"a small head, then silence", "http", func(conn net.Conn, r *bufio.Reader) {
-			readHead(r)
-			io.WriteString(conn, small)
-			rest(conn)
-		}, -1, -1},
+		{"a small head, then silence", "http", says(small), -1, -1},
 		{"a part of a small object, then the end", "http", func(conn net.Conn, r *bufio.Reader) {
 			if line, _, _ := readHead(r); strings.HasPrefix(line, "HEAD") {
 				return
@@ -348,16 +335,8 @@ func TestDeadBackendFailsInTimeAndAlone(t *testing.T) {
 			conn.(*net.TCPConn).SetLinger(0)
 		}, 502, 502},
 		{"hangs up after the request", "http", func(conn net.Conn, r *bufio.Reader) { readHead(r) }, 502, 502},
-		{"speaks something else", "http", func(conn net.Conn, r *bufio.Reader) {
-			readHead(r)
-			io.WriteString(conn, "+OK POP3 ready\r\n")
-			rest(conn)
-		}, 502, 502},
-		{"switches protocols", "http", func(conn net.Conn, r *bufio.Reader) {
-			readHead(r)
-			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
-			rest(conn)
-		}, 502, 502},
+		{"speaks something else", "http", says("+OK POP3 ready\r\n"), 502, 502},
+		{"switches protocols", "http", says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), 502, 502},
 	} {
 		healthy := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "meow") })
 		var endpoint string

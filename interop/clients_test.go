@@ -862,26 +862,7 @@ func startNode(t *testing.T, endpoint string, more ...string) func(t *testing.T,
 		t.Fatal(err)
 	}
 	cmd.Env = keys(t, append(more, "NODE_PATH="+modules, "S3_ENDPOINT="+endpoint)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("s3calls.cjs: %v\n%s", err, stderr.String())
-		}
-	})
-	in, out := json.NewEncoder(stdin), json.NewDecoder(stdout)
+	in, out := converse(t, cmd)
 	return func(t *testing.T, a arguments) nodeResult {
 		t.Helper()
 		if err := in.Encode(a); err != nil {

@@ -563,6 +563,13 @@ func startBoto3(t *testing.T, endpoint, id, secret string, more ...string) *boto
 	cmd := exec.Command(program(t, "venv/bin/python"), "s3calls.py")
 	cmd.Env = environment(t, append(more, "S3_ENDPOINT="+endpoint, "AWS_DEFAULT_REGION="+region,
 		"AWS_ACCESS_KEY_ID="+id, "AWS_SECRET_ACCESS_KEY="+secret)...)
+	in, out := converse(t, cmd)
+	return &boto{in, out}
+}
+
+// converse starts a program that answers each value of JSON with another, until the test ends.
+func converse(t *testing.T, cmd *exec.Cmd) (in *json.Encoder, out *json.Decoder) {
+	t.Helper()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
@@ -579,10 +586,10 @@ func startBoto3(t *testing.T, endpoint, id, secret string, more ...string) *boto
 	t.Cleanup(func() {
 		stdin.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("s3calls.py: %v\n%s", err, stderr.String())
+			t.Errorf("%s: %v\n%s", cmd.Args[1], err, stderr.String())
 		}
 	})
-	return &boto{json.NewEncoder(stdin), json.NewDecoder(stdout)}
+	return json.NewEncoder(stdin), json.NewDecoder(stdout)
 }
 
 // call makes one call and returns its answer, also when S3 refused it.
