@@ -474,11 +474,11 @@ const exampleKey = "change-me"
 func (c *checker) key(path, key string) string {
 	switch {
 	case len(key) < minAPIKey:
-		c.errorf(path, "must have at least %d characters; `openssl rand -hex 24` makes a good one", minAPIKey)
+		c.errorf(path, "must have at least %d characters; `s3-proxy key` makes a good one", minAPIKey)
 	case len(key) > maxAPIKey || !isPrintable(key):
 		c.errorf(path, "must have at most %d printable ASCII characters and no space: it is sent in a header", maxAPIKey)
 	case strings.Contains(key, exampleKey) && !c.exampleKeys:
-		c.errorf(path, "is a published example; `openssl rand -hex 24` makes a good one")
+		c.errorf(path, "is a published example; `s3-proxy key` makes a good one")
 	}
 	return key
 }

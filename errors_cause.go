@@ -155,6 +155,18 @@ func isTransport(err error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
+// A handshakeFailure is an error of a TLS handshake in fixed words. The cause quotes the
+// certificate, which the peer wrote, so it is for a diagnosis and not for a log.
+type handshakeFailure struct {
+	words string
+	cause error
+}
+
+func (e *handshakeFailure) Error() string { return e.words }
+
+// Unwrap is for errors.As and errors.Is.
+func (e *handshakeFailure) Unwrap() error { return e.cause }
+
 // handshakeError returns an error of a TLS handshake in fixed words, because those of
 // crypto/x509 quote the certificate, which the peer wrote.
 func handshakeError(err error) error {
@@ -165,15 +177,15 @@ func handshakeError(err error) error {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &name):
-		return errors.New("the certificate is for another host")
+		return &handshakeFailure{"the certificate is for another host", err}
 	case errors.As(err, &authority):
-		return errors.New("the certificate is signed by an authority that is not trusted here")
+		return &handshakeFailure{"the certificate is signed by an authority that is not trusted here", err}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return errors.New("the certificate has expired, or is not valid yet")
+		return &handshakeFailure{"the certificate has expired, or is not valid yet", err}
 	case errors.As(err, &certificate):
-		return errors.New("the certificate is not valid")
+		return &handshakeFailure{"the certificate is not valid", err}
 	case errors.As(err, &record):
-		return errors.New("the peer does not speak TLS")
+		return &handshakeFailure{"the peer does not speak TLS", err}
 	case isTransport(err):
 		return err
 	}

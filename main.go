@@ -9,6 +9,7 @@
 //	s3-proxy -config FILE -check    check a configuration and stop
 //	s3-proxy -demo                  try it: the gateway before an embedded S3 server
 //	s3-proxy -version
+//	s3-proxy key [-hash]            make an API key, or print the SHA-256 of one
 //
 // A session, with the configuration
 //
@@ -38,11 +39,11 @@
 // code, open docs/code.md: it follows one GET from the client's socket to the backend
 // and back. The names of the files group them, with the entrance first:
 //
-//	main serve listener tls logfile                       start
+//	main command serve listener tls logfile               start
 //	config                                                configuration
 //	gateway exchange answer path query headers cors       one request
 //	errors text progress memory buffers                   what requests share
-//	auth limiter                                          who, and how much
+//	auth limiter key                                      who, and how much
 //	operations handlers                                   the S3 operations
 //	upload                                                checks of uploads, aws-chunked
 //	upstream sigv4 credentials                            the backend
@@ -63,6 +64,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -72,9 +74,10 @@ const usage = `usage:
   s3-proxy -config FILE -check     check a configuration and stop
   s3-proxy -demo [-demo-dir DIR]   try it: the gateway before an embedded S3 server
   s3-proxy -version
-
-flags:
 `
+
+// commands are the subcommands.
+var commands = []*subcommand{&keyCommand}
 
 // logPatience is how long the program waits, at its end, for the last lines of the log.
 const logPatience = time.Second
@@ -87,14 +90,46 @@ func main() {
 	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "s3-proxy: %v\n", err)
-		os.Exit(1)
+		if err != errReported {
+			fmt.Fprintf(os.Stderr, "s3-proxy: %v\n", err)
+		}
+		os.Exit(exitStatus(err))
 	}
+}
+
+// exitStatus returns 2 for a wrong command line, and 1 for any other error.
+func exitStatus(err error) int {
+	if _, wrong := errors.AsType[usageError](err); wrong {
+		return 2
+	}
+	return 1
+}
+
+// printUsage prints the usage of the program and of its commands.
+func printUsage(w io.Writer) {
+	fmt.Fprint(w, usage)
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-32s %s\n", "s3-proxy "+c.name+" "+c.arguments, c.summary)
+	}
+	fmt.Fprint(w, "\nflags:\n")
+}
+
+// runCommand runs the command that the first argument names.
+func runCommand(ctx context.Context, args []string, std streams) error {
+	for _, c := range commands {
+		if c.name == args[0] {
+			return c.start(ctx, args[1:], std)
+		}
+	}
+	return usageError{fmt.Errorf("unexpected argument %q, which is not a command; see s3-proxy -help", args[0])}
 }
 
 // run is the program. It returns when ctx is done and the requests in flight are
 // answered, or with the error that kept it from starting.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		return runCommand(ctx, args, streams{os.Stdin, stdout, stderr})
+	}
 	o, err := parseFlags(args, stderr)
 	if err != nil {
 		return err
@@ -141,7 +176,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("s3-proxy", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	flags.Usage = func() { printUsage(stderr); flags.PrintDefaults() }
 	flags.StringVar(&o.config, "config", "config.json", "the configuration `file`")
 	flags.BoolVar(&o.check, "check", false, "check the configuration, print every error in it, and stop")
 	flags.BoolVar(&o.demo, "demo", false, "serve an embedded S3 server, with the users of config.example.json")
@@ -151,13 +186,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.logFormat, "log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.BoolVar(&o.version, "version", false, "print the version and stop")
-	if err := flags.Parse(args); err != nil {
-		return o, err
-	}
-	if flags.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q; see s3-proxy -help", flags.Arg(0))
-	}
-	return o, nil
+	return o, parseAll(flags, args)
 }
 
 // load reads the configuration. With -check it also reads the credentials that the

@@ -1,0 +1,59 @@
+package main
+
+// Subcommands: what they have in common. main.go has the table of them.
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+)
+
+// A subcommand is a command of the program. Its arguments are for the usage text. run adds
+// its flags and parses them with parseAll; it returns errReported for a failure that it has
+// printed itself.
+type subcommand struct {
+	name, arguments, summary string
+	run                      func(ctx context.Context, flags *flag.FlagSet, args []string, std streams) error
+}
+
+// streams are the standard streams of a command.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// A usageError is an error of the command line. The program ends with status 2, as those
+// of Go's flag package do.
+type usageError struct{ error }
+
+// Unwrap is for errors.As and errors.Is.
+func (e usageError) Unwrap() error { return e.error }
+
+// errReported ends the program with status 1 and no further words.
+var errReported = errors.New("the errors are printed above")
+
+// start runs the command. It returns flag.ErrHelp for -help.
+func (c *subcommand) start(ctx context.Context, args []string, std streams) error {
+	flags := flag.NewFlagSet("s3-proxy "+c.name, flag.ContinueOnError)
+	flags.SetOutput(std.err)
+	flags.Usage = func() {
+		fmt.Fprintf(std.err, "usage:\n  s3-proxy %s %s   %s\n\nflags:\n", c.name, c.arguments, c.summary)
+		flags.PrintDefaults()
+	}
+	return c.run(ctx, flags, args, std)
+}
+
+// parseAll reads flags, and refuses what is left.
+func parseAll(flags *flag.FlagSet, args []string) error {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case err != nil:
+		return usageError{err}
+	case flags.NArg() > 0:
+		return usageError{fmt.Errorf("unexpected argument %q; see %s -help", flags.Arg(0), flags.Name())}
+	}
+	return nil
+}
