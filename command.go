@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 )
 
 // A subcommand is a command of the program. Its arguments are for the usage text. run adds
@@ -56,4 +57,14 @@ func parseAll(flags *flag.FlagSet, args []string) error {
 		return usageError{fmt.Errorf("unexpected argument %q; see %s -help", flags.Arg(0), flags.Name())}
 	}
 	return nil
+}
+
+// isTerminal reports whether a stream is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

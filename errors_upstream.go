@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -101,6 +102,30 @@ func errorCode(doc *element) (code, condition string) {
 		code = ""
 	}
 	return code, condition
+}
+
+// regionInMessage finds the region in the message of S3 and MinIO: "the region 'us-east-1' is
+// wrong; expecting 'eu-west-1'".
+var regionInMessage = regexp.MustCompile(`expecting '([^']*)'`)
+
+// validRegion matches the names of regions, of AWS and of others.
+var validRegion = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,31}$`)
+
+// expectedRegion returns the region that a backend says a request should have been signed for,
+// or that its bucket is in; "" if it says none. The text is a peer's, and looks like a
+// region.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+func expectedRegion(header http.Header, doc *element) string {
+	candidates := []string{header.Get("X-Amz-Bucket-Region"), doc.child("Region"), ""}
+	if m := regionInMessage.FindStringSubmatch(doc.child("Message")); m != nil {
+		candidates[2] = m[1]
+	}
+	for _, region := range candidates {
+		if validRegion.MatchString(region) {
+			return region
+		}
+	}
+	return ""
 }
 
 // looksLikeCode reports whether a text is made like S3's codes, or is empty.

@@ -54,6 +54,7 @@ var (
 	errRedisBusy   = errors.New("there were more calls than the store could answer in time")
 	errRedisReply  = errors.New("the reply is not RESP2, or too large")
 	errRedisScript = errors.New("the script returned an unexpected reply")
+	errRedisLogin  = errors.New("the server refuses the user or the password")
 )
 
 // A redisServer is the address of the store, and how to log in.
@@ -411,7 +412,7 @@ func (c *redisConn) login(server redisServer) error {
 		if _, err := c.do(auth...); err != nil {
 			var refusal redisError
 			if errors.As(err, &refusal) {
-				return fmt.Errorf("the server refuses the user or the password: %w", refusal)
+				return fmt.Errorf("%w: %w", errRedisLogin, refusal)
 			}
 			return err
 		}

@@ -86,7 +86,10 @@ return {1, limit - count - 1, instant(0) + window - now, 0}
 
 // windowKey returns the key of a user's window. The part in braces chooses the node of a
 // cluster, so the key of the probe is on the same node.
-func windowKey(name string) string { return "s3proxy:limit:{" + name + "}" }
+func windowKey(name string) string { return windowPrefix + "{" + name + "}" }
+
+// windowPrefix begins the key of every window.
+const windowPrefix = "s3proxy:limit:"
 
 // A sharedLimiter decides together with all gateways that use the same store. It may be used
 // by several goroutines at once.

@@ -9,6 +9,8 @@
 //	s3-proxy -config FILE -check    check a configuration and stop
 //	s3-proxy -demo                  try it: the gateway before an embedded S3 server
 //	s3-proxy -version
+//	s3-proxy doctor [-config FILE] [-write] [-json]
+//	                                check a configuration, and ask its backends, Redis and this machine
 //	s3-proxy key [-hash]            make an API key, or print the SHA-256 of one
 //
 // A session, with the configuration
@@ -48,7 +50,7 @@
 //	upload                                                checks of uploads, aws-chunked
 //	upstream sigv4 credentials                            the backend
 //	xml                                                   documents
-//	admin metrics                                         the operator's pages
+//	admin metrics doctor                                  what the operator sees
 //	demo                                                  the embedded S3 server
 //
 // Files form layers: no file uses another that uses it, except those that arrows_test.go
@@ -77,7 +79,7 @@ const usage = `usage:
 `
 
 // commands are the subcommands.
-var commands = []*subcommand{&keyCommand}
+var commands = []*subcommand{&doctorCommand, &keyCommand}
 
 // logPatience is how long the program waits, at its end, for the last lines of the log.
 const logPatience = time.Second
@@ -245,13 +247,4 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, handlerOptions)), nil
 	}
 	return nil, fmt.Errorf("-log-format must be text, json or auto, not %q", format)
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -1,0 +1,306 @@
+package main
+
+// The doctor at one account: can it be reached, is it S3, does it accept the key, and is each
+// bucket there. It sends what the gateway itself would send, by the same upstream: reads of
+// nothing, and with -write a probe object.
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	accountTime    = 10 * time.Second // for all that is asked of an account
+	answerTime     = 5 * time.Second  // for each answer
+	bucketsAtOnce  = 8                // that an account is asked for
+	maxSuggestions = 2                // letters in which a name differs that was probably meant
+)
+
+// An accountDoctor examines an account.
+type accountDoctor struct {
+	*section
+	path     string // of the account's settings
+	upstream *upstream
+	buckets  []*bucketDoctor // in the order of their names
+	write    bool            // a probe object may be written
+}
+
+// A bucketDoctor examines a bucket of an account.
+type bucketDoctor struct {
+	*section
+	*bucket
+	account *accountDoctor
+}
+
+// addAccount adds the sections of an account and its buckets to a report.
+func addAccount(r *report, conf *config, a *account, write bool) *accountDoctor {
+	path := "accounts." + a.name
+	d := &accountDoctor{section: r.section(path), path: path, write: write}
+	d.upstream = newUpstream(a, min(conf.idleTimeout, answerTime), newMetrics().account(a.name), slog.New(slog.DiscardHandler))
+	var names []string
+	for name, b := range conf.buckets {
+		if b.account == a {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		d.buckets = append(d.buckets, &bucketDoctor{r.section("bucket " + name), conf.buckets[name], d})
+	}
+	return d
+}
+
+// examine fills the sections, within accountTime. If the account itself fails, its buckets are
+// not asked for.
+func (d *accountDoctor) examine(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, accountTime)
+	defer cancel()
+	defer d.upstream.retire()
+	defer d.begin("")
+	d.begin("credentials")
+	if !d.hasCredentials(ctx) {
+		return
+	}
+	d.begin("connection")
+	first := d.buckets[0]
+	if !d.connects(ctx, first) {
+		return
+	}
+	d.begin("first answer")
+	if !d.answers(ctx, first) {
+		return
+	}
+	d.begin("buckets")
+	turns := make(chan struct{}, bucketsAtOnce)
+	var asked sync.WaitGroup
+	for _, b := range d.buckets {
+		turns <- struct{}{}
+		asked.Go(func() {
+			defer leave(turns)
+			b.examine(ctx)
+		})
+	}
+	asked.Wait()
+}
+
+// hasCredentials fetches the credentials if they are not in the configuration.
+func (d *accountDoctor) hasCredentials(ctx context.Context) bool {
+	source := d.upstream.account.source
+	if source.fetch == nil {
+		return true
+	}
+	if err := source.refresh(ctx); err != nil {
+		d.add(d.path, "credentials_missing", "no credentials from %q: %s; correct %s.credentials, or what it names", d.upstream.account.credentialSpec, ownWords(err), d.path)
+		return false
+	}
+	return true
+}
+
+func (d *accountDoctor) peer(host string) peer {
+	return peer{subject: d.path, setting: d.path + ".endpoint_url", host: host, ca: d.path + ".ca_file", roots: d.upstream.account.roots}
+}
+
+// connects opens a connection, which the first request uses.
+func (d *accountDoctor) connects(ctx context.Context, b *bucketDoctor) bool {
+	p := d.peer(hostOf(b.bucket))
+	start := time.Now()
+	c, err := d.upstream.pool.dial(ctx, p.host)
+	if err != nil {
+		if d.upstream.account.virtualHost && d.otherStyleWorks(ctx, b.bucket) {
+			d.addressing(p.host)
+			return false
+		}
+		d.unconnected(p, err)
+		return false
+	}
+	d.add(d.path, "connected", "%s accepts a connection, in %s", p.host, roughly(time.Since(start)))
+	if c.records != nil {
+		d.trusted(p, connectionState(c))
+	}
+	d.upstream.pool.put(c)
+	return true
+}
+
+// answers asks for the first bucket, and adds what the answer says about the account. It
+// returns false if asking for more is of no use.
+func (d *accountDoctor) answers(ctx context.Context, b *bucketDoctor) bool {
+	start := time.Now()
+	answer, err := d.ask(ctx, d.upstream, listOf(b.bucket))
+	if err != nil {
+		return d.unanswered(ctx, hostOf(b.bucket), failureDiagnosis(hostOf(b.bucket), d.path+".endpoint_url", err))
+	}
+	found := answer.accountDiagnosis(d.section, d.path)
+	if ahead, dated := answer.skew(start.Add(time.Since(start) / 2)); dated && answer.isS3() && (found.verdict != "clock_wrong" || ahead.Abs() >= clockLimit) {
+		d.clockFinding(d.path, ahead)
+		if found.verdict == "clock_wrong" {
+			return false
+		}
+	}
+	switch {
+	case found.verdict == "":
+		return d.placed(answer, b)
+	case answer.isS3():
+		d.add(d.path, found.verdict, "%s", found.text)
+		return false
+	case d.otherStyleWorks(ctx, b.bucket):
+		d.addressing(hostOf(b.bucket))
+		return false
+	}
+	return d.unanswered(ctx, hostOf(b.bucket), found)
+}
+
+// placed adds what the first answer says about the region, which is the same for all buckets of
+// most services, and about the key.
+func (d *accountDoctor) placed(answer *s3Answer, b *bucketDoctor) bool {
+	if wrong := answer.regionDiagnosis(d.section, b.bucket); wrong.verdict != "" && answer.code == "AuthorizationHeaderMalformed" {
+		d.add(d.path, wrong.verdict, "%s", wrong.text)
+		return false
+	}
+	if answer.code == "" || answer.code == "NoSuchBucket" {
+		d.add(d.path, "credentials_ok", "the backend accepts the key and the region %s", b.bucket.account.region)
+	}
+	return true
+}
+
+// unanswered adds the diagnosis of an answer that is not S3's, or of none. What looks odd over
+// plain HTTP may be TLS.
+func (d *accountDoctor) unanswered(ctx context.Context, host string, found diagnosis) bool {
+	if found.verdict != "no_answer" && d.speaksTLS(ctx, host) {
+		found = diagnosis{"plain_tls", host + " speaks TLS; write https:// into " + d.path + ".endpoint_url"}
+	}
+	d.add(d.path, found.verdict, "%s", found.text)
+	return false
+}
+
+// speaksTLS reports whether a port that was spoken to in plain HTTP begins a TLS handshake.
+// Nothing is sent on that connection, so nobody need be trusted.
+func (d *accountDoctor) speaksTLS(ctx context.Context, host string) bool {
+	a := *d.upstream.account
+	if _, _, err := net.SplitHostPort(host); err != nil || a.scheme == "https" {
+		return false // the port for TLS would be another one
+	}
+	a.scheme = "https"
+	p := newPool(&a, d.upstream.counts)
+	p.dialer = d.upstream.pool.dialer
+	p.tls.InsecureSkipVerify = true
+	c, err := p.dial(ctx, host)
+	if err == nil {
+		c.abort()
+	}
+	return err == nil
+}
+
+// otherStyleWorks reports whether a bucket is there under the other way to address it.
+func (d *accountDoctor) otherStyleWorks(ctx context.Context, b *bucket) bool {
+	u := d.styled(!d.upstream.account.virtualHost)
+	if host := (&url.URL{Host: u.account.host}).Hostname(); net.ParseIP(host) != nil {
+		return false // an address has no names below it
+	}
+	answer, err := d.ask(ctx, u, listOf(b))
+	return err == nil && answer.status == http.StatusOK && answer.root == "ListBucketResult"
+}
+
+// styled returns the account's upstream with a way to address buckets.
+func (d *accountDoctor) styled(virtualHost bool) *upstream {
+	a := *d.upstream.account
+	a.virtualHost = virtualHost
+	return d.upstream.successor(&a, d.upstream.idle)
+}
+
+func (d *accountDoctor) addressing(host string) {
+	style := "virtual"
+	if d.upstream.account.virtualHost {
+		style = "path"
+	}
+	d.add(d.path, "addressing_wrong", "the buckets are not at %s, and they are there in the other style; set %s.addressing to %q", host, d.path, style)
+}
+
+// ask sends a request and reads the answer.
+func (d *accountDoctor) ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
+	out.patience = answerTime
+	resp, err := u.roundTrip(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return s3AnswerOf(u, out, resp)
+}
+
+// listOf returns the request for a list of one object. A HEAD would be shorter, and its answer
+// does not say what is wrong. A list of none succeeds at MinIO if the bucket does not exist.
+func listOf(b *bucket) *outgoing {
+	return readOf(b.target(""), "list-type", "2", "max-keys", "1")
+}
+
+// readOf returns a GET with parameters, given as names and values.
+func readOf(t target, parameters ...string) *outgoing {
+	out := &outgoing{method: http.MethodGet, target: t, header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
+	for i := 0; i < len(parameters); i += 2 {
+		out.query = withParameter(out.query, parameters[i], parameters[i+1])
+	}
+	return out
+}
+
+// examine asks for the bucket.
+func (b *bucketDoctor) examine(ctx context.Context) {
+	d := b.account
+	answer, err := d.ask(ctx, d.upstream, listOf(b.bucket))
+	found := diagnosis{}
+	if err != nil {
+		found = failureDiagnosis(hostOf(b.bucket), d.path+".endpoint_url", err)
+	} else if found = answer.accountDiagnosis(b.section, d.path); found.verdict == "" {
+		found = answer.bucketDiagnosis(b.section, b.bucket)
+	}
+	switch found.verdict {
+	case "":
+		b.add(b.title, "bucket_ok", "%s lists %s", d.path, b.backendName)
+	case "bucket_missing":
+		if d.otherStyleWorks(ctx, b.bucket) {
+			d.addressing(hostOf(b.bucket))
+			return
+		}
+		b.add(b.title, found.verdict, "%s%s", found.text, b.visible(ctx))
+		return
+	case "bucket_denied":
+		b.add(b.title, found.verdict, "%s%s", found.text, b.visible(ctx))
+	default:
+		b.add(b.title, found.verdict, "%s", found.text)
+		return
+	}
+	if d.write {
+		b.probe(ctx)
+	}
+}
+
+// visible returns which buckets the account's key sees, to complete a sentence; "" if it may
+// not know.
+func (b *bucketDoctor) visible(ctx context.Context) string {
+	answer, err := b.account.ask(ctx, b.account.styled(false), readOf(target{}))
+	if err != nil || answer.root != "ListAllMyBucketsResult" || answer.status != http.StatusOK {
+		return ""
+	}
+	names := answer.bucketNames()
+	if len(names) == 0 {
+		return "; the account's key sees no bucket at all"
+	}
+	slices.SortStableFunc(names, func(x, y string) int { return b.unlike(x) - b.unlike(y) })
+	hint := ""
+	if b.unlike(names[0]) <= maxSuggestions && names[0] != b.backendName {
+		hint = "; did you mean the first?"
+	}
+	return "; the account's key sees " + b.list(names, answer.secrets()...) + hint
+}
+
+// unlike returns by how many letters a name differs from the bucket's.
+func (b *bucketDoctor) unlike(other string) int {
+	return editDistance(strings.ToLower(other), b.backendName)
+}
+
+func roughly(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
