@@ -46,7 +46,7 @@ func runDoctor(ctx context.Context, flags *flag.FlagSet, args []string, std stre
 	} else {
 		r.writeTable(std.out, isUTF8Locale(os.Getenv))
 	}
-	if r.count(problem) > 0 {
+	if r.count(severityError) > 0 {
 		return errReported
 	}
 	return nil
@@ -63,7 +63,7 @@ type doctor struct {
 // all have limits.
 func (d *doctor) examine(ctx context.Context, path string) *report {
 	r := &report{secrets: func() []string { return nil }}
-	file := r.section("configuration")
+	file := r.chapter("configuration")
 	conf, err := loadConfig(path)
 	if err != nil {
 		file.misconfigured(path, err)
@@ -83,24 +83,24 @@ func (d *doctor) examine(ctx context.Context, path string) *report {
 	return r
 }
 
-// examinations adds the sections of a report, in their order, and returns what fills them.
+// examinations adds the chapters of a report, in their order, and returns what fills them.
 func (d *doctor) examinations(r *report, conf *config) (all []func(context.Context)) {
-	all = append(all, (&localDoctor{section: r.section("this machine"), conf: conf}).examine)
+	all = append(all, (&localDoctor{chapter: r.chapter("this machine"), conf: conf}).examine)
 	for _, a := range conf.accounts {
-		account := addAccount(r, conf, a, d.write)
+		examined := addAccount(r, conf, a, d.write)
 		if d.dialer != nil {
-			account.upstream.pool.dialer = d.dialer
+			examined.upstream.pool.dialer = d.dialer
 		}
-		all = append(all, account.examine)
+		all = append(all, examined.examine)
 	}
 	if conf.redis != nil {
-		all = append(all, (&redisDoctor{r.section("Redis"), newRedisStore(*conf.redis)}).examine)
+		all = append(all, (&redisDoctor{r.chapter("Redis"), newRedisStore(*conf.redis)}).examine)
 	}
 	return all
 }
 
 // misconfigured adds the errors of a configuration, one by one.
-func (s *section) misconfigured(path string, err error) {
+func (s *chapter) misconfigured(path string, err error) {
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range several.Unwrap() {
 			s.misconfigured(path, one)
@@ -115,7 +115,7 @@ func (s *section) misconfigured(path string, err error) {
 }
 
 // configured adds what is in a configuration without errors.
-func (s *section) configured(path string, conf *config) {
+func (s *chapter) configured(path string, conf *config) {
 	s.add(path, "config_ok", "%s, %s, %s", plural(len(conf.accounts), "account"), plural(len(conf.buckets), "bucket"), plural(len(conf.users), "user"))
 	for _, warning := range conf.warnings {
 		setting, text, _ := strings.Cut(warning, ": ")

@@ -18,14 +18,13 @@ import (
 
 const (
 	accountTime    = 10 * time.Second // for all that is asked of an account
-	answerTime     = 5 * time.Second  // for each answer
 	bucketsAtOnce  = 8                // that an account is asked for
 	maxSuggestions = 2                // letters in which a name differs that was probably meant
 )
 
 // An accountDoctor examines an account.
 type accountDoctor struct {
-	*section
+	*chapter
 	path     string // of the account's settings
 	upstream *upstream
 	buckets  []*bucketDoctor // in the order of their names
@@ -34,15 +33,15 @@ type accountDoctor struct {
 
 // A bucketDoctor examines a bucket of an account.
 type bucketDoctor struct {
-	*section
+	*chapter
 	*bucket
 	account *accountDoctor
 }
 
-// addAccount adds the sections of an account and its buckets to a report.
+// addAccount adds the chapters of an account and its buckets to a report.
 func addAccount(r *report, conf *config, a *account, write bool) *accountDoctor {
 	path := "accounts." + a.name
-	d := &accountDoctor{section: r.section(path), path: path, write: write}
+	d := &accountDoctor{chapter: r.chapter(path), path: path, write: write}
 	d.upstream = newUpstream(a, min(conf.idleTimeout, answerTime), newMetrics().account(a.name), slog.New(slog.DiscardHandler))
 	var names []string
 	for name, b := range conf.buckets {
@@ -52,12 +51,14 @@ func addAccount(r *report, conf *config, a *account, write bool) *accountDoctor 
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		d.buckets = append(d.buckets, &bucketDoctor{r.section("bucket " + name), conf.buckets[name], d})
+		b := *conf.buckets[name]
+		b.upstream = d.upstream
+		d.buckets = append(d.buckets, &bucketDoctor{r.chapter("bucket " + name), &b, d})
 	}
 	return d
 }
 
-// examine fills the sections, within accountTime. If the account itself fails, its buckets are
+// examine fills the chapters, within accountTime. If the account itself fails, its buckets are
 // not asked for.
 func (d *accountDoctor) examine(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, accountTime)
@@ -104,7 +105,7 @@ func (d *accountDoctor) hasCredentials(ctx context.Context) bool {
 }
 
 func (d *accountDoctor) peer(host string) peer {
-	return peer{subject: d.path, setting: d.path + ".endpoint_url", host: host, ca: d.path + ".ca_file", roots: d.upstream.account.roots}
+	return peer{subject: d.path, setting: d.path + ".endpoint_url", host: host, plain: "http://", ca: d.path + ".ca_file", roots: d.upstream.account.roots}
 }
 
 // connects opens a connection, which the first request uses.
@@ -114,7 +115,7 @@ func (d *accountDoctor) connects(ctx context.Context, b *bucketDoctor) bool {
 	c, err := d.upstream.pool.dial(ctx, p.host)
 	if err != nil {
 		if d.upstream.account.virtualHost && d.otherStyleWorks(ctx, b.bucket) {
-			d.addressing(p.host)
+			d.addressing()
 			return false
 		}
 		d.unconnected(p, err)
@@ -132,12 +133,12 @@ func (d *accountDoctor) connects(ctx context.Context, b *bucketDoctor) bool {
 // returns false if asking for more is of no use.
 func (d *accountDoctor) answers(ctx context.Context, b *bucketDoctor) bool {
 	start := time.Now()
-	answer, err := d.ask(ctx, d.upstream, listOf(b.bucket))
+	reply, err := ask(ctx, d.upstream, listOf(b.bucket))
 	if err != nil {
 		return d.unanswered(ctx, hostOf(b.bucket), failureDiagnosis(hostOf(b.bucket), d.path+".endpoint_url", err))
 	}
-	found := answer.accountDiagnosis(d.section, d.path)
-	if ahead, dated := answer.skew(start.Add(time.Since(start) / 2)); dated && answer.isS3() && (found.verdict != "clock_wrong" || ahead.Abs() >= clockLimit) {
+	found := reply.accountDiagnosis(d.chapter, d.path)
+	if ahead, dated := reply.skew(start.Add(time.Since(start) / 2)); dated && reply.isS3() && (found.verdict != "clock_wrong" || ahead.Abs() >= clockLimit) {
 		d.clockFinding(d.path, ahead)
 		if found.verdict == "clock_wrong" {
 			return false
@@ -145,12 +146,12 @@ func (d *accountDoctor) answers(ctx context.Context, b *bucketDoctor) bool {
 	}
 	switch {
 	case found.verdict == "":
-		return d.placed(answer, b)
-	case answer.isS3():
+		return d.placed(reply, b)
+	case reply.isS3():
 		d.add(d.path, found.verdict, "%s", found.text)
 		return false
 	case d.otherStyleWorks(ctx, b.bucket):
-		d.addressing(hostOf(b.bucket))
+		d.addressing()
 		return false
 	}
 	return d.unanswered(ctx, hostOf(b.bucket), found)
@@ -158,12 +159,12 @@ func (d *accountDoctor) answers(ctx context.Context, b *bucketDoctor) bool {
 
 // placed adds what the first answer says about the region, which is the same for all buckets of
 // most services, and about the key.
-func (d *accountDoctor) placed(answer *s3Answer, b *bucketDoctor) bool {
-	if wrong := answer.regionDiagnosis(d.section, b.bucket); wrong.verdict != "" && answer.code == "AuthorizationHeaderMalformed" {
+func (d *accountDoctor) placed(reply *s3Answer, b *bucketDoctor) bool {
+	if wrong := reply.regionDiagnosis(d.chapter, b.bucket); wrong.verdict != "" && reply.code == "AuthorizationHeaderMalformed" {
 		d.add(d.path, wrong.verdict, "%s", wrong.text)
 		return false
 	}
-	if answer.code == "" || answer.code == "NoSuchBucket" {
+	if reply.code == "" || reply.code == "NoSuchBucket" {
 		d.add(d.path, "credentials_ok", "the backend accepts the key and the region %s", b.bucket.account.region)
 	}
 	return true
@@ -203,8 +204,8 @@ func (d *accountDoctor) otherStyleWorks(ctx context.Context, b *bucket) bool {
 	if host := (&url.URL{Host: u.account.host}).Hostname(); net.ParseIP(host) != nil {
 		return false // an address has no names below it
 	}
-	answer, err := d.ask(ctx, u, listOf(b))
-	return err == nil && answer.status == http.StatusOK && answer.root == "ListBucketResult"
+	reply, err := ask(ctx, u, listOf(b))
+	return err == nil && reply.status == http.StatusOK && reply.root == "ListBucketResult"
 }
 
 // styled returns the account's upstream with a way to address buckets.
@@ -214,79 +215,58 @@ func (d *accountDoctor) styled(virtualHost bool) *upstream {
 	return d.upstream.successor(&a, d.upstream.idle)
 }
 
-func (d *accountDoctor) addressing(host string) {
-	style := "virtual"
+// addressing adds that the buckets are there in the other style.
+func (d *accountDoctor) addressing() {
+	there, not, style := "host", "path", "virtual"
 	if d.upstream.account.virtualHost {
-		style = "path"
+		there, not, style = not, there, "path"
 	}
-	d.add(d.path, "addressing_wrong", "the buckets are not at %s, and they are there in the other style; set %s.addressing to %q", host, d.path, style)
-}
-
-// ask sends a request and reads the answer.
-func (d *accountDoctor) ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
-	out.patience = answerTime
-	resp, err := u.roundTrip(ctx, out)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	return s3AnswerOf(u, out, resp)
-}
-
-// listOf returns the request for a list of one object. A HEAD would be shorter, and its answer
-// does not say what is wrong. A list of none succeeds at MinIO if the bucket does not exist.
-func listOf(b *bucket) *outgoing {
-	return readOf(b.target(""), "list-type", "2", "max-keys", "1")
-}
-
-// readOf returns a GET with parameters, given as names and values.
-func readOf(t target, parameters ...string) *outgoing {
-	out := &outgoing{method: http.MethodGet, target: t, header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
-	for i := 0; i < len(parameters); i += 2 {
-		out.query = withParameter(out.query, parameters[i], parameters[i+1])
-	}
-	return out
+	d.add(d.path, "addressing_wrong", "the service takes the name of a bucket in the %s, not in the %s; set %s.addressing to %q", there, not, d.path, style)
 }
 
 // examine asks for the bucket.
 func (b *bucketDoctor) examine(ctx context.Context) {
 	d := b.account
-	answer, err := d.ask(ctx, d.upstream, listOf(b.bucket))
+	reply, err := ask(ctx, d.upstream, listOf(b.bucket))
 	found := diagnosis{}
 	if err != nil {
 		found = failureDiagnosis(hostOf(b.bucket), d.path+".endpoint_url", err)
-	} else if found = answer.accountDiagnosis(b.section, d.path); found.verdict == "" {
-		found = answer.bucketDiagnosis(b.section, b.bucket)
+	} else if found = reply.accountDiagnosis(b.chapter, d.path); found.verdict == "" {
+		found = reply.bucketDiagnosis(b.chapter, b.bucket)
 	}
 	switch found.verdict {
 	case "":
 		b.add(b.title, "bucket_ok", "%s lists %s", d.path, b.backendName)
-	case "bucket_missing":
-		if d.otherStyleWorks(ctx, b.bucket) {
-			d.addressing(hostOf(b.bucket))
-			return
-		}
-		b.add(b.title, found.verdict, "%s%s", found.text, b.visible(ctx))
-		return
 	case "bucket_denied":
 		b.add(b.title, found.verdict, "%s%s", found.text, b.visible(ctx))
+	case "addressing_wrong":
+		d.addressing()
+		return
 	default:
-		b.add(b.title, found.verdict, "%s", found.text)
+		if err == nil && d.otherStyleWorks(ctx, b.bucket) {
+			d.addressing()
+			return
+		}
+		seen := ""
+		if found.verdict == "bucket_missing" {
+			seen = b.visible(ctx)
+		}
+		b.add(b.title, found.verdict, "%s%s", found.text, seen)
 		return
 	}
 	if d.write {
-		b.probe(ctx)
+		(&prober{b.chapter, b.bucket}).probe(ctx)
 	}
 }
 
-// visible returns which buckets the account's key sees, to complete a sentence; "" if it may
-// not know.
+// visible returns which buckets the account's key sees, to complete the text of a bucket that is
+// missing or refused; "" if it may not know.
 func (b *bucketDoctor) visible(ctx context.Context) string {
-	answer, err := b.account.ask(ctx, b.account.styled(false), readOf(target{}))
-	if err != nil || answer.root != "ListAllMyBucketsResult" || answer.status != http.StatusOK {
+	reply, err := ask(ctx, b.account.styled(false), readOf(target{}))
+	if err != nil || reply.root != "ListAllMyBucketsResult" || reply.status != http.StatusOK {
 		return ""
 	}
-	names := answer.bucketNames()
+	names := reply.bucketNames()
 	if len(names) == 0 {
 		return "; the account's key sees no bucket at all"
 	}
@@ -295,7 +275,7 @@ func (b *bucketDoctor) visible(ctx context.Context) string {
 	if b.unlike(names[0]) <= maxSuggestions && names[0] != b.backendName {
 		hint = "; did you mean the first?"
 	}
-	return "; the account's key sees " + b.list(names, answer.secrets()...) + hint
+	return "; the account's key sees " + b.list(names, reply.secrets()...) + hint
 }
 
 // unlike returns by how many letters a name differs from the bucket's.

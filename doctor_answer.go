@@ -1,21 +1,22 @@
 package main
 
-// What an answer of a backend tells about an account's settings. It judges one answer, and
-// sends nothing.
+// A question of the doctor to a backend, and what the answer tells about the settings of its
+// account.
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
 
 const (
+	answerTime = 5 * time.Second  // for each answer
 	clockDrift = time.Minute      // worth a warning
 	clockLimit = 15 * time.Minute // S3 refuses what is signed at a time further off
 )
@@ -35,12 +36,38 @@ type s3Answer struct {
 }
 
 // said returns the code and the message of an error, as far as they may be shown.
-func (a *s3Answer) said(s *section) string {
+func (a *s3Answer) said(s *chapter) string {
 	text := fmt.Sprintf("%d %s", a.status, a.code)
 	if message := a.doc.child("Message"); message != "" {
 		text += fmt.Sprintf(": %q", s.foreign(strings.TrimSpace(message), a.secrets()...))
 	}
 	return text
+}
+
+// ask sends a request and reads the reply.
+func ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
+	out.patience = answerTime
+	resp, err := u.roundTrip(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return s3AnswerOf(u, out, resp)
+}
+
+// listOf returns the request for a list of one object. A HEAD would be shorter, and its reply
+// does not say what is wrong. A list of none succeeds at MinIO if the bucket does not exist.
+func listOf(b *bucket) *outgoing {
+	return readOf(b.target(""), "list-type", "2", "max-keys", "1")
+}
+
+// readOf returns a GET with parameters, given as names and values.
+func readOf(t target, parameters ...string) *outgoing {
+	out := &outgoing{method: http.MethodGet, target: t, header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
+	for i := 0; i < len(parameters); i += 2 {
+		out.query = withParameter(out.query, parameters[i], parameters[i+1])
+	}
+	return out
 }
 
 // s3AnswerOf reads an answer, as much of it as the doctor looks at.
@@ -94,7 +121,7 @@ func (a *s3Answer) skew(middle time.Time) (time.Duration, bool) {
 }
 
 // clockFinding adds what a difference of clocks means.
-func (s *section) clockFinding(subject string, ahead time.Duration) {
+func (s *chapter) clockFinding(subject string, ahead time.Duration) {
 	direction := "ahead of"
 	if ahead < 0 {
 		direction = "behind"
@@ -112,7 +139,7 @@ func (s *section) clockFinding(subject string, ahead time.Duration) {
 // accountDiagnosis returns what the answer to a list says about its account, whatever the
 // bucket is; the zero value if that is nothing bad. The path is that of the account's
 // settings.
-func (a *s3Answer) accountDiagnosis(s *section, path string) diagnosis {
+func (a *s3Answer) accountDiagnosis(s *chapter, path string) diagnosis {
 	switch a.code {
 	case "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "NotSignedUp", "XAdminUserNotFound": // the last is versitygw's
 		return diagnosis{"key_unknown", fmt.Sprintf("the backend does not know the access key id; correct %s.access_key_id, or endpoint_url, if the key is another service's", path)}
@@ -160,13 +187,12 @@ func (a *s3Answer) kind() string {
 
 // bucketDiagnosis returns what the answer to a list says about its bucket; the zero value if
 // all is well.
-func (a *s3Answer) bucketDiagnosis(s *section, b *bucket) diagnosis {
-	at := "accounts." + b.account.name
+func (a *s3Answer) bucketDiagnosis(s *chapter, b *bucket) diagnosis {
 	switch {
 	case a.root == "ListBucketResult" && a.status == http.StatusOK:
 		return diagnosis{}
 	case a.root == "ListAllMyBucketsResult":
-		return diagnosis{"addressing_wrong", fmt.Sprintf("the service takes %s for its own name, not for a bucket's; set %s.addressing to \"path\"", hostOf(b), at)}
+		return diagnosis{verdict: "addressing_wrong"}
 	}
 	switch a.code {
 	case "NoSuchBucket":
@@ -181,7 +207,7 @@ func (a *s3Answer) bucketDiagnosis(s *section, b *bucket) diagnosis {
 }
 
 // regionDiagnosis returns the diagnosis of an error about regions.
-func (a *s3Answer) regionDiagnosis(s *section, b *bucket) diagnosis {
+func (a *s3Answer) regionDiagnosis(s *chapter, b *bucket) diagnosis {
 	at := "accounts." + b.account.name
 	expected := expectedRegion(a.header, &a.doc)
 	blamed := slices.Contains([]string{"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect", "Redirect"}, a.code)
@@ -214,9 +240,6 @@ func failureDiagnosis(host, setting string, err error) diagnosis {
 	return diagnosis{"not_http", fmt.Sprintf("what %s answers is not HTTP (%s); correct the port of %s", host, ownWords(err), setting)}
 }
 
-// bucketName matches what can be the name of a bucket in a list of a backend.
-var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$`)
-
 // bucketNames returns the names in a list of buckets.
 func (a *s3Answer) bucketNames() (names []string) {
 	doc, err := parseDocument(bytes.NewReader(a.body), "ListAllMyBucketsResult")
@@ -228,7 +251,7 @@ func (a *s3Answer) bucketNames() (names []string) {
 		return nil
 	}
 	for _, b := range buckets.children {
-		if listed := b.child("Name"); bucketName.MatchString(listed) {
+		if listed := b.child("Name"); validBackendName.MatchString(listed) {
 			names = append(names, listed)
 		}
 	}

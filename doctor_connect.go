@@ -23,14 +23,17 @@ type peer struct {
 	subject string         // what the findings are about
 	setting string         // that has the address
 	host    string         // host, and the port
+	plain   string         // scheme without TLS
 	ca      string         // the setting that names authorities; "": there is none
 	roots   *x509.CertPool // that it names; nil: the system's
 }
 
 // unconnected adds the finding for an error of a dial.
-func (s *section) unconnected(p peer, err error) {
+func (s *chapter) unconnected(p peer, err error) {
 	var name *net.DNSError
 	var handshake *handshakeFailure
+	var network *net.OpError
+	connected := !errors.As(err, &network) || network.Op != "dial"
 	switch {
 	case errors.As(err, &name) && name.IsNotFound:
 		s.add(p.subject, "dns_unknown", "no name server knows the host of %s; correct %s, or the name server", p.host, p.setting)
@@ -38,6 +41,10 @@ func (s *section) unconnected(p peer, err error) {
 		s.add(p.subject, "dns_failed", "the name server did not resolve the host of %s (%s); look at the name server of this machine", p.host, ownWords(err))
 	case errors.As(err, &handshake):
 		s.distrusted(p, handshake)
+	case connected && isTimeout(err):
+		s.add(p.subject, "tls_failed", "%s accepts a connection and does not answer a TLS handshake; is it the right port, or is it %s?", p.host, p.plain)
+	case connected:
+		s.add(p.subject, "tls_failed", "%s breaks the TLS handshake off (%s); is it the right port, or is it %s?", p.host, ownWords(err), p.plain)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		s.add(p.subject, "connection_refused", "nothing listens on %s; start the service, or correct the port of %s", p.host, p.setting)
 	case isTimeout(err):
@@ -48,12 +55,12 @@ func (s *section) unconnected(p peer, err error) {
 }
 
 // distrusted adds the finding for a TLS handshake that failed.
-func (s *section) distrusted(p peer, failure *handshakeFailure) {
+func (s *chapter) distrusted(p peer, failure *handshakeFailure) {
 	var record tls.RecordHeaderError
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(failure, &record):
-		s.add(p.subject, "tls_plain", "%s does not speak TLS; write %s without the s (http, redis), or correct the port", p.host, p.setting)
+		s.add(p.subject, "tls_plain", "%s does not speak TLS; write %s into %s, or correct the port", p.host, p.plain, p.setting)
 		return
 	case !errors.As(failure, &certificate) || len(certificate.UnverifiedCertificates) == 0:
 		s.add(p.subject, "tls_failed", "the TLS handshake with %s failed: %s", p.host, failure.words)
@@ -108,7 +115,7 @@ func (p peer) trust(chain []*x509.Certificate) string {
 }
 
 // trusted adds the finding for a TLS connection.
-func (s *section) trusted(p peer, state tls.ConnectionState) {
+func (s *chapter) trusted(p peer, state tls.ConnectionState) {
 	leaf := state.PeerCertificates[0]
 	verdict, advice := "tls_ok", ""
 	if time.Until(leaf.NotAfter) < expiresSoon {
@@ -124,7 +131,7 @@ func daysUntil(t time.Time) string { return plural(int(time.Until(t)/(24*time.Ho
 const maxNames = 5
 
 // names returns who a certificate is for.
-func (s *section) names(c *x509.Certificate) string {
+func (s *chapter) names(c *x509.Certificate) string {
 	names := c.DNSNames
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
@@ -136,7 +143,7 @@ func (s *section) names(c *x509.Certificate) string {
 }
 
 // list returns the first of some names that a peer wrote, and how many more there are.
-func (s *section) list(names []string, secrets ...string) string {
+func (s *chapter) list(names []string, secrets ...string) string {
 	var shown []string
 	for _, name := range names[:min(len(names), maxNames)] {
 		shown = append(shown, s.foreign(name, secrets...))
@@ -148,7 +155,7 @@ func (s *section) list(names []string, secrets ...string) string {
 	return text
 }
 
-func (s *section) issuer(c *x509.Certificate) string {
+func (s *chapter) issuer(c *x509.Certificate) string {
 	issuer := c.Issuer.CommonName
 	if issuer == "" && len(c.Issuer.Organization) > 0 {
 		issuer = c.Issuer.Organization[0]

@@ -30,12 +30,12 @@ const (
 
 // A localDoctor examines what is on this machine.
 type localDoctor struct {
-	*section
+	*chapter
 	conf *config
 	leaf *x509.Certificate // that clients see; nil: none
 }
 
-// examine fills the section.
+// examine fills the chapter.
 func (d *localDoctor) examine(ctx context.Context) {
 	defer d.begin("")
 	d.begin("certificates")
@@ -61,7 +61,7 @@ func (d *localDoctor) certificates() {
 		return
 	}
 	d.leaf = t.current.Load().Certificates[0].Leaf
-	names := strings.Join(append(d.leaf.DNSNames, addresses(d.leaf)...), " ")
+	names := strings.Join(append(d.leaf.DNSNames, ipAddresses(d.leaf)...), " ")
 	switch left := time.Until(d.leaf.NotAfter); {
 	case left < 0:
 		d.add("server.tls_cert_file", "certificate_expired", "%s expired on %s, and clients refuse it; renew it", conf.certFile, d.leaf.NotAfter.UTC().Format(time.DateOnly))
@@ -75,7 +75,7 @@ func (d *localDoctor) certificates() {
 	d.authorities()
 }
 
-func addresses(c *x509.Certificate) (texts []string) {
+func ipAddresses(c *x509.Certificate) (texts []string) {
 	for _, ip := range c.IPAddresses {
 		texts = append(texts, ip.String())
 	}

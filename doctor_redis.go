@@ -24,11 +24,11 @@ const redisSetting = "rate_limit.redis_url"
 
 // A redisDoctor examines the store.
 type redisDoctor struct {
-	*section
+	*chapter
 	store *redisStore
 }
 
-// examine fills the section, or a part of it if ctx is done first.
+// examine fills the chapter, or a part of it if ctx is done first.
 func (d *redisDoctor) examine(ctx context.Context) {
 	defer d.begin("")
 	defer d.store.close()
@@ -97,7 +97,7 @@ func (d *redisDoctor) refused(err error) {
 	case afterDial && isTimeout(err):
 		d.add(redisSetting, "no_answer", "%s accepts a connection and does not answer; is it the right port, does the store work, and is redis:// or rediss:// (TLS) what it speaks?", addr)
 	default:
-		d.unconnected(peer{subject: redisSetting, setting: redisSetting, host: addr}, err)
+		d.unconnected(peer{subject: redisSetting, setting: redisSetting, host: addr, plain: "redis://"}, err)
 	}
 }
 

@@ -17,36 +17,38 @@ import (
 	"unicode/utf8"
 )
 
-// A severity says what a finding means for the exit status: only problem fails.
+// A severity says what a finding means for the exit status: only an error fails.
 type severity string
 
 const (
-	fine    severity = "ok"
-	caution severity = "warning"
-	problem severity = "error"
+	severityOK      severity = "ok"
+	severityWarning severity = "warning"
+	severityError   severity = "error"
 )
 
 // verdicts are all that a finding can say, by the name that docs/doctor.md explains.
-var verdicts = map[string]severity{
-	"config_ok": fine, "config_warning": caution, "config_error": problem,
+var verdicts = severities(map[severity]string{
+	severityOK: "config_ok port_free certificate_ok descriptors_ok connected tls_ok clock_ok credentials_ok bucket_ok " +
+		"write_ok redis_ok",
+	severityWarning: "config_warning port_gateway certificate_expires client_ca_expired descriptors_few bucket_unused " +
+		"tls_expires clock_drift probe_left redis_clock",
+	severityError: "config_error port_taken port_refused certificate_expired certificate_error dns_unknown dns_failed " +
+		"connection_refused connection_timeout connection_failed tls_expired tls_authority tls_name " +
+		"tls_invalid tls_plain tls_failed plain_tls no_answer broken_off not_http redirected not_s3 " +
+		"clock_wrong credentials_missing key_unknown secret_wrong token_wrong region_wrong endpoint_wrong " +
+		"addressing_wrong backend_error backend_refuses bucket_missing bucket_denied write_denied " +
+		"write_failed write_differs redis_password redis_right redis_refuses redis_slow not_redis",
+})
 
-	"port_free": fine, "port_gateway": caution, "port_taken": problem, "port_refused": problem,
-	"certificate_ok": fine, "certificate_expires": caution, "certificate_expired": problem, "certificate_error": problem,
-	"client_ca_expired": caution, "descriptors_ok": fine, "descriptors_few": caution, "bucket_unused": caution,
-
-	"connected": fine, "dns_unknown": problem, "dns_failed": problem, "connection_refused": problem, "connection_timeout": problem, "connection_failed": problem,
-	"tls_ok": fine, "tls_expires": caution, "tls_expired": problem, "tls_authority": problem, "tls_name": problem,
-	"tls_invalid": problem, "tls_plain": problem, "tls_failed": problem, "plain_tls": problem,
-
-	"no_answer": problem, "broken_off": problem, "not_http": problem, "redirected": problem, "not_s3": problem,
-	"clock_ok": fine, "clock_drift": caution, "clock_wrong": problem,
-	"credentials_missing": problem, "credentials_ok": fine, "key_unknown": problem, "secret_wrong": problem, "token_wrong": problem,
-	"region_wrong": problem, "endpoint_wrong": problem, "addressing_wrong": problem, "backend_error": problem, "backend_refuses": problem,
-
-	"bucket_ok": fine, "bucket_missing": problem, "bucket_denied": problem,
-	"write_ok": fine, "write_denied": problem, "write_failed": problem, "write_differs": problem, "probe_left": caution,
-
-	"redis_ok": fine, "redis_password": problem, "redis_right": problem, "redis_refuses": problem, "redis_slow": problem, "redis_clock": caution, "not_redis": problem,
+// severities returns the severity of each name in the lists.
+func severities(lists map[severity]string) map[string]severity {
+	of := map[string]severity{}
+	for kind, names := range lists {
+		for name := range strings.FieldsSeq(names) {
+			of[name] = kind
+		}
+	}
+	return of
 }
 
 // A finding is one line of the report.
@@ -57,16 +59,16 @@ type finding struct {
 	Text     string   `json:"text"`    // what is the case, and what to do
 }
 
-// A report is what was found, in sections that are filled at the same time.
+// A report is what was found, in chapters that are filled at the same time.
 type report struct {
 	secrets  func() []string // that no finding may hold a piece of
-	sections []*section
-	progress func() // called after each step of a section; may be nil
+	chapters []*chapter
+	progress func() // called after each step of a chapter; may be nil
 }
 
-// A section is the findings about one thing, in order. It may be used by several goroutines
+// A chapter is the findings about one thing, in order. It may be used by several goroutines
 // at once.
-type section struct {
+type chapter struct {
 	report *report
 	title  string
 
@@ -75,26 +77,29 @@ type section struct {
 	step     string // what is being looked at; "": nothing any more
 }
 
-// section adds a section. It is called before the sections are filled.
-func (r *report) section(title string) *section {
-	s := &section{report: r, title: title}
-	r.sections = append(r.sections, s)
+// chapter adds a chapter. It is called before the chapters are filled.
+func (r *report) chapter(title string) *chapter {
+	s := &chapter{report: r, title: title}
+	r.chapters = append(r.chapters, s)
 	return s
 }
 
-// add adds a finding. A text of a peer must have gone through foreign.
-func (s *section) add(subject, verdict, format string, args ...any) {
+// add adds a finding, unless it is there already. A text of a peer must have gone through foreign.
+func (s *chapter) add(subject, verdict, format string, args ...any) {
 	kind, known := verdicts[verdict]
 	if !known {
-		kind = problem
+		kind = severityError
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.findings = append(s.findings, finding{kind, subject, verdict, fmt.Sprintf(format, args...)})
+	found := finding{kind, subject, verdict, fmt.Sprintf(format, args...)}
+	if !slices.Contains(s.findings, found) {
+		s.findings = append(s.findings, found)
+	}
 }
 
 // begin notes what is looked at next; "" is the end.
-func (s *section) begin(step string) {
+func (s *chapter) begin(step string) {
 	s.mu.Lock()
 	s.step = step
 	s.mu.Unlock()
@@ -108,7 +113,7 @@ const maxForeign = 240
 
 // foreign returns a text that a peer wrote, if it may be in a report: it is short, it is
 // printable, and it holds no piece of a secret, nor of those in more.
-func (s *section) foreign(text string, more ...string) string {
+func (s *chapter) foreign(text string, more ...string) string {
 	odd := func(c rune) bool { return c < ' ' || c > '~' }
 	switch {
 	case text == "":
@@ -121,10 +126,10 @@ func (s *section) foreign(text string, more ...string) string {
 	return text
 }
 
-// findings returns the findings of all sections, in their order.
+// findings returns the findings of all chapters, in their order.
 func (r *report) findings() []finding {
 	all := []finding{}
-	for _, s := range r.sections {
+	for _, s := range r.chapters {
 		s.mu.Lock()
 		all = append(all, s.findings...)
 		s.mu.Unlock()
@@ -145,8 +150,8 @@ func (r *report) count(kind severity) int {
 
 // marks are the first column: for a locale in UTF-8, and for any.
 var marks = map[bool]map[severity]string{
-	true:  {fine: "✓", caution: "!", problem: "✗"},
-	false: {fine: "ok", caution: "warning", problem: "ERROR"},
+	true:  {severityOK: "✓", severityWarning: "!", severityError: "✗"},
+	false: {severityOK: "ok", severityWarning: "warning", severityError: "ERROR"},
 }
 
 // writeTable writes a line for each finding, and a summary.
@@ -160,8 +165,8 @@ func (r *report) writeTable(w io.Writer, utf8Locale bool) {
 	for _, f := range all {
 		fmt.Fprintf(w, "%-*s  %-*s  %-*s  %s\n", mark, marks[utf8Locale][f.Severity], subjects, f.Subject, names, f.Verdict, f.Text)
 	}
-	fmt.Fprintf(w, "\n%s, %s", plural(r.count(problem), "error"), plural(r.count(caution), "warning"))
-	if r.count(problem)+r.count(caution) > 0 {
+	fmt.Fprintf(w, "\n%s, %s", plural(r.count(severityError), "error"), plural(r.count(severityWarning), "warning"))
+	if r.count(severityError)+r.count(severityWarning) > 0 {
 		fmt.Fprint(w, "; docs/doctor.md explains the words of the third column")
 	}
 	fmt.Fprintln(w)
@@ -185,7 +190,7 @@ func (r *report) writeJSON(w io.Writer, path string) error {
 		Config   string    `json:"config"`
 		Version  string    `json:"version"`
 		Findings []finding `json:"findings"`
-	}{r.count(problem) == 0, path, buildVersion(), r.findings()}); err != nil {
+	}{r.count(severityError) == 0, path, buildVersion(), r.findings()}); err != nil {
 		return err
 	}
 	_, err := w.Write(text.Bytes())
@@ -229,7 +234,7 @@ func (r *report) showProgress(w io.Writer) (end func()) {
 // steps returns what is being looked at.
 func (r *report) steps() string {
 	var all []string
-	for _, s := range r.sections {
+	for _, s := range r.chapters {
 		s.mu.Lock()
 		if s.step != "" {
 			all = append(all, s.title+": "+s.step)

@@ -18,16 +18,21 @@ const probePrefix = "s3-proxy-doctor-"
 // deleteTime bounds the deletion of a probe object, which happens after an interruption, too.
 const deleteTime = 5 * time.Second
 
+// A prober writes to a bucket.
+type prober struct {
+	*chapter
+	*bucket
+}
+
 // probe writes an object under a new key, and deletes it whatever happens.
-func (b *bucketDoctor) probe(ctx context.Context) {
-	d := b.account
+func (b *prober) probe(ctx context.Context) {
 	key, content := probePrefix+rand.Text(), rand.Text()
 	digest := sha256.Sum256([]byte(content))
 	put := &outgoing{
 		method: http.MethodPut, target: b.target(key), header: http.Header{"Content-Type": {"text/plain"}},
 		body: strings.NewReader(content), length: int64(len(content)), payloadHash: hex.EncodeToString(digest[:]),
 	}
-	written, err := d.ask(ctx, d.upstream, put)
+	written, err := ask(ctx, b.upstream, put)
 	if err == nil && written.status >= 400 && written.status < 500 { // nothing was stored
 		b.unwritten(written, "write")
 		return
@@ -45,7 +50,7 @@ func (b *bucketDoctor) probe(ctx context.Context) {
 		b.unwritten(written, "write")
 		return
 	}
-	switch read, err := d.ask(ctx, d.upstream, readOf(b.target(key))); {
+	switch read, err := ask(ctx, b.upstream, readOf(b.target(key))); {
 	case err != nil:
 		b.add(b.title, "write_failed", "an object was written and not read: %s", ownWords(err))
 	case read.status != http.StatusOK:
@@ -58,32 +63,32 @@ func (b *bucketDoctor) probe(ctx context.Context) {
 }
 
 // unwritten adds the finding for a refused step.
-func (b *bucketDoctor) unwritten(answer *s3Answer, step string) {
-	if answer.status == http.StatusForbidden {
-		b.add(b.title, "write_denied", "the account's key may not %s objects (%s); allow s3:PutObject, s3:GetObject and s3:DeleteObject on %s, unless clients only read", step, answer.said(b.section), b.backendName)
+func (b *prober) unwritten(reply *s3Answer, step string) {
+	if reply.status == http.StatusForbidden {
+		b.add(b.title, "write_denied", "the account's key may not %s objects (%s); allow s3:PutObject, s3:GetObject and s3:DeleteObject on %s, unless clients only read", step, reply.said(b.chapter), b.backendName)
 		return
 	}
-	b.add(b.title, "write_failed", "the %s of an object failed: the backend answers %s", step, answer.said(b.section))
+	b.add(b.title, "write_failed", "the %s of an object failed: the backend answers %s", step, reply.said(b.chapter))
 }
 
 // remove deletes a probe object; in a bucket with versions, the version that was written, so
 // that nothing stays.
-func (b *bucketDoctor) remove(ctx context.Context, key, version string) {
+func (b *prober) remove(ctx context.Context, key, version string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTime)
 	defer cancel()
 	out := &outgoing{method: http.MethodDelete, target: b.target(key), header: http.Header{}, payloadHash: emptyPayload}
 	if version != "" && version != "null" && opaque(maxID)(version) == nil {
 		out.query = withParameter(nil, "versionId", version)
 	}
-	answer, err := b.account.ask(ctx, b.account.upstream, out)
+	reply, err := ask(ctx, b.upstream, out)
 	switch {
 	case err != nil:
 		b.left(key, ownWords(err))
-	case !isSuccess(answer.status) && answer.status != http.StatusNotFound:
-		b.left(key, "the backend answers "+answer.said(b.section))
+	case !isSuccess(reply.status) && reply.status != http.StatusNotFound:
+		b.left(key, "the backend answers "+reply.said(b.chapter))
 	}
 }
 
-func (b *bucketDoctor) left(key, why string) {
+func (b *prober) left(key, why string) {
 	b.add(b.title, "probe_left", "the object %s may be left in the bucket: %s; delete it", key, why)
 }
