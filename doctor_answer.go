@@ -37,7 +37,7 @@ type s3Answer struct {
 
 // said returns the code and the message of an error, as far as they may be shown.
 func (a *s3Answer) said(s *chapter) string {
-	text := fmt.Sprintf("%d %s", a.status, a.code)
+	text := fmt.Sprintf("%d %s", a.status, s.foreign(a.code, a.secrets()...))
 	if message := a.doc.child("Message"); message != "" {
 		text += fmt.Sprintf(": %q", s.foreign(strings.TrimSpace(message), a.secrets()...))
 	}
@@ -46,13 +46,17 @@ func (a *s3Answer) said(s *chapter) string {
 
 // ask sends a request and reads the reply.
 func ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
-	out.patience = answerTime
+	out.patience = min(answerTime, u.account.responseHeaderTimeout)
 	resp, err := u.roundTrip(ctx, out)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	return s3AnswerOf(u, out, resp)
+	reply, err := s3AnswerOf(u, out, resp)
+	if err != nil && ctx.Err() != nil { // the time is over, and so the connection was closed
+		err = context.Cause(ctx)
+	}
+	return reply, err
 }
 
 // listOf returns the request for a list of one object. A HEAD would be shorter, and its reply
