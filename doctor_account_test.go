@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -103,6 +104,7 @@ func testDoctorAnswer(t *testing.T, e *everyVerdict) {
 		{name: "a list cut in its tag", config: serve(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<ListBuck") }), verdict: "not_s3"},
 		{name: "to https", config: serve(said("Location", "https://elsewhere.example/", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(308) })), verdict: "redirected", text: []string{"308", "https"}},
 		{name: "of S3", config: serve(s3Refuses(503, "SlowDown", "")), verdict: "backend_error", text: []string{"503 SlowDown"}},
+		{name: "that asks for patience", config: serve(said("Retry-After", "9", s3Refuses(503, "SlowDown", ""))), verdict: "backend_error", text: []string{"503 SlowDown"}},
 		{name: "of a proxy", config: serve(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(502) }), verdict: "backend_error", text: []string{"502"}},
 		{name: "refused", config: serve(said("Date", time.Now().Add(20*time.Minute).UTC().Format(http.TimeFormat), s3Refuses(403, "RequestTimeTooSkewed", ""))), verdict: "clock_wrong", text: []string{"ahead of", "NTP"}},
 		{name: "refused by another clock", config: serve(s3Refuses(403, "RequestTimeTooSkewed", "")), verdict: "clock_wrong"},
@@ -180,6 +182,27 @@ func testDoctorBucket(t *testing.T, e *everyVerdict) {
 		{name: "paths only", config: testConfig("http://s3.example", virtual), dialer: dialTo(inPaths), subject: "accounts.main", verdict: "addressing_wrong", text: []string{`to "path"`}},
 		{name: "paths only, and no such host", config: testConfig("http://s3.example", virtual), dialer: unknownBelow, subject: "accounts.main", verdict: "addressing_wrong", text: []string{`to "path"`}},
 	})
+}
+
+// A backend that breaks off after its first answer is said to do so, for each of many buckets.
+func TestDoctorTellsOfABackendThatStopsAnswering(t *testing.T) {
+	var first atomic.Bool
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		if !first.CompareAndSwap(false, true) {
+			panic(http.ErrAbortHandler)
+		}
+		lists(0)(w, r)
+	})
+	var names []any
+	for i := range 40 {
+		names = append(names, fmt.Sprintf("bucket-%02d", i))
+	}
+	e := &everyVerdict{seen: map[string]bool{}}
+	config := testConfig(backend.URL, with("accounts.main.buckets", names), with("users", map[string]any{"admin": map[string]any{"api_key": adminKey, "role": "admin", "allowed_buckets": []any{"*"}}}))
+	r := e.examine(t, patient{config: config})
+	for _, name := range names {
+		r.want(t, fmt.Sprint("bucket ", name), "broken_off")
+	}
 }
 
 // The doctor sends no HEAD, whose answer has no code, and changes nothing without -write.

@@ -47,7 +47,7 @@ func (a *s3Answer) said(s *chapter) string {
 // ask sends a request and reads the reply.
 func ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
 	out.patience = min(answerTime, u.account.responseHeaderTimeout)
-	resp, err := u.roundTrip(ctx, out)
+	resp, err := u.once(ctx, out)
 	if err != nil {
 		return nil, err
 	}
@@ -235,10 +235,11 @@ func hostOf(b *bucket) string {
 
 // failureDiagnosis returns what an error of a request on an open connection means.
 func failureDiagnosis(host, setting string, err error) diagnosis {
+	_, refused := errors.AsType[*circuitError](err) // after many that failed
 	switch {
 	case errors.Is(err, errNoProgress) || isTimeout(err):
 		return diagnosis{"no_answer", fmt.Sprintf("%s accepts a connection and does not answer; is it the right port, and does the service work?", host)}
-	case isTransport(err):
+	case isTransport(err), refused:
 		return diagnosis{"broken_off", fmt.Sprintf("%s breaks the connection off without an answer; is it the right port of %s?", host, setting)}
 	}
 	return diagnosis{"not_http", fmt.Sprintf("what %s answers is not HTTP (%s); correct the port of %s", host, ownWords(err), setting)}

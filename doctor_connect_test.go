@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"log"
 	"net"
 	"net/http/httptest"
 	"strings"
@@ -19,6 +20,7 @@ func startSecure(t *testing.T, ca *testCA, change func(*x509.Certificate)) strin
 	cert, key := ca.sign(t, "localhost", change)
 	server := httptest.NewUnstartedServer(lists(0))
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are meant to fail
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server.URL
@@ -38,8 +40,7 @@ func testDoctorTLS(t *testing.T, e *everyVerdict) {
 	https := func(endpoint string) string { return strings.Replace(endpoint, "http:", "https:", 1) }
 	hasty := startRawBackend(t, func(int, net.Conn, *bufio.Reader) {})
 	silent := startRawBackend(t, func(_ int, _ net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
-	selfSigned := httptest.NewTLSServer(lists(0))
-	t.Cleanup(selfSigned.Close)
+	alone := startSecure(t, new(testCA), nil)
 	hostile := newTestCA(t, testCredentials.SecretAccessKey+" \x1b[31m")
 	patients := []patient{
 		{name: "for long", config: testConfig(secure(valid(-day, 90*day+time.Hour)), trusted), verdict: "tls_ok", text: []string{"localhost", "The Test Authority", "90 days"}},
@@ -48,7 +49,7 @@ func testDoctorTLS(t *testing.T, e *everyVerdict) {
 		{name: "not yet valid", config: testConfig(secure(valid(day, 9*day)), trusted), verdict: "tls_expired", text: []string{"clock of this machine"}},
 		{name: "that nobody named", config: testConfig(secure(nil)), verdict: "tls_authority", text: []string{`"The Test Authority"`, "name the file in accounts.main.ca_file"}},
 		{name: "that ca_file lacks", config: testConfig(secure(nil), mistaken), verdict: "tls_authority", text: []string{"ca_file does not have that authority"}},
-		{name: "of its own", config: testConfig(selfSigned.URL), verdict: "tls_authority", text: []string{"its own authority"}},
+		{name: "of its own", config: testConfig(alone), verdict: "tls_authority", text: []string{"its own authority"}},
 		{name: "with hostile names", config: testConfig(startSecure(t, hostile, nil)), verdict: "tls_authority", text: []string{"not shown"}},
 		{name: "of another host", config: testConfig(secure(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = []string{"s3.example"}, nil }), trusted), verdict: "tls_name", text: []string{"is for s3.example"}},
 		{name: "for clients", config: testConfig(secure(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusted), verdict: "tls_invalid"},

@@ -238,7 +238,7 @@ func hostileTexts(r *http.Request) []string {
 	return []string{
 		testCredentials.SecretAccessKey, testCredentials.AccessKeyID, strings.ToLower(testCredentials.AccessKeyID), userKey,
 		testCredentials.SecretAccessKey[4:16], signed, signed[:30], "Signature=" + signed,
-		"\x1b[31mred", "line\nbreak", strings.Repeat("a", 5000), "eu-west-1\x00", "‮evil",
+		"\x1b[31mred", "line\nbreak", strings.Repeat("a", 5000), "eu-west-1\x00", "\u202eevil",
 	}
 }
 

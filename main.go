@@ -37,6 +37,12 @@
 //	$ export AWS_ACCESS_KEY_ID=alice AWS_SECRET_ACCESS_KEY=Zm9sbG93IHRoZSB3aGl0ZSByYWJiaXQ
 //	$ aws --endpoint-url http://localhost:8080 s3 cp cat.jpg s3://photos/
 //
+// If something does not work, the doctor asks every backend, and says what to do:
+//
+//	$ s3-proxy doctor -config config.json
+//	✓  config.json     config_ok     1 account, 1 bucket, 1 user
+//	✗  accounts.minio  secret_wrong  the backend knows the access key id, and not the signature; …
+//
 // README.md is the first page of the documentation, docs/ has the rest. To read the
 // code, open docs/code.md: it follows one GET from the client's socket to the backend
 // and back. The names of the files group them, with the entrance first:
