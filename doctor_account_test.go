@@ -56,8 +56,7 @@ func testDoctorConnection(t *testing.T, e *everyVerdict) {
 	}
 	closed := httptest.NewServer(nil)
 	closed.Close()
-	answersTLS := httptest.NewTLSServer(lists(0))
-	t.Cleanup(answersTLS.Close)
+	answersTLS := startSecure(t, newTestCA(t, "The Test Authority"), nil)
 	silent := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) { r.ReadByte(); io.Copy(io.Discard, r) })
 	hasty := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) { readHead(r) })
 	ssh := startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
@@ -73,7 +72,7 @@ func testDoctorConnection(t *testing.T, e *everyVerdict) {
 		{name: "to a silent port", config: at(silent, with("accounts.main.response_header_timeout", "200ms")), subject: "accounts.main", verdict: "no_answer"},
 		{name: "by a reset", config: at(hasty), subject: "accounts.main", verdict: "broken_off"},
 		{name: "of SSH", config: at(ssh), subject: "accounts.main", verdict: "not_http"},
-		{name: "on a plain port", config: at("http://" + answersTLS.Listener.Addr().String()), subject: "accounts.main", verdict: "plain_tls", text: []string{"https://"}},
+		{name: "on a plain port", config: at(strings.Replace(answersTLS, "https:", "http:", 1)), subject: "accounts.main", verdict: "plain_tls", text: []string{"https://"}},
 	})
 }
 

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"net/http/httptest"
 	"strconv"
 	"strings"
@@ -32,23 +30,8 @@ func storeOf(ahead time.Duration, script string) func(string, []string) string {
 const admitted = "*4\r\n:1\r\n:0\r\n:1000000\r\n:0\r\n"
 
 func testDoctorRedis(t *testing.T, e *everyVerdict) {
-	demo := startDemoBackend(t)
-	at := func(addr string) map[string]any {
-		return testConfig(demo.URL, with("rate_limit.redis_url", "redis://:"+redisPassword+"@"+addr))
-	}
-	fake := func(answer func(string, []string) string) map[string]any {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		redisOn(t, listener, &fakeRedis{t: t, answer: answer})
-		return at(listener.Addr().String())
-	}
 	refusesLogin := func(_ string, command []string) string {
-		if command[0] == "AUTH" {
-			return "-ERR AUTH " + command[1] + " called without any password configured\r\n"
-		}
-		return "+OK\r\n"
+		return "-ERR AUTH " + command[1] + " called without any password configured\r\n"
 	}
 	asksForOne := func(_ string, command []string) string {
 		if command[0] == "AUTH" {
@@ -56,35 +39,55 @@ func testDoctorRedis(t *testing.T, e *everyVerdict) {
 		}
 		return "-NOAUTH Authentication required.\r\n"
 	}
-	closed := httptest.NewServer(nil)
-	closed.Close()
-	hasty := startRawBackend(t, func(_ int, _ net.Conn, r *bufio.Reader) { r.ReadByte() })
-	patients := []patient{
-		{name: "", config: fake(storeOf(0, admitted)), verdict: "redis_ok"},
-		{name: "wrong", config: fake(always("-WRONGPASS invalid username-password pair " + redisPassword + "\r\n")), verdict: "redis_password", text: []string{"refuses"}},
-		{name: "not configured there", config: fake(refusesLogin), verdict: "redis_password"},
-		{name: "missing", config: fake(asksForOne), verdict: "redis_password", text: []string{"asks for a password"}},
-		{name: "of the script", config: fake(storeOf(0, "-NOPERM User x has no permissions\r\n")), verdict: "redis_right", text: []string{"~s3proxy:limit:*", "+evalsha"}},
-		{name: "a replica", config: fake(storeOf(0, "-READONLY You can't write against "+redisPassword+"\r\n")), verdict: "redis_refuses", text: []string{"replica"}},
-		{name: "off by ten minutes", config: fake(storeOf(10*time.Minute, admitted)), verdict: "redis_clock", text: []string{"10m"}},
-		{name: "an S3 server", config: at(demo.Listener.Addr().String()), verdict: "not_redis"},
-		{name: "who hangs up", config: at(strings.TrimPrefix(hasty, "http://")), verdict: "not_redis"},
-		{name: "another script", config: fake(storeOf(0, "*1\r\n:1\r\n")), verdict: "not_redis"},
-		{name: "the store", config: at(closed.Listener.Addr().String()), verdict: "connection_refused"},
-	}
-	for i := range patients {
-		patients[i].subject = redisSetting
-	}
-	for _, p := range patients {
-		t.Run(p.verdict+" "+p.name, func(t *testing.T) {
-			r := e.examine(t, p)
-			r.want(t, p.subject, p.verdict, p.text...)
-			if text := renderings(t, r); strings.Contains(text, redisPassword) {
-				t.Errorf("the report has the password:\n%s", text)
-			}
+	wrong := always("-WRONGPASS invalid username-password pair " + redisPassword + "\r\n")
+	for _, test := range []struct {
+		name    string
+		answer  func(string, []string) string
+		verdict string
+		text    []string
+	}{
+		{"healthy", storeOf(0, admitted), "redis_ok", nil},
+		{"wrong", wrong, "redis_password", []string{"refuses"}},
+		{"not configured there", refusesLogin, "redis_password", nil},
+		{"missing", asksForOne, "redis_password", []string{"asks for a password"}},
+		{"of the script", storeOf(0, "-NOPERM User x has no permissions\r\n"), "redis_right", []string{"~s3proxy:limit:*", "+evalsha"}},
+		{"a replica", storeOf(0, "-READONLY You can't write against "+redisPassword+"\r\n"), "redis_refuses", []string{"replica"}},
+		{"off by ten minutes", storeOf(10*time.Minute, admitted), "redis_clock", []string{"10m"}},
+		{"another script", storeOf(0, "*1\r\n:1\r\n"), "not_redis", nil},
+		{"HTTP", always("HTTP/1.1 400 Bad Request\r\n" + hangUp), "not_redis", nil},
+		{"who hangs up", always(hangUp), "not_redis", nil},
+	} {
+		t.Run(test.verdict+" "+test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, store := newFakeRedis(t, test.answer)
+				store.server.password = redisPassword
+				r := &report{secrets: func() []string { return nil }}
+				(&redisDoctor{r.chapter("Redis"), store}).examine(t.Context())
+				e.note(r)
+				r.want(t, redisSetting, test.verdict, test.text...)
+				if text := renderings(t, r); strings.Contains(text, redisPassword) {
+					t.Errorf("the report has the password:\n%s", text)
+				}
+				synctest.Wait()
+			})
 		})
 	}
 	t.Run("late", func(t *testing.T) { testDoctorLateRedis(t, e) })
+	testDoctorRedisPort(t, e)
+}
+
+// The store of a configuration is examined with its accounts.
+func testDoctorRedisPort(t *testing.T, e *everyVerdict) {
+	demo := startDemoBackend(t)
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	at := func(server *httptest.Server) map[string]any {
+		return testConfig(demo.URL, with("rate_limit.redis_url", "redis://:"+redisPassword+"@"+server.Listener.Addr().String()))
+	}
+	e.diagnose(t, []patient{
+		{name: "an S3 server", config: at(demo), subject: redisSetting, verdict: "not_redis"},
+		{name: "by the store", config: at(closed), subject: redisSetting, verdict: "connection_refused"},
+	})
 }
 
 // A store that answers late is told from one that does not answer, in bounded time.
