@@ -44,7 +44,8 @@ func (a *s3Answer) said(s *chapter) string {
 	return text
 }
 
-// ask sends a request and reads the reply.
+// ask sends a request, once, and reads the answer, by the end of ctx. The gateway would send some
+// requests again; but the first failure is what is to be told.
 func ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
 	out.patience = min(answerTime, u.account.responseHeaderTimeout)
 	resp, err := u.once(ctx, out)
@@ -59,7 +60,7 @@ func ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
 	return reply, err
 }
 
-// listOf returns the request for a list of one object. A HEAD would be shorter, and its reply
+// listOf returns the request for a list of one object. A HEAD would be shorter, and its answer
 // does not say what is wrong. A list of none succeeds at MinIO if the bucket does not exist.
 func listOf(b *bucket) *outgoing {
 	return readOf(b.target(""), "list-type", "2", "max-keys", "1")
@@ -118,7 +119,7 @@ func (a *s3Answer) isS3() bool {
 }
 
 // skew returns by how much the backend's clock is ahead of this machine's, which read the
-// middle of the exchange. It is false if the backend does not say what time it is.
+// middle of the exchange. The second result is false if the backend does not say what time it is.
 func (a *s3Answer) skew(middle time.Time) (time.Duration, bool) {
 	date, err := http.ParseTime(a.header.Get("Date"))
 	return date.Sub(middle).Round(time.Second), err == nil
@@ -221,7 +222,7 @@ func (a *s3Answer) regionDiagnosis(s *chapter, b *bucket) diagnosis {
 	case expected == b.account.region:
 		return diagnosis{"endpoint_wrong", fmt.Sprintf("the bucket is in the region %s, and %s.endpoint_url is another region's; write the address of that region", expected, at)}
 	case expected != "":
-		return diagnosis{"region_wrong", fmt.Sprintf("the backend expects the region %q, not %q; set %s.region to it, and endpoint_url to its address", s.foreign(expected, a.secrets()...), b.account.region, at)}
+		return diagnosis{"region_wrong", fmt.Sprintf("the backend expects the region %q, not %q; write it into %s.region, and into endpoint_url if that names a region", s.foreign(expected, a.secrets()...), b.account.region, at)}
 	case a.code == "AuthorizationHeaderMalformed":
 		return diagnosis{"region_wrong", fmt.Sprintf("the backend does not accept the region %q and names no other; correct %s.region", b.account.region, at)}
 	}

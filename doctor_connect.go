@@ -4,18 +4,20 @@ package main
 // port, certificate.
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// expiresSoon is when a certificate or a credential that still stands is worth a warning.
-// Those that renew themselves do so earlier.
+// expiresSoon is how long before its end a certificate is worth a warning. What renews
+// certificates does so earlier.
 const expiresSoon = 14 * 24 * time.Hour
 
 // A peer is who the doctor connects to, in the words of the configuration.
@@ -79,17 +81,10 @@ func (s *chapter) distrusted(p peer, failure *handshakeFailure) {
 	case errors.As(failure, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(leaf.NotBefore):
 		s.add(p.subject, "tls_expired", "the certificate of %s is valid from %s on; correct the clock of this machine, or renew the certificate", p.host, leaf.NotBefore.UTC().Format(time.RFC3339))
 	case errors.As(failure, &invalid) && invalid.Reason == x509.Expired:
-		s.add(p.subject, "tls_expired", "a certificate of %s has expired (the first on %s); renew it: %s would not help", p.host, leaf.NotAfter.UTC().Format(time.DateOnly), orNothing(p.ca))
+		s.add(p.subject, "tls_expired", "a certificate of %s has expired (the first on %s); renew it: %s would not help", p.host, leaf.NotAfter.UTC().Format(time.DateOnly), cmp.Or(p.ca, "trusting its authority"))
 	default:
 		s.add(p.subject, "tls_invalid", "the certificate of %s is not valid for a server; renew it", p.host)
 	}
-}
-
-func orNothing(setting string) string {
-	if setting == "" {
-		return "trusting its authority"
-	}
-	return setting
 }
 
 // trust says whether naming an authority would make a certificate trusted, and which. The chain
@@ -132,7 +127,7 @@ const maxNames = 5
 
 // names returns who a certificate is for.
 func (s *chapter) names(c *x509.Certificate) string {
-	names := c.DNSNames
+	names := slices.Clone(c.DNSNames)
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
 	}
