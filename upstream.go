@@ -296,18 +296,27 @@ func (u *upstream) converse(ctx context.Context, c *backendConn, req *http.Reque
 		resp, err = c.readHead(req)
 	}
 	sent = written == nil && !early
-	switch _, checked := errors.AsType[*apiError](written); {
-	case err != nil && early && !checked:
-		return nil, false, earlyError{err}
-	case err != nil && written != nil:
-		return nil, false, written // the first error
-	case err == nil && !sent && isSuccess(resp.StatusCode):
-		if checked { // the gateway refused the body
-			return nil, false, written
-		}
-		return nil, false, errEarlySuccess
+	if err == nil && (sent || !isSuccess(resp.StatusCode)) {
+		return resp, sent, nil
 	}
-	return resp, sent, err
+	return nil, false, whyNoAnswer(err, written, early)
+}
+
+// whyNoAnswer returns the error of a request without a valid answer: err is that of the answer's
+// head, nil for a success that came too early, and written that of sending the request.
+func whyNoAnswer(err, written error, early bool) error {
+	_, checked := errors.AsType[*apiError](written)
+	switch {
+	case checked: // the gateway refused the body
+		return written
+	case err == nil:
+		return errEarlySuccess
+	case early:
+		return earlyError{err}
+	case written != nil: // the first error
+		return written
+	}
+	return err
 }
 
 // limitAnswer bounds how long the head of the answer may take after a request that was
