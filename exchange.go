@@ -38,6 +38,7 @@ type exchange struct {
 	answered holding              // memory of an answer that the gateway reads
 	check    func(*element) error // checks the answer's document against the request; nil: nothing to check
 	resumed  int                  // how often a broken answer was asked for again, or continued
+	refusal  *apiError            // the answer, if it is an error
 	cause    error                // for the log, not for the client
 }
 
@@ -127,7 +128,7 @@ func (x *exchange) abort(cause error) {
 // fail answers with an error. No other function does, except heartbeat.fail after a slow
 // answer has begun.
 func (x *exchange) fail(e *apiError) {
-	x.cause, x.backend.code = e.cause, e.upstreamCode
+	x.refusal, x.cause, x.backend.code = e, e.cause, e.upstreamCode
 	x.answered.free()
 	if x.left() {
 		x.status = statusClientGone

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,10 @@ type gateway struct {
 	log      *slog.Logger
 	started  time.Time
 	beats    beats // of slow answers
+
+	// roundTrip asks a backend: (*upstream).roundTrip, except in a gateway that only explains
+	// what it would do.
+	roundTrip func(*upstream, context.Context, *outgoing) (*http.Response, error)
 }
 
 // A userLoad is what a user uses of the gateway at this moment. All configurations with
@@ -43,7 +48,7 @@ type userLoad struct {
 // newGateway returns the gateway of a configuration. The caller starts its accounts,
 // which fetches their credentials, before it serves requests.
 func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
-	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now(), beats: usualBeats}).successor(c)
+	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now(), beats: usualBeats, roundTrip: (*upstream).roundTrip}).successor(c)
 	g.applyLimits()
 	return g
 }
@@ -65,18 +70,19 @@ func (g *gateway) applyLimits() {
 func (g *gateway) successor(c *config) *gateway {
 	limits := limitsOf(c.users)
 	next := &gateway{
-		config:   c,
-		auth:     newAuthenticator(c.users),
-		limiter:  g.limiter.successor(limits),
-		memory:   g.memory,
-		loads:    make(map[string]*userLoad, len(c.users)),
-		accounts: make(map[string]*upstream, len(c.accounts)),
-		buckets:  make(map[string]*bucket, len(c.buckets)),
-		cors:     c.cors,
-		metrics:  g.metrics,
-		log:      g.log,
-		started:  g.started,
-		beats:    g.beats,
+		config:    c,
+		auth:      newAuthenticator(c.users),
+		limiter:   g.limiter.successor(limits),
+		memory:    g.memory,
+		loads:     make(map[string]*userLoad, len(c.users)),
+		accounts:  make(map[string]*upstream, len(c.accounts)),
+		buckets:   make(map[string]*bucket, len(c.buckets)),
+		cors:      c.cors,
+		metrics:   g.metrics,
+		log:       g.log,
+		started:   g.started,
+		beats:     g.beats,
+		roundTrip: g.roundTrip,
 	}
 	switch {
 	case c.redis == nil:

@@ -45,7 +45,7 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 		return nil, refusal
 	}
 	start := time.Now()
-	resp, err := b.upstream.roundTrip(x.r.Context(), out)
+	resp, err := x.g.roundTrip(b.upstream, x.r.Context(), out)
 	x.backend.duration = time.Since(start)
 	if err != nil {
 		return nil, x.transportError(err)

@@ -11,6 +11,8 @@
 //	s3-proxy -version
 //	s3-proxy doctor [-config FILE] [-write] [-json]
 //	                                check a configuration, and ask its backends, Redis and this machine
+//	s3-proxy explain -user U METHOD PATH [-H 'name: value']… | REQUEST_ID -log FILE
+//	                                say what becomes of a request, or became of one in the log, and why
 //	s3-proxy key [-hash]            make an API key, or print the SHA-256 of one
 //
 // A session, with the configuration
@@ -56,7 +58,7 @@
 //	upload                                                checks of uploads, aws-chunked
 //	upstream sigv4 credentials                            the backend
 //	xml                                                   documents
-//	admin metrics doctor                                  what the operator sees
+//	admin metrics doctor explain                          what the operator sees
 //	demo                                                  the embedded S3 server
 //
 // Files form layers: no file uses another that uses it, except those that arrows_test.go
@@ -85,7 +87,7 @@ const usage = `usage:
 `
 
 // commands are the subcommands.
-var commands = []*subcommand{&doctorCommand, &keyCommand}
+var commands = []*subcommand{&doctorCommand, &explainCommand, &keyCommand}
 
 // logPatience is how long the program waits, at its end, for the last lines of the log.
 const logPatience = time.Second

@@ -181,8 +181,13 @@ func methodsOf(level pathLevel) []string {
 
 // ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(w, r, g)
+	g.answer(newExchange(w, r, g))
+}
+
+// answer takes a request through its steps, and answers it.
+func (g *gateway) answer(x *exchange) {
 	defer x.end()
+	r := x.r
 	if g.cors.answer(x, r) {
 		return
 	}

@@ -1,0 +1,86 @@
+package main
+
+// s3-proxy explain: what the gateway would do with a request, step by step, and which setting
+// refuses it; or what became of a request that is in the log.
+//
+// explain_request.go takes a request through the gateway's own steps, explain_change.go looks
+// for the settings that refuse it, and explain_log.go reads a line of the log.
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+)
+
+var explainCommand = subcommand{
+	name:      "explain",
+	arguments: "-user U METHOD PATH [-H 'name: value']… | REQUEST_ID -log FILE",
+	summary:   "say what becomes of a request, or became of one in the log, and why",
+	run:       runExplain,
+}
+
+// A headerList collects the values of -H.
+type headerList []string
+
+// String and Set implement flag.Value.
+func (l *headerList) String() string     { return "" }
+func (l *headerList) Set(s string) error { *l = append(*l, s); return nil }
+
+func runExplain(_ context.Context, flags *flag.FlagSet, args []string, std streams) error {
+	var q question
+	path := flags.String("config", "config.json", "the configuration `file`")
+	flags.StringVar(&q.user, "user", "", "the `name` of the user who asks")
+	flags.Var((*headerList)(&q.headers), "H", "a `header` of the request, as \"name: value\"; may be given several times")
+	logFile := flags.String("log", "", "a log in JSON: a `file`, or - for standard input")
+	words, err := parseMixed(flags, args)
+	if err != nil {
+		return err
+	}
+	utf8Locale := isUTF8Locale(os.Getenv)
+	switch {
+	case *logFile != "" && len(words) == 1:
+		return explainLogged(std, *logFile, words[0])
+	case *logFile != "":
+		return usageError{errors.New("-log goes with one REQUEST_ID; see s3-proxy explain -help")}
+	case len(words) != 2:
+		return usageError{errors.New("explain needs METHOD and PATH, such as GET /bucket/key, or a REQUEST_ID and -log FILE; see s3-proxy explain -help")}
+	}
+	q.method, q.path = strings.ToUpper(words[0]), words[1]
+	conf, err := loadConfig(*path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", *path, err)
+	}
+	v, err := q.ask(conf)
+	if err != nil {
+		return err
+	}
+	steps := v.steps()
+	if !v.passes() {
+		steps = append(steps, changeStep(q, conf))
+	}
+	writeSteps(std.out, steps, utf8Locale)
+	if !v.passes() {
+		return errReported
+	}
+	return nil
+}
+
+// parseMixed reads flags that may stand between, before and after the other words, which it
+// returns.
+func parseMixed(flags *flag.FlagSet, args []string) (words []string, err error) {
+	for {
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		} else if err != nil {
+			return nil, usageError{err}
+		}
+		if flags.NArg() == 0 {
+			return words, nil
+		}
+		words = append(words, flags.Arg(0))
+		args = flags.Args()[1:]
+	}
+}
