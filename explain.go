@@ -39,7 +39,6 @@ func runExplain(_ context.Context, flags *flag.FlagSet, args []string, std strea
 	if err != nil {
 		return err
 	}
-	utf8Locale := isUTF8Locale(os.Getenv)
 	switch {
 	case *logFile != "" && len(words) == 1:
 		return explainLogged(std, *logFile, words[0])
@@ -53,19 +52,29 @@ func runExplain(_ context.Context, flags *flag.FlagSet, args []string, std strea
 	if err != nil {
 		return fmt.Errorf("%s: %w", *path, err)
 	}
-	v, err := q.ask(conf)
+	steps, passes, err := explain(q, conf)
 	if err != nil {
 		return err
 	}
-	steps := v.steps()
-	if !v.passes() {
-		steps = append(steps, changeStep(q, conf))
-	}
-	writeSteps(std.out, steps, utf8Locale)
-	if !v.passes() {
+	writeSteps(std.out, steps, isUTF8Locale(os.Getenv))
+	if !passes {
 		return errReported
 	}
 	return nil
+}
+
+// explain returns what becomes of a request, and whether it passes.
+func explain(q question, conf *config) (steps []explainedStep, passes bool, err error) {
+	v, err := q.ask(conf)
+	switch _, wrong := errors.AsType[usageError](err); {
+	case wrong:
+		return nil, false, err
+	case err != nil:
+		return []explainedStep{{severityError, "request", err.Error()}}, false, nil
+	case v.passes():
+		return v.steps(), true, nil
+	}
+	return append(v.steps(), changeStep(q, conf)), false, nil
 }
 
 // parseMixed reads flags that may stand between, before and after the other words, which it

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,7 +108,10 @@ func (q *question) request() (*http.Request, error) {
 	wire := q.method + " " + q.path + " HTTP/1.1\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(wire)))
 	if err != nil {
-		return nil, fmt.Errorf("the server refuses the request with 400 before the gateway sees it: %w", headError(err))
+		if _, ofURL := errors.AsType[*url.Error](err); ofURL { // it quotes the query, which may have a signature
+			err = errors.New("the path is not properly percent-encoded")
+		}
+		return nil, fmt.Errorf("400 before the gateway sees it: %w", headError(err))
 	}
 	if r.ContentLength != 0 {
 		r.Body = absentBody{}
@@ -212,7 +216,7 @@ func (v *explanation) steps() []explainedStep {
 		ok("user", "%s: role %s, allowed_buckets %s", x.user.name, x.user.role, bucketWords(x.user))
 	}
 	if x.load != nil {
-		ok("limits", "%s%s%s; what of it is used, only the running gateway knows", x.user.limit, x.user.share, map[bool]string{true: ", shared through Redis"}[v.shared])
+		ok("limits", "%s", v.limitWords())
 	}
 	if x.op != nil {
 		ok("operation", "%s: %s", x.op.name, actionWords[x.op.action])
@@ -241,7 +245,8 @@ func (v *explanation) lastSteps() []explainedStep {
 		all = append(all, v.bodyStep())
 	}
 	for _, asked := range v.backendRequests() {
-		all = append(all, explainedStep{severityOK, "backend", fmt.Sprintf("%s %s, signed for %s", asked.Method, asked.URL, v.signedFor(asked))})
+		address := strings.ReplaceAll(asked.URL.String(), uriEncode(x.target.key, false), uriEncode(x.withoutCredentials(x.target.key), false))
+		all = append(all, explainedStep{severityOK, "backend", fmt.Sprintf("%s %s, signed for %s", asked.Method, address, v.signedFor(asked))})
 	}
 	return all
 }
@@ -349,6 +354,19 @@ var actionWords = map[action]string{
 	actionAdmin:        "is permanent, or changes who may do what",
 	actionBeyondBucket: "can name places outside of the bucket",
 	actionNone:         "the gateway answers it",
+}
+
+// limitWords returns the limits of the user.
+func (v *explanation) limitWords() string {
+	u := v.x.user
+	text := u.limit.String() + u.share.String()
+	if u.limit.requests > 0 && v.shared {
+		text += ", shared through Redis"
+	}
+	if u.limit.requests > 0 || u.share != (share{}) {
+		text += "; what of it is used, only the running gateway knows"
+	}
+	return text
 }
 
 // bucketWords returns a user's buckets, as the configuration has them.
