@@ -49,8 +49,11 @@ func runExplain(_ context.Context, flags *flag.FlagSet, args []string, std strea
 	}
 	q.method, q.path = strings.ToUpper(words[0]), words[1]
 	conf, err := loadConfig(*path)
-	if err != nil {
-		return fmt.Errorf("%s: %w", *path, err)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return err
+	case err != nil:
+		return fmt.Errorf("%s has errors:\n%w", *path, err)
 	}
 	steps, passes, err := explain(q, conf)
 	if err != nil {

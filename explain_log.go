@@ -103,7 +103,8 @@ func findLogged(r io.Reader, id string) (*loggedRequest, error) {
 
 // isRefusal reports whether the gateway answered with an error and asked no backend.
 func (l *loggedRequest) isRefusal() bool {
-	return l.Status >= 400 && l.Status < 500 && l.Status != statusClientGone && l.UpstreamStatus == 0 || l.Status == http.StatusNotImplemented && l.UpstreamStatus == 0
+	status := l.Status
+	return l.UpstreamStatus == 0 && (status >= 400 && status < statusClientGone || status == http.StatusNotImplemented)
 }
 
 // steps returns what happened and what to do.
@@ -119,7 +120,7 @@ func (l *loggedRequest) steps() []explainedStep {
 		{severityOK, "request", fmt.Sprintf("%s of %s, from %s", l.RequestID, printable(l.Time), printable(l.Client))},
 		{severityOK, "user", l.userWords()},
 		{severityOK, "operation", fmt.Sprintf("%s: %s", cmp.Or(printable(l.Operation), "not known, the request was refused before"), l.target())},
-		{kind, "answer", fmt.Sprintf("%d %s, after %v ms; %d bytes received, %d sent", l.Status, printable(l.Code), l.Duration, l.BytesIn, l.BytesOut)},
+		{kind, "answer", fmt.Sprintf("%s after %v ms; %d bytes received, %d sent", strings.TrimSpace(strconv.Itoa(l.Status)+" "+printable(l.Code)), l.Duration, l.BytesIn, l.BytesOut)},
 		{severityOK, "backend", l.backendWords()},
 	}
 	for _, s := range []explainedStep{{kind, "reason", l.Reason}, {kind, "cause", l.Cause}} {
@@ -134,7 +135,7 @@ func (l *loggedRequest) steps() []explainedStep {
 		all = append(all, explainedStep{severityWarning, "to do", remedy})
 	}
 	if l.User != "" && l.isRefusal() && l.Bucket != "" {
-		all = append(all, explainedStep{severityWarning, "", fmt.Sprintf("s3-proxy explain -user %s %s %s -config FILE\n(with its query and headers, which are not in the log)", printable(l.User), printable(l.Method), "'"+l.path()+"'")})
+		all = append(all, explainedStep{severityWarning, "", fmt.Sprintf("s3-proxy explain -config FILE -user %s %s '%s'\nsays which rule refuses it; add its query and headers, which are not in the log", printable(l.User), printable(l.Method), l.path())})
 	}
 	return all
 }
@@ -220,8 +221,8 @@ var logRules = []logRule{
 	{statusIs(http.StatusUnauthorized, false), "the request has no API key, or one that is no user's", "compare the client's key with the configuration; after a change, reload"},
 	{func(l *loggedRequest) bool { return l.Status == 403 && l.UpstreamStatus == 0 && l.User == "" },
 		"the signature of the client is not valid, has expired, or names no user", "the access key id is the name of a user, and the secret is the API key; compare clocks; let no proxy change Host or the path"},
-	{statusIs(http.StatusForbidden, false), "the user may not do that: by the bucket, the role, a header, or what is copied", "see users.USER.allowed_buckets and users.USER.role; this says which:"},
-	{statusIs(http.StatusNotFound, false), "the bucket is in no account", "add BUCKET to accounts.NAME.buckets; this says what else:"},
+	{statusIs(http.StatusForbidden, false), "the user may not do that: by the bucket, the role, a header, or what is copied", "see users.USER.allowed_buckets and users.USER.role"},
+	{statusIs(http.StatusNotFound, false), "the bucket is in no account", "add BUCKET to accounts.NAME.buckets, under the account that has it"},
 	{statusIs(http.StatusMethodNotAllowed, false), "S3 has no such method for this path", "see the header Allow of the answer"},
 	{statusIs(http.StatusConflict, false), "the bucket is declared in the configuration already", "let the client not create it"},
 	{statusIs(http.StatusLengthRequired, false), "the upload has no length", "let the client send Content-Length, and for aws-chunked x-amz-decoded-content-length"},

@@ -108,10 +108,11 @@ func (q *question) request() (*http.Request, error) {
 	wire := q.method + " " + q.path + " HTTP/1.1\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(wire)))
 	if err != nil {
-		if _, ofURL := errors.AsType[*url.Error](err); ofURL { // it quotes the query, which may have a signature
-			err = errors.New("the path is not properly percent-encoded")
+		// The error itself quotes the request, which may have a signature.
+		if _, ofURL := errors.AsType[*url.Error](err); ofURL {
+			return nil, errors.New("400 before the gateway sees it: the path is not properly percent-encoded")
 		}
-		return nil, fmt.Errorf("400 before the gateway sees it: %w", headError(err))
+		return nil, errors.New("400 before the gateway sees it: a header is malformed, or contradicts another")
 	}
 	if r.ContentLength != 0 {
 		r.Body = absentBody{}
@@ -268,9 +269,6 @@ func (v *explanation) bodyStep() explainedStep {
 func (v *explanation) backendRequests() []*http.Request {
 	x := v.x
 	if x.bucket == nil || len(v.asked) > 0 && v.asked[0].Method == x.r.Method {
-		return v.asked
-	}
-	if len(v.asked) == 1 && x.r.Method == http.MethodHead {
 		return v.asked
 	}
 	out, refusal := x.g.outgoing(x)

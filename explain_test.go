@@ -239,6 +239,26 @@ func TestExplainTellsWhatFollowsADocument(t *testing.T) {
 	}
 }
 
+// A copy between two accounts is a read from one and a write to the other, each under the name
+// that the bucket has there.
+func TestExplainTellsBothHalvesOfACopy(t *testing.T) {
+	explain := newExplainer(t, testConfig("http://127.0.0.1:1", with("accounts.other", map[string]any{"endpoint_url": "http://127.0.0.1:2/base", "region": "eu-west-1",
+		"access_key_id": "other-key-id", "secret_access_key": "other-secret", "buckets": []any{map[string]any{"name": "elsewhere", "bucket": "Backend_Name"}}})))
+	text, err := explain("-user", "admin", "PUT", "/photos/b", "-H", "x-amz-copy-source: /elsewhere/a%20b", "-H", "x-foreign: 1")
+	if err != nil {
+		t.Fatalf("explain = %v\n%s", err, text)
+	}
+	rest := text
+	for _, want := range []string{"x-foreign", "GET http://127.0.0.1:2/base/Backend_Name/a%20b, signed for accounts.other, region eu-west-1",
+		"PUT http://127.0.0.1:1/photos/b, signed for accounts.main, region us-east-1"} {
+		_, after, found := strings.Cut(rest, want)
+		if !found {
+			t.Errorf("explain of a copy =\n%swant %q, in this order", text, want)
+		}
+		rest = after
+	}
+}
+
 // A body is assumed where the request needs one, and only there is it told.
 func TestExplainAssumesASmallUpload(t *testing.T) {
 	explain := newExplainer(t, testConfig("http://127.0.0.1:1"))
@@ -402,7 +422,7 @@ func TestExplainTellsWhatTheLogHas(t *testing.T) {
 		{"PUT", "/dead-bucket/x", adminKey, []string{"could not be reached", "connection refused"}},
 		{"GET", "/photos/a", "", []string{"401", "no API key", "user", "not known"}},
 		{"GET", "/photos/a", "wrong-key-0123456789", []string{"401", "no user's"}},
-		{"PUT", "/photos/a", readOnlyKey, []string{"403", "may not do that", "users.ro.role", "s3-proxy explain -user ro PUT '/photos/a'"}},
+		{"PUT", "/photos/a", readOnlyKey, []string{"403", "may not do that", "users.ro.role", "-user ro PUT '/photos/a'"}},
 		{"GET", "/secret/a%20b", readOnlyKey, []string{"users.ro.allowed_buckets", "'/secret/a%20b'"}},
 		{"GET", "/unknown/a", adminKey, []string{"404", "in no account"}},
 		{"GET", "/photos/a/b", adminKey, []string{"400", "nested_keys"}},
