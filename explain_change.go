@@ -101,8 +101,12 @@ func possibleChanges(q question, conf *config) []change {
 	return all
 }
 
+// maxMentioned bounds the buckets that are tried: four bucket names are more than any operation
+// has.
+const maxMentioned = 4
+
 // mentionedBuckets returns the bucket in the path, and those of the configuration that a copy
-// source or the query has somewhere.
+// source or the query has somewhere, but not more than maxMentioned.
 func mentionedBuckets(q question, conf *config) []string {
 	var names []string
 	path, query, _ := strings.Cut(q.path, "?")
@@ -115,5 +119,5 @@ func mentionedBuckets(q question, conf *config) []string {
 			names = append(names, name)
 		}
 	}
-	return names
+	return names[:min(len(names), maxMentioned)]
 }

@@ -221,7 +221,7 @@ func (v *explanation) steps() []explainedStep {
 	}
 	if x.op != nil {
 		ok("operation", "%s: %s", x.op.name, actionWords[x.op.action])
-		if refusal := x.g.authorize(x); refusal == nil {
+		if refusal := x.g.authorize(x); refusal == nil && x.bucket != nil { // what has no bucket checks the user itself
 			ok("right", "the role %s may do that here", x.user.role)
 		}
 	}
