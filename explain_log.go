@@ -158,6 +158,9 @@ func (l *loggedRequest) path() string {
 }
 
 func (l *loggedRequest) target() string {
+	if l.Operation == "" && l.Bucket == "" { // a path that could not be parsed is in no log
+		return printable(l.Method) + " of a path that is not in the log"
+	}
 	return printable(l.Method) + " " + l.path()
 }
 

@@ -425,7 +425,7 @@ func TestExplainTellsWhatTheLogHas(t *testing.T) {
 		{"PUT", "/photos/a", readOnlyKey, []string{"403", "may not do that", "users.ro.role", "-user ro PUT '/photos/a'"}},
 		{"GET", "/secret/a%20b", readOnlyKey, []string{"users.ro.allowed_buckets", "'/secret/a%20b'"}},
 		{"GET", "/unknown/a", adminKey, []string{"404", "in no account"}},
-		{"GET", "/photos/a/b", adminKey, []string{"400", "nested_keys"}},
+		{"GET", "/photos/a/b", adminKey, []string{"400", "nested_keys", "GET of a path that is not in the log"}},
 		{"GET", "/photos?max-keys=x", adminKey, []string{"400", "a parameter, a header"}},
 		{"PATCH", "/photos/a", adminKey, []string{"405", "no such method"}},
 		{"GET", "/photos/a?append", adminKey, []string{"501", "does not guess"}},
@@ -480,7 +480,7 @@ func TestExplainTellsRareOutcomes(t *testing.T) {
 		`"status":403,"upstream_status":0,"claimed_user":"eve"`:                                      "eve was claimed",
 		`"status":418,"upstream_status":0`:                                                           "docs/errors.md",
 		`"status":403,"reason":"role","code":"AccessDenied"`:                                         "reason     role",
-		`"status":404,"upstream_status":404,"key":"\u001b[31mred\n"`:                                 "%1B%5B31mred%0A",
+		`"status":404,"upstream_status":404,"bucket":"photos","key":"\u001b[31mred\n"`:               "%1B%5B31mred%0A",
 		`"status":404,"upstream_status":404,"upstream_code":"\u001b[31m"`:                            `"\x1b[31m"`,
 	} {
 		line := `{"time":"2026-11-26T10:00:00Z","level":"INFO","msg":"request","request_id":"0123456789ABCDEF",` + fields + "}\n"
