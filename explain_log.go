@@ -123,7 +123,7 @@ func (l *loggedRequest) steps() []explainedStep {
 		{kind, "answer", fmt.Sprintf("%s after %v ms; %d bytes received, %d sent", strings.TrimSpace(strconv.Itoa(l.Status)+" "+printable(l.Code)), l.Duration, l.BytesIn, l.BytesOut)},
 		{severityOK, "backend", l.backendWords()},
 	}
-	for _, s := range []explainedStep{{kind, "reason", l.Reason}, {kind, "cause", l.Cause}} {
+	for _, s := range []explainedStep{{kind, "reason", l.Reason}, {kind, "its cause", l.Cause}} {
 		if s.text != "" {
 			s.text = printable(s.text)
 			all = append(all, s)
