@@ -119,7 +119,7 @@ func exitStatus(err error) int {
 func printUsage(w io.Writer) {
 	fmt.Fprint(w, usage)
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-32s %s\n", "s3-proxy "+c.name+" "+c.arguments, c.summary)
+		fmt.Fprintf(w, "  s3-proxy %s %s\n%35s%s\n", c.name, c.arguments, "", c.summary)
 	}
 	fmt.Fprint(w, "\nflags:\n")
 }
