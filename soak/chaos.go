@@ -21,11 +21,7 @@ const (
 )
 
 // events with how often they happen.
-var events = []struct {
-	name   string
-	weight int
-	run    func(s *site, random *rand.Rand) error
-}{
+var events = []choice[func(s *site, random *rand.Rand) error]{
 	{"reload", 4, (*site).reloadGood},
 	{"reload of a bad file", 4, (*site).reloadBad},
 	{"new key", 5, (*site).rotate},
@@ -38,10 +34,6 @@ var events = []struct {
 // trouble makes events happen, about one in a second, until it is told to stop.
 func (s *site) trouble(stop <-chan struct{}) error {
 	random := rand.New(rand.NewPCG(s.seed, 1<<32))
-	total := 0
-	for _, e := range events {
-		total += e.weight
-	}
 	pause := time.NewTicker(time.Second)
 	defer pause.Stop()
 	for {
@@ -50,15 +42,10 @@ func (s *site) trouble(stop <-chan struct{}) error {
 			return nil
 		case <-pause.C:
 		}
-		n := random.IntN(total)
-		for _, e := range events {
-			if n -= e.weight; n < 0 {
-				s.ledger.count("event "+e.name, 1)
-				if err := e.run(s, random); err != nil {
-					return fmt.Errorf("%s: %w", e.name, err)
-				}
-				break
-			}
+		e := choose(random, events)
+		s.ledger.count("event "+e.name, 1)
+		if err := e.run(s, random); err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
 		}
 	}
 }

@@ -46,29 +46,14 @@ const (
 )
 
 // faults with how often they are chosen. Most faults that are met in practice cut an answer.
-var faults = []struct {
-	name   string
-	weight int
-}{
-	{faultRefuse, 4}, {faultResetRequest, 4}, {faultResetBody, 4}, {faultLost, 4}, {faultSlow, 4}, {faultStall, 1},
-	{faultSlowDown, 4}, {faultTooMany, 2}, {faultInternal, 2}, {faultEarly, 4}, {faultGarbage, 3}, {faultInterim, 4},
-	{faultHead, 4}, {faultCut, 14}, {faultShort, 14}, {faultStallBody, 1}, {faultChunks, 6}, {faultSurplus, 6},
-	{faultClose, 6}, {faultRange, 3},
-}
-
-// chooseFault returns a fault by its weight.
-func chooseFault(random *rand.Rand) string {
-	total := 0
-	for _, f := range faults {
-		total += f.weight
-	}
-	n := random.IntN(total)
-	for _, f := range faults {
-		if n -= f.weight; n < 0 {
-			return f.name
-		}
-	}
-	return faultCut
+var faults = []choice[struct{}]{
+	{name: faultRefuse, weight: 4}, {name: faultResetRequest, weight: 4}, {name: faultResetBody, weight: 4},
+	{name: faultLost, weight: 4}, {name: faultSlow, weight: 4}, {name: faultStall, weight: 1},
+	{name: faultSlowDown, weight: 4}, {name: faultTooMany, weight: 2}, {name: faultInternal, weight: 2},
+	{name: faultEarly, weight: 4}, {name: faultGarbage, weight: 3}, {name: faultInterim, weight: 4},
+	{name: faultHead, weight: 4}, {name: faultCut, weight: 14}, {name: faultShort, weight: 14},
+	{name: faultStallBody, weight: 1}, {name: faultChunks, weight: 6}, {name: faultSurplus, weight: 6},
+	{name: faultClose, weight: 6}, {name: faultRange, weight: 3},
 }
 
 // planted is what garbage and surplus bytes hold. A client that ever sees it has got an
@@ -134,7 +119,7 @@ func (p *faultProxy) fault() (name string, n int) {
 	if p.random.Int64N(1000) >= p.ratio.Load() {
 		return "", 0
 	}
-	return chooseFault(p.random), p.random.IntN(1 << 30)
+	return choose(p.random, faults).name, p.random.IntN(1 << 30)
 }
 
 // liesAboutRange is how many of a thousand requests for the rest of a download get another

@@ -19,12 +19,8 @@ import (
 // idleTimeout is the gateways' server.idle_timeout.
 const idleTimeout = 3 * time.Second
 
-// A trick is what a hostile client does, and the name under which it is counted.
-var tricks = []struct {
-	name   string
-	weight int
-	run    func(w *worker, name string)
-}{
+// tricks are what hostile clients do, by the names under which they are counted.
+var tricks = []choice[func(w *worker, name string)]{
 	{"no key", 3, (*worker).strange},
 	{"upload cut by a reset", 6, (*worker).cutUpload},
 	{"upload cut by a close", 6, (*worker).cutUpload},
@@ -38,24 +34,10 @@ var tricks = []struct {
 
 // attack plays tricks until it is told to stop.
 func (w *worker) attack(stop <-chan struct{}) {
-	total := 0
-	for _, t := range tricks {
-		total += t.weight
-	}
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		n := w.random.IntN(total)
-		for _, t := range tricks {
-			if n -= t.weight; n < 0 {
-				w.ledger.count("bad inputs", 1)
-				t.run(w, t.name)
-				break
-			}
-		}
+	for !isClosed(stop) {
+		w.ledger.count("bad inputs", 1)
+		t := choose(w.random, tricks)
+		t.run(w, t.name)
 	}
 }
 
@@ -214,7 +196,7 @@ func (w *worker) uploadHead(bucket, key string, t trace, length int64, more stri
 
 // cutUpload leaves within an upload.
 func (w *worker) cutUpload(name string) {
-	account, bucket, key := w.place()
+	_, bucket, key := w.place()
 	body := newContent(w.random.Uint64(), 1+w.random.Int64N(400<<10))
 	t := w.ledger.permit(&permission{})
 	defer w.ledger.close(t)
@@ -229,7 +211,6 @@ func (w *worker) cutUpload(name string) {
 	}
 	io.CopyN(c, body.reader(), n)
 	cut(c, strings.HasSuffix(name, "reset"))
-	_ = account
 	w.ledger.ended(t, name, "left")
 }
 

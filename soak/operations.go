@@ -16,11 +16,7 @@ import (
 )
 
 // operations with how often they are chosen.
-var operations = []struct {
-	name   string
-	weight int
-	run    func(w *worker, name string)
-}{
+var operations = []choice[func(w *worker, name string)]{
 	{"PutObject", 24, (*worker).putObject},
 	{"GetObject", 40, (*worker).getObject},
 	{"GetObject of a range", 10, (*worker).getRange},
@@ -42,23 +38,9 @@ var operations = []struct {
 
 // work sends requests until it is told to stop.
 func (w *worker) work(stop <-chan struct{}) {
-	total := 0
-	for _, o := range operations {
-		total += o.weight
-	}
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		n := w.random.IntN(total)
-		for _, o := range operations {
-			if n -= o.weight; n < 0 {
-				o.run(w, o.name)
-				break
-			}
-		}
+	for !isClosed(stop) {
+		o := choose(w.random, operations)
+		o.run(w, o.name)
 	}
 }
 
