@@ -104,6 +104,9 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) error {
 		return newS3Error(http.StatusNotFound, "NoSuchBucket")
 	}
 	c := &call{Request: r, w: w, bucket: bucket, key: key, query: r.URL.Query(), begun: time.Now()}
+	if s := settingOf(c); s != nil {
+		return b.serveConfiguration(c, s.selector, []byte(s.document))
+	}
 	if key == "" {
 		return b.serveBucket(c)
 	}
@@ -464,17 +467,11 @@ func (b *backend) serveTags(c *call) error {
 	return c.document(newTagging(v.tags))
 }
 
-// configurable are the configurations of a bucket that the backend keeps.
-var configurable = []string{"cors", "lifecycle", "tagging", "encryption", "ownershipControls", "versioning", "policy"}
-
 // serveBucket serves an operation on a bucket.
 func (b *backend) serveBucket(c *call) error {
-	for _, name := range configurable {
-		if c.has(name) {
-			return b.serveConfiguration(c, name)
-		}
-	}
 	switch {
+	case c.has("tagging"):
+		return b.serveConfiguration(c, "tagging", nil)
 	case c.Method == http.MethodPost && c.has("delete"):
 		return b.deleteObjects(c)
 	case c.Method == http.MethodHead:
@@ -483,18 +480,14 @@ func (b *backend) serveBucket(c *call) error {
 		return newS3Error(http.StatusMethodNotAllowed, "MethodNotAllowed")
 	case c.has("uploads"):
 		return c.document(b.listUploads(c))
-	case c.has("location"):
-		return c.document(&struct {
-			XMLName xml.Name `xml:"LocationConstraint"`
-			Region  string   `xml:",chardata"`
-		}{Region: region})
 	}
 	return c.document(b.list(c))
 }
 
-// serveConfiguration keeps a document under a name.
-func (b *backend) serveConfiguration(c *call, name string) error {
-	path := c.bucket + "?" + name
+// serveConfiguration keeps a document under a name. Before one was written, there is the usual one,
+// if that is not nil.
+func (b *backend) serveConfiguration(c *call, name string, usual []byte) error {
+	path := c.bucket + "/" + c.key + "?" + name
 	switch c.Method {
 	case http.MethodPut:
 		data, err := io.ReadAll(c.Body)
@@ -508,6 +501,9 @@ func (b *backend) serveConfiguration(c *call, name string) error {
 		return nil
 	}
 	data := b.document(path)
+	if data == nil {
+		data = usual
+	}
 	if data == nil {
 		return newS3Error(http.StatusNotFound, "NoSuchConfiguration")
 	}

@@ -155,15 +155,7 @@ func (s *site) redisOutage(random *rand.Rand) error {
 // the store and each gateway may admit, each by itself.
 func (w *worker) flood(stop <-chan struct{}) {
 	var admitted []span
-	restarts := func() (n int) {
-		for _, g := range w.gateways {
-			g.mu.Lock()
-			n += len(g.restarts)
-			g.mu.Unlock()
-		}
-		return n
-	}
-	before := restarts()
+	before := w.restarts()
 	for {
 		select {
 		case <-stop:
@@ -179,13 +171,26 @@ func (w *worker) flood(stop <-chan struct{}) {
 			continue
 		}
 		admitted = append(slices.DeleteFunc(admitted, func(s span) bool { return a.end.Sub(s.begin) > limitedWindow }), span{a.begin, a.end})
-		if now := restarts(); now != before { // a gateway that has just started knows nothing of before
+		if now := w.restarts(); now != before { // what has just started knows nothing of before
 			before, admitted = now, nil
 		}
 		if most := limitedRequests * (1 + len(w.gateways)); len(admitted) > most {
 			w.ledger.broken(promiseLimit, "%d requests were admitted in %v, want at most %d", len(admitted), limitedWindow, most)
 		}
 	}
+}
+
+// restarts returns how often a gateway, or the store of the limit, was started anew.
+func (s *site) restarts() (n int) {
+	for _, g := range s.gateways {
+		g.mu.Lock()
+		n += len(g.restarts)
+		g.mu.Unlock()
+	}
+	if s.redis != nil {
+		n += int(s.redis.starts.Load())
+	}
+	return n
 }
 
 // settle waits for all to be well again after the faults have ended, and checks that it is.

@@ -30,6 +30,7 @@ var operations = []choice[func(w *worker, name string)]{
 	{"PutObjectTagging", 2, (*worker).tagObject},
 	{"GetObjectAttributes", 2, (*worker).getAttributes},
 	{"PutBucketTagging", 1, (*worker).configureBucket},
+	{"settings", 4, (*worker).changeSetting},
 	{"HeadBucket", 1, (*worker).headBucket},
 	{"ListBuckets", 1, (*worker).listBuckets},
 	{"ListMultipartUploads", 1, (*worker).listUploads},

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -222,6 +223,8 @@ func (s *site) end() {
 type redisStore struct {
 	url, port, password, dir string
 
+	starts atomic.Int64 // so far
+
 	mu      sync.Mutex // guards the rest
 	process *exec.Cmd
 }
@@ -247,6 +250,7 @@ func startRedis(l *ledger, dir string) (*redisStore, error) {
 func (r *redisStore) start() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.starts.Add(1)
 	r.process = exec.Command("redis-server", "--bind", "127.0.0.1", "--port", r.port, "--requirepass", r.password, "--save", "", "--dir", r.dir)
 	if err := r.process.Start(); err != nil {
 		return err
