@@ -67,7 +67,6 @@ type call struct {
 	w           http.ResponseWriter
 	bucket, key string
 	query       url.Values
-	begun       time.Time
 }
 
 // has reports whether a parameter is there, with a value or without.
@@ -103,7 +102,7 @@ func (b *backend) serve(w http.ResponseWriter, r *http.Request) error {
 	if _, there := b.objects[bucket]; !there { // the set of buckets does not change
 		return newS3Error(http.StatusNotFound, "NoSuchBucket")
 	}
-	c := &call{Request: r, w: w, bucket: bucket, key: key, query: r.URL.Query(), begun: time.Now()}
+	c := &call{Request: r, w: w, bucket: bucket, key: key, query: r.URL.Query()}
 	if s := settingOf(c); s != nil {
 		return b.serveConfiguration(c, s.selector, []byte(s.document))
 	}

@@ -255,7 +255,7 @@ func (w *worker) checkRefusal(operation string, a *answer) {
 	case a.header == nil, code == "" && operation != "HeadObject" && operation != "HeadBucket":
 		w.ledger.broken(promiseClean, "%s: %d has no code: %q", operation, a.status, a.data)
 	case a.status >= 500, a.status == 400 && code == "InvalidRequest": // the fault "error before the body is read"
-	case a.status == 400 && a.data == nil || a.status == 400 && operation[:4] == "Head":
+	case a.status == 400 && strings.HasPrefix(operation, "Head"): // the same, without a document
 	default:
 		w.ledger.broken(promiseClean, "%s: %d %s for a client that may\n%s", operation, a.status, code, w.logOf(a))
 	}

@@ -107,8 +107,8 @@ func (w *worker) putObject(name string) {
 	a := w.send(r, nil)
 	wrong := ""
 	if a.err == nil && a.status < 300 {
-		wrong = w.checkStored(account, bucket, key, a, false)
-		if etag := strings.Trim(a.header.Get("Etag"), `"`); wrong == "" && etag != r.body.md5() {
+		w.checkStored(account, bucket, key, a, false)
+		if etag := strings.Trim(a.header.Get("Etag"), `"`); etag != r.body.md5() {
 			wrong = "the ETag is " + etag
 		}
 		w.ledger.count("writes acknowledged", 1)
@@ -117,7 +117,7 @@ func (w *worker) putObject(name string) {
 }
 
 // checkStored checks that a write which was acknowledged is stored, once, while it ran.
-func (w *worker) checkStored(account *account, bucket, key string, a *answer, deleted bool) string {
+func (w *worker) checkStored(account *account, bucket, key string, a *answer, deleted bool) {
 	n := 0
 	for _, v := range account.backend.during(bucket, key, a.begin, a.end) {
 		if v.trace == a.trace && v.deleted == deleted && v.from.After(a.begin) {
@@ -127,7 +127,6 @@ func (w *worker) checkStored(account *account, bucket, key string, a *answer, de
 	if n != 1 {
 		w.ledger.broken(promiseDurable, "a write to %s/%s (trace %d) was acknowledged with %d and is stored %d times\n%s", bucket, key, a.trace, a.status, n, w.logOf(a))
 	}
-	return ""
 }
 
 // read returns a request to read, by any authentication method.
