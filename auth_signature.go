@@ -230,13 +230,18 @@ func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter
 // joinTrimmed joins the values of a header. Clients trim each by itself, so "a\u00a0" and "b" are
 // "a,b" to one that folds any white space.
 func joinTrimmed(values []string, fold bool) string {
-	trimmed := make([]string, len(values))
+	joined := ""
 	for i, value := range values {
-		if trimmed[i] = strings.Trim(value, " \t"); fold {
-			trimmed[i] = foldSpace(value)
+		if i > 0 {
+			joined += ","
+		}
+		if fold {
+			joined += foldSpace(value)
+		} else {
+			joined += strings.Trim(value, " \t")
 		}
 	}
-	return strings.Join(trimmed, ",")
+	return joined
 }
 
 // receivedHeader finds the values of a header by its lower-case name, including those that
