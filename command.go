@@ -46,14 +46,21 @@ func (c *subcommand) start(ctx context.Context, args []string, std streams) erro
 	return c.run(ctx, flags, args, std)
 }
 
+// parseSome reads flags, up to the first argument that is none. It returns flag.ErrHelp for -help.
+func parseSome(flags *flag.FlagSet, args []string) error {
+	err := flags.Parse(args)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		return usageError{err}
+	}
+	return err
+}
+
 // parseAll reads flags, and refuses what is left.
 func parseAll(flags *flag.FlagSet, args []string) error {
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
+	if err := parseSome(flags, args); err != nil {
 		return err
-	case err != nil:
-		return usageError{err}
-	case flags.NArg() > 0:
+	}
+	if flags.NArg() > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q; see %s -help", flags.Arg(0), flags.Name())}
 	}
 	return nil

@@ -243,16 +243,8 @@ func TestUserWithoutBucketsIsWarnedAbout(t *testing.T) {
 // checked runs -check on a configuration.
 func checked(t *testing.T, config map[string]any) (string, error) {
 	t.Helper()
-	data, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "config.json")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
-	err = run(context.Background(), []string{"-config", path, "-check"}, &out, io.Discard)
+	err := run(context.Background(), []string{"-config", writeConfig(t, config), "-check"}, &out, io.Discard)
 	return out.String(), err
 }
 

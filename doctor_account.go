@@ -262,7 +262,7 @@ func (b *bucketDoctor) examine(ctx context.Context) {
 // visible returns which buckets the account's key sees, to complete the text of a bucket that is
 // missing or refused; "" if it may not know.
 func (b *bucketDoctor) visible(ctx context.Context) string {
-	reply, err := ask(ctx, b.account.styled(false), readOf(target{}))
+	reply, err := ask(ctx, b.account.styled(false), newRead(target{}, nil))
 	if err != nil || reply.root != "ListAllMyBucketsResult" || reply.status != http.StatusOK {
 		return ""
 	}

@@ -63,16 +63,7 @@ func ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
 // listOf returns the request for a list of one object. A HEAD would be shorter, and its answer
 // does not say what is wrong. A list of none succeeds at MinIO if the bucket does not exist.
 func listOf(b *bucket) *outgoing {
-	return readOf(b.target(""), "list-type", "2", "max-keys", "1")
-}
-
-// readOf returns a GET with parameters, given as names and values.
-func readOf(t target, parameters ...string) *outgoing {
-	out := &outgoing{method: http.MethodGet, target: t, header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
-	for i := 0; i < len(parameters); i += 2 {
-		out.query = withParameter(out.query, parameters[i], parameters[i+1])
-	}
-	return out
+	return newRead(b.target(""), []parameter{{"list-type", "2"}, {"max-keys", "1"}})
 }
 
 // s3AnswerOf reads an answer, as much of it as the doctor looks at.
@@ -145,14 +136,18 @@ func (s *chapter) clockFinding(subject string, ahead time.Duration) {
 // bucket is; the zero value if that is nothing bad. The path is that of the account's
 // settings.
 func (a *s3Answer) accountDiagnosis(s *chapter, path string) diagnosis {
-	switch a.code {
-	case "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "NotSignedUp", "XAdminUserNotFound": // the last is versitygw's
+	found := gatewayErrors[a.code]
+	if a.code == "XAdminUserNotFound" { // of versitygw, which the gateway passes on
+		found = blamesKeyID
+	}
+	switch found {
+	case blamesKeyID:
 		return diagnosis{"key_unknown", fmt.Sprintf("the backend does not know the access key id; correct %s.access_key_id, or endpoint_url, if the key is another service's", path)}
-	case "SignatureDoesNotMatch", "AuthFailure", "InvalidSecurity":
+	case blamesSignature:
 		return diagnosis{"secret_wrong", fmt.Sprintf("the backend knows the access key id, and not the signature; correct %s.secret_access_key (a proxy that changes the path or the host would look the same)", path)}
-	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "CredentialsNotSupported", "RequestExpired":
+	case blamesToken, blamesTokenSupport:
 		return diagnosis{"token_wrong", fmt.Sprintf("the backend answers %s; renew %s.session_token, or leave it out for a key that lasts", a.code, path)}
-	case "RequestTimeTooSkewed":
+	case blamesClock:
 		return diagnosis{"clock_wrong", "the backend refuses the time of the request; set the clock of this machine, or of the backend (NTP)"}
 	}
 	switch {
@@ -215,9 +210,8 @@ func (a *s3Answer) bucketDiagnosis(s *chapter, b *bucket) diagnosis {
 func (a *s3Answer) regionDiagnosis(s *chapter, b *bucket) diagnosis {
 	at := "accounts." + b.account.name
 	expected := expectedRegion(a.header, &a.doc)
-	blamed := slices.Contains([]string{"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect", "Redirect"}, a.code)
 	switch {
-	case !blamed:
+	case gatewayErrors[a.code] != blamesPlace:
 		return diagnosis{}
 	case expected == b.account.region:
 		return diagnosis{"endpoint_wrong", fmt.Sprintf("the bucket is in the region %s, and %s.endpoint_url is another region's; write the address of that region", expected, at)}

@@ -127,14 +127,20 @@ const maxNames = 5
 
 // names returns who a certificate is for.
 func (s *chapter) names(c *x509.Certificate) string {
-	names := slices.Clone(c.DNSNames)
-	for _, ip := range c.IPAddresses {
-		names = append(names, ip.String())
-	}
-	if len(names) == 0 {
+	hosts := hostsOf(c)
+	if len(hosts) == 0 {
 		return "no host at all"
 	}
-	return s.list(names)
+	return s.list(hosts)
+}
+
+// hostsOf returns the names and addresses that a certificate is for.
+func hostsOf(c *x509.Certificate) []string {
+	hosts := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		hosts = append(hosts, ip.String())
+	}
+	return hosts
 }
 
 // list returns the first of some names that a peer wrote, and how many more there are.

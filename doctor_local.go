@@ -61,7 +61,7 @@ func (d *localDoctor) certificates() {
 		return
 	}
 	d.leaf = t.current.Load().Certificates[0].Leaf
-	names := strings.Join(append(d.leaf.DNSNames, ipAddresses(d.leaf)...), " ")
+	names := strings.Join(hostsOf(d.leaf), " ")
 	switch left := time.Until(d.leaf.NotAfter); {
 	case left < 0:
 		d.add("server.tls_cert_file", "certificate_expired", "%s expired on %s, and clients refuse it; renew it", conf.certFile, d.leaf.NotAfter.UTC().Format(time.DateOnly))
@@ -73,13 +73,6 @@ func (d *localDoctor) certificates() {
 		d.add("server.tls_cert_file", "certificate_ok", "%s is for %s, %s left", conf.certFile, names, daysUntil(d.leaf.NotAfter))
 	}
 	d.authorities()
-}
-
-func ipAddresses(c *x509.Certificate) (texts []string) {
-	for _, ip := range c.IPAddresses {
-		texts = append(texts, ip.String())
-	}
-	return texts
 }
 
 // authorities warns of those of clients that have expired.

@@ -50,7 +50,7 @@ func (b *prober) probe(ctx context.Context) {
 		b.unwritten(written, "write")
 		return
 	}
-	switch read, err := ask(ctx, b.upstream, readOf(b.target(key))); {
+	switch read, err := ask(ctx, b.upstream, newRead(b.target(key), nil)); {
 	case err != nil:
 		b.add(b.title, "write_failed", "an object was written and not read: %s", ownWords(err))
 	case read.status != http.StatusOK:

@@ -12,15 +12,32 @@ import (
 	"strings"
 )
 
-// gatewayErrors are the codes with which a backend blames the gateway's credentials, clock
-// or configuration. The client can do nothing about them.
-var gatewayErrors = map[string]bool{
-	"AuthorizationHeaderMalformed": true, "AuthFailure": true, "CredentialsNotSupported": true,
-	"ExpiredToken": true, "IllegalLocationConstraintException": true, "InvalidAccessKeyId": true,
-	"InvalidClientTokenId": true, "InvalidSecurity": true, "InvalidToken": true,
-	"MissingSecurityHeader": true, "NotSignedUp": true, "PermanentRedirect": true, "Redirect": true,
-	"RequestExpired": true, "RequestTimeTooSkewed": true, "SignatureDoesNotMatch": true,
-	"TemporaryRedirect": true, "TokenRefreshRequired": true, "UnrecognizedClientException": true,
+// A blame is what a backend finds wrong with the gateway's request: its credentials, clock or
+// configuration. The client can do nothing about it. The zero value means that it finds nothing of
+// the kind.
+type blame uint8
+
+const (
+	blamesNothing      blame = iota
+	blamesKeyID              // the access key id is not known, or not of this service
+	blamesSignature          // the secret access key is another
+	blamesNoSignature        // the request is not signed
+	blamesToken              // the session token has expired, or belongs to another key
+	blamesTokenSupport       // the service takes no session token
+	blamesPlace              // the region or the address is another
+	blamesClock
+)
+
+// gatewayErrors are the codes with which a backend blames the gateway.
+var gatewayErrors = map[string]blame{
+	"InvalidAccessKeyId": blamesKeyID, "InvalidClientTokenId": blamesKeyID, "NotSignedUp": blamesKeyID, "UnrecognizedClientException": blamesKeyID,
+	"AuthFailure": blamesSignature, "InvalidSecurity": blamesSignature, "SignatureDoesNotMatch": blamesSignature,
+	"MissingSecurityHeader": blamesNoSignature,
+	"ExpiredToken":          blamesToken, "InvalidToken": blamesToken, "RequestExpired": blamesToken, "TokenRefreshRequired": blamesToken,
+	"CredentialsNotSupported":      blamesTokenSupport,
+	"AuthorizationHeaderMalformed": blamesPlace, "IllegalLocationConstraintException": blamesPlace,
+	"PermanentRedirect": blamesPlace, "Redirect": blamesPlace, "TemporaryRedirect": blamesPlace,
+	"RequestTimeTooSkewed": blamesClock,
 }
 
 // upstreamError returns the error for the client when a backend answers with one. Status
@@ -33,7 +50,7 @@ func upstreamError(status int, header http.Header, body io.Reader) *apiError {
 
 // errorOfBackend is upstreamError for a document that was read already.
 func errorOfBackend(status int, header http.Header, code, condition string) *apiError {
-	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || gatewayErrors[code] {
+	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || gatewayErrors[code] != blamesNothing {
 		e := newError("BadGateway", "")
 		e.upstreamCode = code
 		e.cause = fmt.Errorf("the backend answered %d %s", status, code)

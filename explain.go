@@ -84,10 +84,8 @@ func explain(q question, conf *config) (steps []explainedStep, passes bool, err 
 // returns.
 func parseMixed(flags *flag.FlagSet, args []string) (words []string, err error) {
 	for {
-		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		if err := parseSome(flags, args); err != nil {
 			return nil, err
-		} else if err != nil {
-			return nil, usageError{err}
 		}
 		if flags.NArg() == 0 {
 			return words, nil

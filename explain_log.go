@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -206,13 +207,13 @@ var logRules = []logRule{
 		"the client has the whole answer, although the backend broke it off", "look at the backend, and at what is between it and the gateway"},
 	{func(l *loggedRequest) bool { return l.Status < 400 }, "the request was answered", ""},
 
-	{codeIn("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidClientTokenId", "InvalidSecurity", "NotSignedUp", "MissingSecurityHeader", "CredentialsNotSupported", "UnrecognizedClientException"),
+	{blamed(blamesKeyID, blamesSignature, blamesNoSignature, blamesTokenSupport),
 		"the backend refuses the credentials of the account, not those of the client", "correct access_key_id and secret_access_key, or credentials, in the account of BUCKET; s3-proxy doctor says which"},
-	{codeIn("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired"),
+	{blamed(blamesToken),
 		"the session token of the account has expired, or belongs to another key", "give the account of BUCKET a new session_token, or a source in credentials that refreshes it"},
-	{codeIn("AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect", "Redirect"),
+	{blamed(blamesPlace),
 		"the bucket is in another region, or at another address of the service", "set region and endpoint_url in the account of BUCKET; s3-proxy doctor names the right ones if the service does"},
-	{codeIn("RequestTimeTooSkewed"), "the clocks of the backend and of the gateway differ by more than 15 minutes", "set the clock that is wrong"},
+	{blamed(blamesClock), "the clocks of the backend and of the gateway differ by more than 15 minutes", "set the clock that is wrong"},
 	{statusIs(http.StatusBadGateway, false), "the backend could not be reached, or did not answer", "the cause says why: endpoint_url, ca_file or the network of the account of BUCKET; s3-proxy doctor looks further"},
 	{statusIs(http.StatusBadGateway, true), "the backend sent an answer that is not a valid one, or refuses the gateway", "the cause says what is wrong; endpoint_url must be that of an S3 service"},
 	{func(l *loggedRequest) bool { return l.Status == http.StatusGatewayTimeout }, "the backend did not answer in time", "look at the backend; connect_timeout, response_header_timeout and server.idle_timeout are the limits"},
@@ -240,7 +241,8 @@ var logRules = []logRule{
 	{statusIs(http.StatusHTTPVersionNotSupported, false), "the client speaks HTTP/1.0, in which the end of this answer can't be told from a cut", "use HTTP/1.1; nginx: proxy_http_version 1.1"},
 	{statusIs(http.StatusInternalServerError, false), "a fault of the gateway", "report it, with the line of the log that has the panic and this request id"},
 
-	{codeIn("NoSuchBucket"), "the backend has no such bucket under the name that the configuration gives", "correct BUCKET in accounts.NAME.buckets, or make the bucket; s3-proxy doctor lists those that the account sees"},
+	{func(l *loggedRequest) bool { return l.Status >= 400 && l.UpstreamCode == "NoSuchBucket" },
+		"the backend has no such bucket under the name that the configuration gives", "correct BUCKET in accounts.NAME.buckets, or make the bucket; s3-proxy doctor lists those that the account sees"},
 	{statusIs(http.StatusForbidden, true), "the backend refuses it to the account, whoever the user is", "allow it to the account's key, in the policies of the service"},
 	{statusIs(http.StatusNotFound, true), "the backend has no such object, version or upload", "look for the key as the log has it"},
 	{statusIs(http.StatusPreconditionFailed, true), "a condition of the request does not hold", "this is what the client asked to be told"},
@@ -249,10 +251,11 @@ var logRules = []logRule{
 	{func(l *loggedRequest) bool { return l.UpstreamStatus >= 400 }, "the backend refused the request; status and code are its own", "look up the code in the service's documentation"},
 }
 
-// codeIn returns a condition: the backend's code is one of these.
-func codeIn(codes ...string) func(*loggedRequest) bool {
-	set := setOf(codes...)
-	return func(l *loggedRequest) bool { return l.Status >= 400 && set[l.UpstreamCode] }
+// blamed returns a condition: the backend blames the gateway for one of these.
+func blamed(kinds ...blame) func(*loggedRequest) bool {
+	return func(l *loggedRequest) bool {
+		return l.Status >= 400 && slices.Contains(kinds, gatewayErrors[l.UpstreamCode])
+	}
 }
 
 // statusIs returns a condition: the status, and whether a backend answered.

@@ -369,11 +369,14 @@ func (v *explanation) limitWords() string {
 
 // bucketWords returns a user's buckets, as the configuration has them.
 func bucketWords(u *user) string {
-	const most = 8
-	names := slices.Sorted(maps.Keys(u.buckets))
-	if len(names) == 0 {
+	if len(u.buckets) == 0 {
 		return "none"
 	}
+	return firstOf(slices.Sorted(maps.Keys(u.buckets)), 8)
+}
+
+// firstOf returns the first of some names, and how many more there are.
+func firstOf(names []string, most int) string {
 	if more := len(names) - most; more > 0 {
 		names = append(names[:most], fmt.Sprintf("and %d more", more))
 	}
@@ -391,13 +394,9 @@ func configuredUser(conf *config, name string) *user {
 
 // namesOf returns the names of the users, or of many of them.
 func namesOf(conf *config) string {
-	const most = 20
 	var names []string
 	for _, u := range conf.users {
 		names = append(names, u.name)
 	}
-	if more := len(names) - most; more > 0 {
-		names = append(names[:most], fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(names, ", ")
+	return firstOf(names, 20)
 }

@@ -3,11 +3,9 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,14 +18,7 @@ import (
 func newExplainer(t *testing.T, config map[string]any) func(args ...string) (out string, err error) {
 	t.Helper()
 	t.Setenv("LC_ALL", "C.UTF-8")
-	data, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "config.json")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := writeConfig(t, config)
 	return func(args ...string) (string, error) {
 		t.Helper()
 		var out, errs syncBuffer

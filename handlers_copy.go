@@ -199,7 +199,7 @@ var sourceHeaders = map[string]string{
 
 // openSource requests the source from its backend, under the client's conditions.
 func (g *gateway) openSource(x *exchange, src copyOrigin, span string) (*http.Response, *apiError) {
-	get := &outgoing{method: http.MethodGet, target: g.buckets[src.bucket].target(src.key), header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
+	get := newRead(g.buckets[src.bucket].target(src.key), nil)
 	if src.version != "" {
 		get.query = []parameter{{"versionId", src.version}}
 	}
@@ -335,8 +335,7 @@ func (g *gateway) readTags(x *exchange, src copyOrigin) ([]parameter, *apiError)
 	if src.version != "" {
 		query = append(query, parameter{"versionId", src.version})
 	}
-	resp, refusal := x.send(g.buckets[src.bucket], &outgoing{method: http.MethodGet, target: g.buckets[src.bucket].target(src.key), query: query,
-		header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload})
+	resp, refusal := x.send(g.buckets[src.bucket], newRead(g.buckets[src.bucket].target(src.key), query))
 	if refusal != nil {
 		return nil, refusal
 	}

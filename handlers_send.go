@@ -37,6 +37,11 @@ func (g *gateway) outgoing(x *exchange) (*outgoing, *apiError) {
 // it. Without the header a server may compress: RFC 9110 section 12.5.3.
 var identityEncoding = []string{"identity"}
 
+// newRead returns a GET of the gateway's own, whose answer it reads itself.
+func newRead(t target, query []parameter) *outgoing {
+	return &outgoing{method: http.MethodGet, target: t, query: query, header: http.Header{"Accept-Encoding": identityEncoding}, payloadHash: emptyPayload}
+}
+
 // send sends a request for a bucket and returns its answer. An answer that is not a
 // success of the request is an error. So is one whose body has neither length nor chunks:
 // it ends where the connection ends, which may be a cut.
