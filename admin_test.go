@@ -315,30 +315,30 @@ func TestAdminMetrics(t *testing.T) {
 		return n == 0 && open == 0 && len(p.lines()) == 15
 	})
 	for sample, want := range map[string]float64{
-		`s3proxy_requests_total{user="user",bucket="photos",operation="GetObject",code="200"}`:  2,
-		`s3proxy_requests_total{user="user",bucket="photos",operation="GetObject",code="404"}`:  1,
-		`s3proxy_requests_total{user="user",bucket="photos",operation="PutObject",code="200"}`:  1,
-		`s3proxy_requests_total{user="user",bucket="secret",operation="GetObject",code="403"}`:  1,
-		`s3proxy_requests_total{user="admin",bucket="photos",operation="GetObject",code="200"}`: 2, // and the one cut off
-		`s3proxy_requests_total{user="ro",bucket="photos",operation="DeleteObject",code="403"}`: 1,
-		`s3proxy_requests_total{user="ro",bucket="photos",operation="other",code="429"}`:        1,
-		`s3proxy_requests_total{user="other",bucket="photos",operation="other",code="401"}`:     1,
-		`s3proxy_requests_total{user="other",bucket="other",operation="other",code="401"}`:      1,
-		`s3proxy_requests_total{user="admin",bucket="other",operation="GetObject",code="404"}`:  1,
-		`s3proxy_ratelimit_refused_total{user="ro"}`:                                            1,
-		`s3proxy_received_bytes_total{user="user",bucket="photos"}`:                             7,
-		`s3proxy_received_bytes_total{user="admin",bucket="photos"}`:                            0,
-		`s3proxy_sent_bytes_total{user="admin",bucket="photos"}`:                                9, // and what was sent of the one cut off
-		`s3proxy_upstream_first_byte_seconds_count{account="main",operation="GetObject"}`:       6, // and none for who was refused
-		`s3proxy_upstream_first_byte_seconds_count{account="main",operation="PutObject"}`:       1,
-		`s3proxy_upstream_first_byte_seconds_count{account="main",operation="DeleteObject"}`:    0,
-		`s3proxy_request_duration_seconds_count{account="main",operation="DeleteObject"}`:       1,
-		`s3proxy_request_duration_seconds_count{account="other",operation="GetObject"}`:         1,
-		`s3proxy_upstream_retries_total{account="main",reason="status_503"}`:                    1,
-		`s3proxy_upstream_retries_total{account="main",reason="connection"}`:                    0,
-		`s3proxy_upstream_connections_opened_total{account="main"}`:                             2, // after the one that was cut
-		`s3proxy_upstream_connections_reused_total{account="main"}`:                             6,
-		`s3proxy_config_last_reload_successful`:                                                 1,
+		`s3proxy_requests_total{user="user",bucket="photos",account="main",operation="GetObject",code="200"}`:  2,
+		`s3proxy_requests_total{user="user",bucket="photos",account="main",operation="GetObject",code="404"}`:  1,
+		`s3proxy_requests_total{user="user",bucket="photos",account="main",operation="PutObject",code="200"}`:  1,
+		`s3proxy_requests_total{user="user",bucket="secret",account="main",operation="GetObject",code="403"}`:  1,
+		`s3proxy_requests_total{user="admin",bucket="photos",account="main",operation="GetObject",code="200"}`: 2, // and the one cut off
+		`s3proxy_requests_total{user="ro",bucket="photos",account="main",operation="DeleteObject",code="403"}`: 1,
+		`s3proxy_requests_total{user="ro",bucket="photos",account="main",operation="other",code="429"}`:        1,
+		`s3proxy_requests_total{user="other",bucket="photos",account="main",operation="other",code="401"}`:     1,
+		`s3proxy_requests_total{user="other",bucket="other",account="other",operation="other",code="401"}`:     1,
+		`s3proxy_requests_total{user="admin",bucket="other",account="other",operation="GetObject",code="404"}`: 1,
+		`s3proxy_ratelimit_refused_total{user="ro"}`:                                                           1,
+		`s3proxy_received_bytes_total{user="user",bucket="photos"}`:                                            7,
+		`s3proxy_received_bytes_total{user="admin",bucket="photos"}`:                                           0,
+		`s3proxy_sent_bytes_total{user="admin",bucket="photos"}`:                                               9, // and what was sent of the one cut off
+		`s3proxy_upstream_first_byte_seconds_count{account="main",operation="GetObject"}`:                      6, // and none for who was refused
+		`s3proxy_upstream_first_byte_seconds_count{account="main",operation="PutObject"}`:                      1,
+		`s3proxy_upstream_first_byte_seconds_count{account="main",operation="DeleteObject"}`:                   0,
+		`s3proxy_request_duration_seconds_count{account="main",operation="DeleteObject"}`:                      1,
+		`s3proxy_request_duration_seconds_count{account="other",operation="GetObject"}`:                        1,
+		`s3proxy_upstream_retries_total{account="main",reason="status_503"}`:                                   1,
+		`s3proxy_upstream_retries_total{account="main",reason="connection"}`:                                   0,
+		`s3proxy_upstream_connections_opened_total{account="main"}`:                                            2, // after the one that was cut
+		`s3proxy_upstream_connections_reused_total{account="main"}`:                                            6,
+		`s3proxy_config_last_reload_successful`:                                                                1,
 	} {
 		p.wantSample(sample, want)
 	}

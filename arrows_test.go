@@ -24,7 +24,7 @@ var mutual = []struct{ files, reason string }{
 	{"credentials credentials_aws", "a source, and the providers that fill it"},
 	{"demo demo_list demo_object demo_store demo_upload", "one server, a file for each family of operations"},
 	{"errors errors_cause", "an error, and its cause in words for the log"},
-	{"exchange exchange_operation", "an exchange has an operation, which runs an exchange"},
+	{"exchange exchange_operation exchange_record", "an exchange has an operation, which runs an exchange"},
 	{"handlers_document handlers_multipart", "the list of parts is a document"},
 	{"handlers_head handlers_send", "a HEAD that is refused is sent again as a GET"},
 	{"limiter_redis limiter_redis_queue limiter_redis_resp", "a store, its connections and their protocol"},

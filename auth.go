@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"time"
 )
@@ -50,16 +51,46 @@ func (r role) may(a action) bool {
 	return false
 }
 
+// An apiKey is a key of a user.
+type apiKey struct {
+	digest [sha256.Size]byte
+	secret string // the key in the clear; "" if the configuration has the digest alone
+	id     string // for the log, which must not have the key: 8 hex digits of the digest
+}
+
+func keyOf(secret string) apiKey {
+	k := keyOfDigest(sha256.Sum256([]byte(secret)))
+	k.secret = secret
+	return k
+}
+
+func keyOfDigest(digest [sha256.Size]byte) apiKey {
+	return apiKey{digest: digest, id: hex.EncodeToString(digest[:4])}
+}
+
 // A user of the gateway.
 type user struct {
 	name       string
 	role       role
 	allBuckets bool            // every bucket the gateway knows
 	buckets    map[string]bool // the buckets allowed, if not all
-	digests    [][sha256.Size]byte
-	secrets    []string  // the keys in the clear, where the configuration has them
+	keys       []apiKey
 	limit      rateLimit // of requests in a window
 	share      share     // of requests in flight and of bandwidth
+}
+
+// lastSecret returns the last of the user's keys that can sign: after a rotation, it is the one
+// that stays. It returns nil if none can, or if there is no user.
+func (u *user) lastSecret() *apiKey {
+	if u == nil {
+		return nil
+	}
+	for i := len(u.keys) - 1; i >= 0; i-- {
+		if u.keys[i].secret != "" {
+			return &u.keys[i]
+		}
+	}
+	return nil
 }
 
 func (u *user) mayUse(bucketName string) bool {
@@ -73,16 +104,24 @@ func (u *user) isFullAdmin() bool { return u.role == roleAdmin && u.allBuckets }
 // longer the more of a digest matches, but nobody can choose a digest without inverting
 // SHA-256. So the time it takes says nothing about a key.
 type authenticator struct {
-	byDigest map[[sha256.Size]byte]*user
+	byDigest map[[sha256.Size]byte]caller
 	byName   map[string]*user
 }
 
+// A caller is who sent a request.
+type caller struct {
+	user    *user  // nil: not known
+	keyID   string // of the key that the user used
+	claim   *claim // the verified signature; nil for a user with x-api-key
+	claimed *user  // whom a signature names that is not valid, if there is such a user
+}
+
 func newAuthenticator(users []*user) *authenticator {
-	a := &authenticator{byDigest: map[[sha256.Size]byte]*user{}, byName: map[string]*user{}}
+	a := &authenticator{byDigest: map[[sha256.Size]byte]caller{}, byName: map[string]*user{}}
 	for _, u := range users {
 		a.byName[u.name] = u
-		for _, digest := range u.digests {
-			a.byDigest[digest] = u
+		for _, key := range u.keys {
+			a.byDigest[key.digest] = caller{user: u, keyID: key.id}
 		}
 	}
 	return a
@@ -90,41 +129,40 @@ func newAuthenticator(users []*user) *authenticator {
 
 // authenticate finds out who sent a request, by one authentication method: x-api-key if
 // the header is there, else a signature, in the header or in the query. A request that
-// one method refuses is not tried by the other. The claim is nil for a user with
-// x-api-key. The path is in escaped form, as received.
-func (a *authenticator) authenticate(r *http.Request, path string, query []parameter, now time.Time) (*user, *claim, *apiError) {
+// one method refuses is not tried by the other. The path is in escaped form, as received.
+func (a *authenticator) authenticate(r *http.Request, path string, query []parameter, now time.Time) (caller, *apiError) {
 	if values := r.Header["X-Api-Key"]; len(values) > 0 {
-		u, err := a.byKey(values)
-		return u, nil, err
+		return a.byKey(values)
 	}
 	header, presigned := hasClaim(r, query)
 	switch {
 	case header && presigned:
-		return nil, nil, newError("InvalidRequest", "the request is signed in the Authorization header and in the query; only one is allowed")
+		return caller{}, newError(reasonMalformedSignature, "InvalidRequest", "the request is signed in the Authorization header and in the query; only one is allowed")
 	case hasParameter(query, "AWSAccessKeyId"):
-		return nil, nil, newError("InvalidRequest", "Signature Version 2 is not supported; sign with AWS4-HMAC-SHA256 (signature_version = s3v4)")
+		return caller{}, newError(reasonMalformedSignature, "InvalidRequest", "Signature Version 2 is not supported; sign with AWS4-HMAC-SHA256 (signature_version = s3v4)")
 	case !header && !presigned:
-		return nil, nil, newError("Unauthorized", "No API key provided")
+		return caller{}, newError(reasonNoKey, "Unauthorized", "No API key provided")
 	}
 	c, err := parseClaim(r, query, presigned)
 	if err != nil {
-		return nil, nil, err
+		return caller{}, err
 	}
 	u := a.byName[c.accessKeyID]
-	if err := c.verify(u, r, path, query, now); err != nil {
-		return nil, nil, err
+	keyID, err := c.verify(u, r, path, query, now)
+	if err != nil {
+		return caller{claimed: u}, err
 	}
-	return u, c, nil
+	return caller{user: u, keyID: keyID, claim: c}, nil
 }
 
 // byKey returns the user whose key an x-api-key header holds. The header must be there
 // once, with one printable value. With two values, or one that was folded or padded, a
 // proxy before the gateway may have checked another.
-func (a *authenticator) byKey(values []string) (*user, *apiError) {
+func (a *authenticator) byKey(values []string) (caller, *apiError) {
 	if key := values[0]; len(values) == 1 && key != "" && len(key) <= maxAPIKey && isPrintable(key) {
-		if u := a.byDigest[sha256.Sum256([]byte(key))]; u != nil {
-			return u, nil
+		if known, ok := a.byDigest[sha256.Sum256([]byte(key))]; ok {
+			return known, nil
 		}
 	}
-	return nil, newError("Unauthorized", "Invalid API key")
+	return caller{}, newError(reasonUnknownKey, "Unauthorized", "Invalid API key")
 }

@@ -65,26 +65,26 @@ func parseAuthorization(h http.Header) (*claim, *apiError) {
 	values := h["Authorization"]
 	rest, ok := strings.CutPrefix(values[0], signatureAlgorithm+" ")
 	if !ok || len(values) > 1 {
-		return nil, newError("InvalidRequest", "the authorization mechanism is not supported; use x-api-key or AWS4-HMAC-SHA256")
+		return nil, newError(reasonMalformedSignature, "InvalidRequest", "the authorization mechanism is not supported; use x-api-key or AWS4-HMAC-SHA256")
 	}
 	parts := map[string]string{}
 	for part := range strings.SplitSeq(rest, ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if _, twice := parts[name]; !ok || twice || len(parts) == 3 {
-			return nil, newError("AuthorizationHeaderMalformed", "")
+			return nil, newError(reasonMalformedSignature, "AuthorizationHeaderMalformed", "")
 		}
 		parts[name] = value
 	}
 	c := &claim{signature: parts["Signature"]}
 	if len(parts) != 3 || !c.setScope(parts["Credential"]) || !c.setHeaders(parts["SignedHeaders"]) || !isSignature(c.signature) {
-		return nil, newError("AuthorizationHeaderMalformed", "")
+		return nil, newError(reasonMalformedSignature, "AuthorizationHeaderMalformed", "")
 	}
 	dates := h["X-Amz-Date"]
 	if len(dates) != 1 || !c.setDate(dates[0]) {
-		return nil, newError("AccessDenied", "a signed request needs one x-amz-date header, like 20130524T000000Z")
+		return nil, newError(reasonMalformedSignature, "AccessDenied", "a signed request needs one x-amz-date header, like 20130524T000000Z")
 	}
 	if len(h["X-Amz-Content-Sha256"]) != 1 {
-		return nil, newError("InvalidRequest", "a signed request needs one x-amz-content-sha256 header")
+		return nil, newError(reasonMalformedSignature, "InvalidRequest", "a signed request needs one x-amz-content-sha256 header")
 	}
 	return c, nil
 }
@@ -96,17 +96,17 @@ func parsePresigned(query []parameter) (*claim, *apiError) {
 	seconds, err := strconv.ParseUint(parameterValue(query, "X-Amz-Expires"), 10, 32)
 	switch {
 	case parameterValue(query, "X-Amz-Algorithm") != signatureAlgorithm:
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Algorithm must be AWS4-HMAC-SHA256")
+		return nil, newError(reasonMalformedSignature, "AuthorizationQueryParametersError", "X-Amz-Algorithm must be AWS4-HMAC-SHA256")
 	case err != nil || seconds < 1 || seconds > maxPresignExpiry:
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Expires must be a number of seconds from 1 to 604800")
+		return nil, newError(reasonMalformedSignature, "AuthorizationQueryParametersError", "X-Amz-Expires must be a number of seconds from 1 to 604800")
 	case !c.setScope(parameterValue(query, "X-Amz-Credential")):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Credential must have the form ID/20130524/region/s3/aws4_request")
+		return nil, newError(reasonMalformedSignature, "AuthorizationQueryParametersError", "X-Amz-Credential must have the form ID/20130524/region/s3/aws4_request")
 	case !c.setHeaders(parameterValue(query, "X-Amz-SignedHeaders")):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-SignedHeaders must be a sorted list of headers that includes host")
+		return nil, newError(reasonMalformedSignature, "AuthorizationQueryParametersError", "X-Amz-SignedHeaders must be a sorted list of headers that includes host")
 	case !c.setDate(parameterValue(query, "X-Amz-Date")):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Date must have the form 20130524T000000Z")
+		return nil, newError(reasonMalformedSignature, "AuthorizationQueryParametersError", "X-Amz-Date must have the form 20130524T000000Z")
 	case !isSignature(c.signature):
-		return nil, newError("AuthorizationQueryParametersError", "X-Amz-Signature must be 64 hex digits")
+		return nil, newError(reasonMalformedSignature, "AuthorizationQueryParametersError", "X-Amz-Signature must be 64 hex digits")
 	}
 	c.expires = time.Duration(seconds) * time.Second
 	return c, nil
@@ -162,13 +162,13 @@ func (c *claim) checkTime(now time.Time) *apiError {
 	age := now.Sub(c.at)
 	switch {
 	case c.date != c.amzDate[:8]:
-		return newError("SignatureDoesNotMatch", "the date of the credential scope is not that of the request")
+		return newError(reasonBadSignature, "SignatureDoesNotMatch", "the date of the credential scope is not that of the request")
 	case c.presigned && age > c.expires:
-		return newError("AccessDenied", "the presigned request has expired")
+		return newError(reasonExpired, "AccessDenied", "the presigned request has expired")
 	case c.presigned && age < -maxSkew:
-		return newError("AccessDenied", "the presigned request is not valid yet")
+		return newError(reasonExpired, "AccessDenied", "the presigned request is not valid yet")
 	case !c.presigned && (age > maxSkew || age < -maxSkew):
-		return newError("RequestTimeTooSkewed", "")
+		return newError(reasonClockSkew, "RequestTimeTooSkewed", "")
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (c *claim) checkHeaders(h http.Header) *apiError {
 		case !strings.HasPrefix(name, "X-Amz-"), strings.HasPrefix(name, "X-Amz-Cf-"), c.signs(strings.ToLower(name)):
 		case name == "X-Amz-Content-Sha256" && len(values) == 1:
 		default:
-			return newError("AccessDenied", "there are x-amz-* headers in the request that were not signed")
+			return newError(reasonUnsignedHeader, "AccessDenied", "there are x-amz-* headers in the request that were not signed")
 		}
 	}
 	return nil
@@ -203,7 +203,7 @@ func (c *claim) checkHeaders(h http.Header) *apiError {
 func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter, fold bool) (canonical []byte, differs bool, refusal *apiError) {
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
-		return nil, false, newError("InvalidRequest", "the path is not properly percent-encoded")
+		return nil, false, newError(reasonPath, "InvalidRequest", "the path is not properly percent-encoded")
 	}
 	payloadHash := unsignedPayload
 	if values := r.Header["X-Amz-Content-Sha256"]; len(values) == 1 {
@@ -219,7 +219,7 @@ func (c *claim) canonicalRequest(r *http.Request, path string, query []parameter
 	for _, name := range c.signedHeaders {
 		values, ok := receivedHeader(r, name)
 		if !ok {
-			return nil, false, newError("SignatureDoesNotMatch", "a header that was signed is not in the request")
+			return nil, false, newError(reasonBadSignature, "SignatureDoesNotMatch", "a header that was signed is not in the request")
 		}
 		differs = differs || slices.ContainsFunc(values, hasOddSpace)
 		fields = append(fields, headerField{name, joinTrimmed(values, fold)})
@@ -257,22 +257,22 @@ func receivedHeader(r *http.Request, name string) ([]string, bool) {
 	return values, ok
 }
 
-// verify checks the claim against the user's keys. An unknown user costs as
-// much as a wrong key.
-func (c *claim) verify(u *user, r *http.Request, path string, query []parameter, now time.Time) *apiError {
+// verify checks the claim against the user's keys, and returns the id of the one that made
+// it. An unknown user costs as much as a wrong key.
+func (c *claim) verify(u *user, r *http.Request, path string, query []parameter, now time.Time) (keyID string, refusal *apiError) {
 	if err := c.checkTime(now); err != nil {
-		return err
+		return "", err
 	}
 	if err := c.checkHeaders(r.Header); err != nil {
-		return err
+		return "", err
 	}
 	for _, fold := range [...]bool{false, true} {
 		canonical, differs, err := c.canonicalRequest(r, path, query, fold)
 		if err != nil {
-			return err
+			return "", err
 		}
-		if c.matches(u, canonical) {
-			return nil
+		if key := c.match(u, canonical); key != nil {
+			return key.id, nil
 		}
 		if !differs {
 			break
@@ -280,30 +280,37 @@ func (c *claim) verify(u *user, r *http.Request, path string, query []parameter,
 	}
 	switch {
 	case u == nil:
-		return newError("InvalidAccessKeyId", "")
-	case len(u.secrets) == 0:
-		return newError("AccessDenied", "this user's key is kept as a digest, with which no signature can be verified; send the key as x-api-key")
+		return "", newError(reasonUnknownUser, "InvalidAccessKeyId", "")
+	case u.lastSecret() == nil:
+		return "", newError(reasonKeyIsDigest, "AccessDenied", "this user's key is kept as a digest, with which no signature can be verified; send the key as x-api-key")
 	}
-	return newError("SignatureDoesNotMatch", "")
+	return "", newError(reasonBadSignature, "SignatureDoesNotMatch", "")
 }
 
-// matches reports whether one of the user's keys makes the signature, and keeps its
-// signing key.
-func (c *claim) matches(u *user, canonical []byte) bool {
-	secrets := []string{"nobody has this key"}
-	if u != nil && len(u.secrets) > 0 {
-		secrets = u.secrets
+// nobodysKey takes the place of the keys of a user who is not known, or has none to sign with.
+var nobodysKey = []apiKey{{secret: "nobody has this key"}}
+
+// match returns the key of the user that makes the signature, or nil, and keeps its signing
+// key.
+func (c *claim) match(u *user, canonical []byte) *apiKey {
+	keys := nobodysKey
+	known := u.lastSecret() != nil
+	if known {
+		keys = u.keys
 	}
 	text := stringToSign(c.amzDate, c.scope(), canonical)
-	for _, secret := range secrets {
-		key := signingKey(secret, c.date, c.region, "s3")
+	for i := range keys {
+		if keys[i].secret == "" {
+			continue
+		}
+		key := signingKey(keys[i].secret, c.date, c.region, "s3")
 		// In constant time: the time must not tell how much of a guess is right.
-		if subtle.ConstantTimeCompare(signature(key, text), []byte(c.signature)) == 1 && u != nil && len(u.secrets) > 0 {
+		if subtle.ConstantTimeCompare(signature(key, text), []byte(c.signature)) == 1 && known {
 			c.key = key
-			return true
+			return &keys[i]
 		}
 	}
-	return false
+	return nil
 }
 
 func (c *claim) scope() string { return credentialScope(c.date, c.region, "s3") }

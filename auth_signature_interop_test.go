@@ -54,13 +54,13 @@ func (s *signedRequest) verify() (error, bool) {
 	if err != nil {
 		return err, false
 	}
-	users := newAuthenticator([]*user{{name: s.ID, role: roleUser, secrets: []string{s.Secret}}})
-	u, _, refusal := users.authenticate(r, path, query, time.Unix(s.Time, 0))
+	users := newAuthenticator([]*user{{name: s.ID, role: roleUser, keys: []apiKey{keyOf(s.Secret)}}})
+	c, refusal := users.authenticate(r, path, query, time.Unix(s.Time, 0))
 	switch {
 	case refusal != nil:
 		return fmt.Errorf("%s: %s", refusal.Code, refusal.Message), true
-	case u == nil || u.name != s.ID:
-		return fmt.Errorf("accepted for %v", u), true
+	case c.user == nil || c.user.name != s.ID:
+		return fmt.Errorf("accepted for %v", c.user), true
 	}
 	return nil, true
 }

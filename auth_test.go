@@ -5,7 +5,6 @@ package main
 // this test until somebody has decided, here, who may use it.
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"maps"
@@ -427,7 +426,7 @@ func BenchmarkAuthenticateKey(b *testing.B) {
 		b.Run(fmt.Sprintf("users=%d", n), func(b *testing.B) {
 			users := make([]*user, n)
 			for i := range users {
-				users[i] = &user{name: fmt.Sprintf("user-%05d", i), digests: [][sha256.Size]byte{sha256.Sum256(fmt.Appendf(nil, "key-0123456789-%05d", i))}}
+				users[i] = &user{name: fmt.Sprintf("user-%05d", i), keys: []apiKey{keyOf(fmt.Sprintf("key-0123456789-%05d", i))}}
 			}
 			auth := newAuthenticator(users)
 			keys := make([][]string, n)

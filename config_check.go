@@ -403,12 +403,12 @@ func (c *checker) users(f *configFile, conf *config) {
 			c.errorf(path, "must be 1 to 64 letters, digits and . _ @ + -")
 		}
 		u := &user{name: userName, role: c.role(path+".role", uf.Role)}
-		u.digests, u.secrets = c.keys(path, uf)
-		for _, digest := range u.digests {
-			if other, taken := ownerOf[digest]; taken {
+		u.keys = c.keys(path, uf)
+		for _, key := range u.keys {
+			if other, taken := ownerOf[key.digest]; taken {
 				c.errorf(path, "has the same API key as users.%s", other)
 			}
-			ownerOf[digest] = userName
+			ownerOf[key.digest] = userName
 		}
 		u.allBuckets, u.buckets = c.allowedBuckets(path+".allowed_buckets", uf.AllowedBuckets, conf.buckets)
 		if len(u.buckets) == 0 {
@@ -435,11 +435,11 @@ func (c *checker) role(path, s string) role {
 
 // keys returns the digests of a user's keys, and the keys themselves where the
 // file has them.
-func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, secrets []string) {
+func (c *checker) keys(path string, f userFile) (keys []apiKey) {
 	forms := 0
 	if f.APIKey != "" {
 		forms++
-		secrets = []string{c.key(path+".api_key", f.APIKey)}
+		keys = []apiKey{keyOf(c.key(path+".api_key", f.APIKey))}
 	}
 	if f.APIKeys != nil {
 		forms++
@@ -447,25 +447,22 @@ func (c *checker) keys(path string, f userFile) (digests [][sha256.Size]byte, se
 			c.errorf(path+".api_keys", "must be one key, or two during a rotation")
 		}
 		for i, key := range f.APIKeys {
-			secrets = append(secrets, c.key(fmt.Sprintf("%s.api_keys[%d]", path, i), key))
+			keys = append(keys, keyOf(c.key(fmt.Sprintf("%s.api_keys[%d]", path, i), key)))
 		}
-	}
-	for _, key := range secrets {
-		digests = append(digests, sha256.Sum256([]byte(key)))
 	}
 	if f.APIKeySHA256 != "" {
 		forms++
 		digest, err := hex.DecodeString(f.APIKeySHA256)
 		if err != nil || len(digest) != sha256.Size {
 			c.errorf(path+".api_key_sha256", "must be 64 hex digits, the SHA-256 of the key")
-			return digests, secrets
+			return keys
 		}
-		digests = append(digests, [sha256.Size]byte(digest))
+		keys = append(keys, keyOfDigest([sha256.Size]byte(digest)))
 	}
 	if forms != 1 {
 		c.errorf(path, "must have one of api_key, api_keys and api_key_sha256, not empty%s%s", c.emptyHint(path+".api_key"), c.emptyHint(path+".api_key_sha256"))
 	}
-	return digests, secrets
+	return keys
 }
 
 // exampleKey marks the keys of config.example.json, which are public.

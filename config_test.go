@@ -659,15 +659,14 @@ func FuzzConfig(f *testing.F) {
 		}
 		seen := map[string]bool{}
 		for _, u := range c.users {
-			if len(u.digests) == 0 {
+			if len(u.keys) == 0 {
 				t.Errorf("user %q has no key: %s", u.name, data)
 			}
-			for _, key := range u.secrets {
-				if len(key) < 16 || strings.Contains(key, "change-me") {
-					t.Errorf("user %q has the key %q: %s", u.name, key, data)
+			for _, key := range u.keys {
+				if key.secret != "" && (len(key.secret) < 16 || strings.Contains(key.secret, "change-me")) {
+					t.Errorf("user %q has the key %q: %s", u.name, key.secret, data)
 				}
-			}
-			for _, digest := range u.digests {
+				digest := key.digest
 				if seen[string(digest[:])] {
 					t.Errorf("two users have one key: %s", data)
 				}

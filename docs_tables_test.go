@@ -383,7 +383,7 @@ func TestEveryFieldOfTheLogIsInTheDocs(t *testing.T) {
 			fmt.Fprint(w, "<Error><Code>NoSuchKey</Code></Error>")
 		case "/photos/refused":
 			w.WriteHeader(http.StatusForbidden)
-			fmt.Fprint(w, "<Error><Code>InvalidAccessKeyId</Code></Error>")
+			fmt.Fprint(w, "<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region is wrong</Message><Region>eu-west-1</Region></Error>")
 		case "/photos/cut":
 			w.Header().Set("Content-Length", "100000")
 			fmt.Fprint(w, "half")
@@ -404,6 +404,8 @@ func TestEveryFieldOfTheLogIsInTheDocs(t *testing.T) {
 	if resp, err := http.Get(g.url + "/photos/stranger"); err == nil {
 		resp.Body.Close()
 	}
+	g.do("GET", "/photos/claimed", "", "", append(signed("user", "wrong-key-0123456789", "GET", "/photos/claimed", ""),
+		"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")...)
 	conn := g.dial()
 	fmt.Fprintf(conn, "GET /photos/cut HTTP/1.1\r\nHost: s3\r\nx-api-key: %s\r\n\r\n", userKey)
 	io.Copy(io.Discard, conn)
@@ -423,8 +425,8 @@ func TestEveryFieldOfTheLogIsInTheDocs(t *testing.T) {
 	kinds := map[reflect.Kind]string{reflect.String: "string", reflect.Float64: "number", reflect.Bool: "bool"}
 	extra := map[string]string{}
 	lines := g.lines()
-	if len(lines) != 6 {
-		t.Fatalf("%d lines, want 6", len(lines))
+	if len(lines) != 7 {
+		t.Fatalf("%d lines, want 7", len(lines))
 	}
 	for i, line := range lines {
 		found := map[string]string{}

@@ -131,7 +131,9 @@ func secretsOf(conf *config) (secrets []string) {
 		secrets = append(secrets, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken)
 	}
 	for _, u := range conf.users {
-		secrets = append(secrets, u.secrets...)
+		for _, key := range u.keys {
+			secrets = append(secrets, key.secret) // "" is a piece of nothing
+		}
 	}
 	if conf.redis != nil {
 		secrets = append(secrets, conf.redis.password)

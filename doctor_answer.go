@@ -69,7 +69,8 @@ func listOf(b *bucket) *outgoing {
 // s3AnswerOf reads an answer, as much of it as the doctor looks at.
 func s3AnswerOf(u *upstream, out *outgoing, resp *http.Response) (*s3Answer, error) {
 	a := &s3Answer{status: resp.StatusCode, header: resp.Header}
-	a.call.answered(u, out, resp)
+	a.call.asks(u, out)
+	a.call.answered(resp)
 	var err error
 	if a.body, err = io.ReadAll(io.LimitReader(plainBody(resp), maxErrorDocument)); err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func rootOf(body []byte) string {
 
 // secrets returns what authenticated the request.
 func (a *s3Answer) secrets() []string {
-	parts := a.call.authentication()
+	parts := a.call.secrets()
 	return slices.Clone(parts[:])
 }
 

@@ -108,20 +108,15 @@ func (s *chapter) begin(step string) {
 	}
 }
 
-// maxForeign bounds a text of a peer, in bytes.
-const maxForeign = 240
-
 // foreign returns a text that a peer wrote, if it may be in a report: it is short, it is
 // printable, and it holds no piece of a secret, nor of those in more, in any case.
 func (s *chapter) foreign(text string, more ...string) string {
-	odd := func(c rune) bool { return c < ' ' || c > '~' }
-	lower := strings.ToLower(text)
 	switch {
 	case text == "":
 		return "(nothing)"
-	case len(text) > maxForeign, strings.ContainsFunc(text, odd):
+	case !isShowable(text):
 		return "(a text that is not shown)"
-	case slices.ContainsFunc(append(more, s.report.secrets()...), func(secret string) bool { return holdsPiece(lower, strings.ToLower(secret)) }):
+	case holdsAnyPiece(text, append(more, s.report.secrets()...)):
 		return "(a text that repeats a secret)"
 	}
 	return text

@@ -11,17 +11,27 @@ import (
 )
 
 // An apiError is an answer that is not a success. Code is S3's where S3 has one, and
-// Message is for the client. cause and upstreamCode are for the log only.
+// Message is for the client. What begins with a small letter is for the log, except condition
+// and header.
 type apiError struct {
 	Status  int
 	Code    string
 	Message string
 
-	condition string // the header of the precondition that failed; "" if it is not known
+	condition string      // the header of the precondition that failed; "" if it is not known
+	header    http.Header // of the backend's answer, if it was one
 
-	cause        error
-	upstreamCode string
-	header       http.Header // of the backend's answer, if it was one
+	reason   refusalReason
+	cause    error
+	upstream backendWords // what the backend said, if it was one
+}
+
+// backendWords are what a backend says of an error, for the log. Each is "" if the backend says
+// nothing of the kind, or nothing that looks like it.
+type backendWords struct {
+	code    string
+	message string // as it came, and so only for backendCall.quotable
+	region  string // that it expects
 }
 
 func (e *apiError) Error() string {
@@ -32,12 +42,12 @@ func (e *apiError) Error() string {
 }
 
 // newError returns an error with a code of s3Errors. An empty message means the table's.
-func newError(code, message string) *apiError {
+func newError(why refusalReason, code, message string) *apiError {
 	known := s3Errors[code]
 	if message == "" {
 		message = known.message
 	}
-	return &apiError{Status: known.status, Code: code, Message: message}
+	return &apiError{Status: known.status, Code: code, Message: message, reason: why}
 }
 
 // s3Errors are the codes that the gateway itself answers with, and those of a backend that
@@ -124,13 +134,13 @@ func conditionOf(h http.Header) (only string) {
 }
 
 // slowDown returns the error that S3 clients retry, for one that must wait.
-func slowDown(message string, wait time.Duration) *apiError {
-	return tryLater("SlowDown", message, wait)
+func slowDown(why refusalReason, message string, wait time.Duration) *apiError {
+	return tryLater(why, "SlowDown", message, wait)
 }
 
 // tryLater returns an error for a client that must wait, in full seconds.
-func tryLater(code, message string, wait time.Duration) *apiError {
-	e := newError(code, message)
+func tryLater(why refusalReason, code, message string, wait time.Duration) *apiError {
+	e := newError(why, code, message)
 	e.header = http.Header{"Retry-After": {strconv.Itoa(fullSeconds(wait))}}
 	return e
 }

@@ -3,14 +3,15 @@ package main
 // What the log says of an error. A peer can send anything. If the log repeated what could
 // not be parsed, a backend that echoes the request in a malformed head would put its
 // signature and session token there. So the log has the gateway's own words and fixed texts
-// of the standard library, and nothing that a peer sent. Three rules:
+// of the standard library, and nothing that a peer sent unless a rule allows it. Three rules:
 //
 //   - Every cause goes through causeAttr. Of an error of another package it keeps the text
 //     if that is known to be fixed, and otherwise only the type.
 //   - Where the standard library quotes a head or a certificate, the error is replaced when
 //     it is received: headError, handshakeError.
 //   - A request id or an error code of a backend is repeated only if it looks like one, and
-//     does not repeat what authenticated the request: see backendCall.repeats.
+//     does not repeat a secret of the request: see backendCall.repeats. The message of an
+//     error is the one text of a peer in the log, as far as backendCall.quotable lets it.
 
 import (
 	"context"
@@ -167,6 +168,8 @@ func (e *handshakeFailure) Error() string { return e.words }
 // Unwrap is for errors.As and errors.Is.
 func (e *handshakeFailure) Unwrap() error { return e.cause }
 
+var errHandshake = errors.New("the TLS handshake failed")
+
 // handshakeError returns an error of a TLS handshake in fixed words, because those of
 // crypto/x509 quote the certificate, which the peer wrote.
 func handshakeError(err error) error {
@@ -189,7 +192,7 @@ func handshakeError(err error) error {
 	case isTransport(err):
 		return err
 	}
-	return errors.New("the TLS handshake failed")
+	return errHandshake
 }
 
 // A serverLog receives what net/http logs about clients. Those lines quote bytes of the
@@ -205,3 +208,11 @@ func (w serverLog) Write(line []byte) (int, error) {
 
 // maxCause bounds the text of a cause in the log, in bytes.
 const maxCause = 1024
+
+// maxForeign bounds a text of a peer that is shown to the operator, in bytes.
+const maxForeign = 240
+
+// isShowable reports whether a text of a peer is short, and printable ASCII.
+func isShowable(text string) bool {
+	return len(text) <= maxForeign && !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' })
+}

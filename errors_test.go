@@ -11,12 +11,12 @@ import (
 // Every code of the table has the status of an error.
 func TestS3Errors(t *testing.T) {
 	for code, known := range s3Errors {
-		e := newError(code, "")
+		e := newError(reasonInternal, code, "")
 		if e.Status < 400 || e.Status > 599 || e.Message != known.message || known.message == "" || e.Code != code {
 			t.Errorf("newError(%s) = %+v", code, e)
 		}
 	}
-	if e := newError("InvalidRequest", "why"); e.Message != "why" || e.Status != 400 {
+	if e := newError(reasonInternal, "InvalidRequest", "why"); e.Message != "why" || e.Status != 400 {
 		t.Errorf("newError = %+v, want status 400 and the message given", e)
 	}
 	if got := fmt.Sprint(badGateway(errors.New("x"))); got != "BadGateway: x" {

@@ -5,8 +5,13 @@ package main
 // requests.
 
 import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -43,20 +48,38 @@ var gatewayErrors = map[string]blame{
 // upstreamError returns the error for the client when a backend answers with one. Status
 // and code are the backend's. The message is the gateway's, because that of the backend
 // may have its host, an access key or the string to sign.
+//
+// S3 explains its errors in a document, except to a HEAD. Who sends a page instead is a web server, or
+// a TLS server that was asked in plain HTTP.
 func upstreamError(status int, header http.Header, body io.Reader) *apiError {
-	code, condition := parseError(body)
-	return errorOfBackend(status, header, code, condition)
+	text := bufio.NewReader(io.LimitReader(body, maxErrorDocument))
+	_, none := text.Peek(1)
+	doc, err := parseDocument(text, "Error")
+	if err != nil {
+		doc = element{}
+	}
+	e := errorOfBackend(status, header, &doc)
+	if err != nil && none == nil && status < 500 && e.reason != reasonBackendBusy && e.cause == nil {
+		e.reason, e.cause = reasonBackendProtocol, fmt.Errorf("the backend answered %d with something that is no error document of S3", status)
+	}
+	return e
 }
 
 // errorOfBackend is upstreamError for a document that was read already.
-func errorOfBackend(status int, header http.Header, code, condition string) *apiError {
-	if status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired || gatewayErrors[code] != blamesNothing {
-		e := newError("BadGateway", "")
-		e.upstreamCode = code
+func errorOfBackend(status int, header http.Header, doc *element) *apiError {
+	code, condition := errorCode(doc)
+	why := reasonOfBackend(status, header, code)
+	said := backendWords{code: code, message: doc.child("Message")}
+	if gatewayErrors[code] != blamesNothing || status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired {
+		if why == reasonBackendRegion {
+			said.region = expectedRegion(header, doc)
+		}
+		e := newError(why, "BadGateway", "")
+		e.upstream = said
 		e.cause = fmt.Errorf("the backend answered %d %s", status, code)
 		return e
 	}
-	e := &apiError{Status: status, Code: code, condition: condition, upstreamCode: code, header: header}
+	e := &apiError{Status: status, Code: code, condition: condition, reason: why, upstream: said, header: header}
 	if status == http.StatusTooManyRequests { // S3's SDKs retry a SlowDown, and not every one a 429
 		e.Status, e.Code = http.StatusServiceUnavailable, "SlowDown"
 	}
@@ -67,6 +90,37 @@ func errorOfBackend(status int, header http.Header, code, condition string) *api
 		e.Message = "the storage service refused the request"
 	}
 	return e
+}
+
+// reasonsOfBlame are the reasons for what a backend blames the gateway for.
+var reasonsOfBlame = map[blame]refusalReason{
+	blamesKeyID: reasonBackendCredentials, blamesSignature: reasonBackendCredentials, blamesNoSignature: reasonBackendCredentials,
+	blamesTokenSupport: reasonBackendCredentials, blamesToken: reasonBackendToken, blamesPlace: reasonBackendRegion, blamesClock: reasonBackendClock,
+}
+
+// reasonOfBackend returns the reason for an answer of a backend: "" if it is one to the client's own
+// request. A redirection is S3's if it has S3's header, and otherwise one of a web server.
+func reasonOfBackend(status int, header http.Header, code string) refusalReason {
+	if why := reasonsOfBlame[gatewayErrors[code]]; why != "" {
+		return why
+	}
+	switch {
+	case status < 400 && header.Get("X-Amz-Bucket-Region") != "":
+		return reasonBackendRegion
+	case status < 400, status > 599:
+		return reasonBackendProtocol
+	case status == http.StatusUnauthorized, status == http.StatusProxyAuthRequired:
+		return reasonBackendCredentials
+	case code == "NoSuchBucket":
+		return reasonBackendBucket
+	case status == http.StatusForbidden && code != "InvalidObjectState":
+		return reasonBackendDenied
+	case status == http.StatusTooManyRequests, code == "SlowDown":
+		return reasonBackendBusy
+	case status >= 500 && status != http.StatusNotImplemented:
+		return reasonBackendError
+	}
+	return ""
 }
 
 // codeForStatus returns the code of an error that came without a document, as in the
@@ -95,16 +149,6 @@ func codeForStatus(status int) string {
 		return "InternalError"
 	}
 	return strings.ReplaceAll(http.StatusText(status), " ", "")
-}
-
-// parseError reads an error document. It returns "" for a code that does not look like
-// one, and for a condition that is not given.
-func parseError(body io.Reader) (code, condition string) {
-	doc, err := parseDocument(io.LimitReader(body, maxErrorDocument), "Error")
-	if err != nil {
-		return "", ""
-	}
-	return errorCode(&doc)
 }
 
 // errorCode returns the code of an error document and the condition that did not hold.
@@ -155,12 +199,37 @@ func looksLikeCode(code string) bool {
 	return len(code) <= 64
 }
 
-// badGateway returns the error for an answer that the gateway can't use. Only the log has
-// the cause.
+// badGateway returns the error for an answer that the gateway can't use, or that did not come. Only
+// the log has the cause.
 func badGateway(cause error) *apiError {
-	e := newError("BadGateway", "")
+	e := newError(troubleOf(cause), "BadGateway", "")
 	e.cause = cause
 	return e
+}
+
+// troubleOf returns the reason for an error of a request to a backend.
+func troubleOf(err error) refusalReason {
+	var failure *apiError
+	var name *net.DNSError
+	var handshake *handshakeFailure
+	var alert tls.AlertError
+	var timeout net.Error
+	var dial *net.OpError
+	switch {
+	case errors.As(err, &failure):
+		return failure.reason
+	case errors.As(err, &name):
+		return reasonBackendDNS
+	case errors.As(err, &handshake), errors.As(err, &alert), errors.Is(err, errHandshake):
+		return reasonBackendTLS
+	case errors.Is(err, errNoProgress), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return reasonBackendTimeout
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return reasonBackendConnect
+	case isTransport(err):
+		return reasonBackendBroken
+	}
+	return reasonBackendProtocol
 }
 
 // errorInDocument returns the error that an element Error describes under a status of
@@ -170,6 +239,5 @@ func errorInDocument(e *element) *apiError {
 	if status < 400 {
 		status = 500
 	}
-	code, condition := errorCode(e)
-	return errorOfBackend(status, nil, code, condition)
+	return errorOfBackend(status, nil, e)
 }

@@ -27,8 +27,8 @@ func TestParseErrorCode(t *testing.T) {
 		{`<Error><Message>` + strings.Repeat("A", maxErrorDocument) + `</Message><Code>NoSuchKey</Code></Error>`, ""},
 		{strings.Repeat("<Error>", 10_000), ""},
 	} {
-		if got, _ := parseError(strings.NewReader(test.in)); got != test.want {
-			t.Errorf("parseError(%.80q) = %q, want %q", test.in, got, test.want)
+		if got := upstreamError(404, nil, strings.NewReader(test.in)).upstream.code; got != test.want {
+			t.Errorf("upstreamError(404, %.80q) = %q, want %q", test.in, got, test.want)
 		}
 	}
 }

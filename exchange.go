@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -39,6 +38,7 @@ type exchange struct {
 	check    func(*element) error // checks the answer's document against the request; nil: nothing to check
 	resumed  int                  // how often a broken answer was asked for again, or continued
 	refusal  *apiError            // the answer, if it is an error
+	why      refusalReason        // the refusal's, or that of an answer which the backend broke off
 	cause    error                // for the log, not for the client
 }
 
@@ -96,7 +96,7 @@ func (x *exchange) end() {
 // failInternally answers with a 500. It reports whether that was not possible either.
 func (x *exchange) failInternally() (aborted bool) {
 	defer func() { aborted = recover() != nil }()
-	x.fail(newError("InternalError", ""))
+	x.fail(newError(reasonInternal, "InternalError", ""))
 	return false
 }
 
@@ -121,6 +121,9 @@ func (x *exchange) abort(cause error) {
 	if x.left() {
 		x.cause = x.note(cause)
 	}
+	if x.unsent == nil {
+		x.why = troubleOf(cause)
+	}
 	x.flush()
 	panic(http.ErrAbortHandler)
 }
@@ -128,7 +131,7 @@ func (x *exchange) abort(cause error) {
 // fail answers with an error. No other function does, except heartbeat.fail after a slow
 // answer has begun.
 func (x *exchange) fail(e *apiError) {
-	x.refusal, x.cause, x.backend.code = e, e.cause, e.upstreamCode
+	x.refuse(e)
 	x.answered.free()
 	if x.left() {
 		x.status = statusClientGone
@@ -158,6 +161,9 @@ func (x *exchange) fail(e *apiError) {
 	}
 }
 
+// refuse notes the error that the client gets.
+func (x *exchange) refuse(e *apiError) { x.refusal, x.why, x.cause = e, e.reason, e.cause }
+
 // complete adds the condition that failed to an error, from the request: clients that
 // create an object only if there is none look for it, and not every backend names it.
 func (x *exchange) complete(e *apiError) {
@@ -178,101 +184,6 @@ func appendErrorJSON(e *apiError, id string) []byte {
 		panic(err) // strings and a number
 	}
 	return append(body, '\n')
-}
-
-// record writes the line of the access log. Fields that come from the client are bounded in
-// length here, and quoted by the log's handler. The query, the headers and a path that
-// could not be parsed are left out: they may hold secrets.
-func (x *exchange) record(aborted bool) {
-	level := slog.LevelInfo
-	if x.status >= 500 || aborted && x.status != statusClientGone {
-		level = slog.LevelWarn
-	}
-	// As LogAttrs does it, but without the search for the caller.
-	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {
-		r := slog.NewRecord(time.Now(), level, "request", 0)
-		r.AddAttrs(x.appendAttrs(make([]slog.Attr, 0, 20), aborted)...)
-		h.Handle(x.r.Context(), r)
-	}
-}
-
-// appendAttrs appends the fields of the access log line.
-func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool) []slog.Attr {
-	attrs = append(attrs,
-		slog.String("request_id", x.id),
-		slog.String("user", x.userName()),
-		slog.String("method", shortened(x.r.Method, 16)),
-		slog.String("operation", x.operationName()),
-		slog.String("bucket", x.withoutCredentials(x.target.bucket)),
-		slog.String("key", x.withoutCredentials(x.target.key)),
-		slog.Int("status", x.status),
-		slog.Int64("bytes_in", x.body.received),
-		slog.Int64("bytes_out", x.sent),
-		slog.Float64("duration_ms", milliseconds(time.Since(x.start))),
-		slog.Int("upstream_status", x.backend.status),
-		slog.Float64("upstream_ms", milliseconds(x.backend.duration)),
-		slog.String("client", x.r.RemoteAddr),
-		slog.String("user_agent", shortened(x.withoutCredentials(x.r.UserAgent()), 256)),
-	)
-	if x.backend.requestID != "" {
-		attrs = append(attrs, slog.String("upstream_request_id", x.backend.requestID))
-	}
-	if x.backend.code != "" && !x.backend.repeats(x.backend.code) {
-		attrs = append(attrs, slog.String("upstream_code", x.backend.code))
-	}
-	if x.resumed > 0 {
-		attrs = append(attrs, slog.Int("resumed", x.resumed))
-	}
-	if aborted {
-		attrs = append(attrs, slog.Bool("aborted", true))
-	}
-	if cause := x.whatWentWrong(); cause != nil {
-		attrs = append(attrs, causeAttr(cause))
-	}
-	return attrs
-}
-
-// whatWentWrong returns the causes of an error and of an answer that was not sent whole,
-// or nil.
-func (x *exchange) whatWentWrong() error {
-	switch {
-	case x.unsent == nil || x.cause == x.unsent:
-		return x.cause
-	case x.cause == nil:
-		return x.unsent
-	}
-	return fmt.Errorf("%w; then %w", x.cause, x.unsent)
-}
-
-// count adds the request to the metrics, whose labels are names of the configuration
-// and of the operation table only.
-func (x *exchange) count() {
-	s := sample{
-		user:      x.userName(),
-		operation: x.operationName(),
-		code:      x.status,
-		duration:  time.Since(x.start),
-		received:  x.body.received,
-		sent:      x.sent,
-	}
-	if b := x.g.buckets[x.target.bucket]; b != nil {
-		s.bucket, s.account = b.name, b.account.name
-	}
-	if x.backend.status != 0 {
-		s.firstByte = x.backend.duration
-	}
-	x.g.metrics.observe(s)
-}
-
-func (x *exchange) operationName() string {
-	if x.op == nil {
-		return ""
-	}
-	return x.op.name
-}
-
-func milliseconds(d time.Duration) float64 {
-	return float64(d.Microseconds()) / 1000
 }
 
 // documentShare is the user's share of the memory for documents.
@@ -297,13 +208,13 @@ func (x *exchange) transportError(err error) *apiError {
 		return failure
 	}
 	if refused, ok := errors.AsType[*circuitError](err); ok {
-		e := slowDown("the storage service does not answer; try again later", refused.retryAfter)
+		e := slowDown(reasonBackendDown, "the storage service does not answer; try again later", refused.retryAfter)
 		e.cause = err
 		return e
 	}
 	var timeout net.Error
 	if errors.Is(err, errNoProgress) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-		e := newError("GatewayTimeout", "")
+		e := newError(reasonBackendTimeout, "GatewayTimeout", "")
 		e.cause = err
 		return e
 	}

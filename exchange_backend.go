@@ -5,7 +5,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -18,13 +20,15 @@ type backendCall struct {
 	upstream  *upstream
 	status    int           // 0: there was no answer
 	requestID string        // the backend's, or ""
-	code      string        // the backend's error code, or ""
 	duration  time.Duration // until the first byte of the answer
 }
 
-// answered records the answer to out.
-func (c *backendCall) answered(u *upstream, out *outgoing, resp *http.Response) {
-	c.upstream, c.out, c.status = u, out, resp.StatusCode
+// asks records that a request is about to be sent.
+func (c *backendCall) asks(u *upstream, out *outgoing) { *c = backendCall{upstream: u, out: out} }
+
+// answered records the answer to it.
+func (c *backendCall) answered(resp *http.Response) {
+	c.status = resp.StatusCode
 	if c.requestID = resp.Header.Get("X-Amz-Request-Id"); !looksLikeID(c.requestID) || c.repeats(c.requestID) {
 		c.requestID = ""
 	}
@@ -37,26 +41,54 @@ func looksLikeID(s string) bool {
 	})
 }
 
-// authentication returns the parts of the signed request that authenticate it, which an
-// answer may echo.
-func (c *backendCall) authentication() [4]string {
+// secrets returns the parts of the signed request that an answer may echo and nobody else may
+// see: what authenticates it, and the client's own encryption keys.
+func (c *backendCall) secrets() [6]string {
 	keys := c.upstream.account.source.get()
 	_, signed, _ := strings.Cut(c.out.header.Get("Authorization"), "Signature=")
-	return [4]string{keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken, signed}
+	return [6]string{keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken, signed,
+		c.out.header.Get("X-Amz-Server-Side-Encryption-Customer-Key"), c.out.header.Get("X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key")}
 }
 
-// repeats reports whether a text of a backend's answer holds a piece of what
-// authenticated the request.
+// repeats reports whether a text of a backend's answer holds a piece of a secret.
 func (c *backendCall) repeats(text string) bool {
 	if c.upstream == nil || text == "" {
 		return false
 	}
-	for _, part := range c.authentication() {
+	for _, part := range c.secrets() {
 		if holdsPiece(text, part) {
 			return true
 		}
 	}
 	return false
+}
+
+// repeatsInAnyCase is repeats for a text that may have the case changed.
+func (c *backendCall) repeatsInAnyCase(text string) bool {
+	if c.upstream == nil {
+		return false
+	}
+	secrets := c.secrets()
+	return holdsAnyPiece(text, secrets[:])
+}
+
+// longWord matches what may be a key, a token or a digest, of anybody.
+var longWord = regexp.MustCompile(`[A-Za-z0-9+/=_-]{20,}`)
+
+// quotable returns a backend's message as the log may have it: "" if it is not plain text or repeats
+// a secret in any case, and otherwise the message without its long words that have digits. The
+// rest is what the operator is to read, such as the region, or whom a policy denies what.
+func (c *backendCall) quotable(message string) string {
+	message = strings.TrimSpace(message)
+	if !isShowable(message) || c.repeatsInAnyCase(message) {
+		return ""
+	}
+	return longWord.ReplaceAllStringFunc(message, func(word string) string {
+		if strings.ContainsAny(word, "0123456789") {
+			return withheld
+		}
+		return word
+	})
 }
 
 // pieceSize is how much of a secret counts as an echo of it, in bytes. A text with twice
@@ -77,29 +109,33 @@ func holdsPiece(text, part string) bool {
 	return false
 }
 
-// withoutEchoes removes from a backend's error its code and its headers, if they repeat a
-// secret. Names of headers have the case that net/http gives them.
+// holdsAnyPiece reports whether a text holds a piece of one of the parts, in any case.
+func holdsAnyPiece(text string, parts []string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(parts, func(part string) bool { return holdsPiece(text, strings.ToLower(part)) })
+}
+
+// withoutEchoes removes from a backend's error what repeats a secret: its code, its headers, and
+// what it says for the log. Names of headers have the case that net/http gives them.
 func (c *backendCall) withoutEchoes(e *apiError) *apiError {
 	switch {
-	case !c.repeats(e.upstreamCode):
+	case !c.repeats(e.upstream.code):
 	case e.Code == "BadGateway":
-		e.upstreamCode, e.cause = "", errors.New("the backend answered with a code that repeats the request's signature or credentials")
+		e.upstream, e.cause = backendWords{}, errors.New("the backend answered with a code that repeats the request's signature or credentials")
 	default:
 		e = upstreamError(e.Status, e.header, strings.NewReader(""))
 	}
+	e.upstream.message = c.quotable(e.upstream.message)
+	if c.repeatsInAnyCase(e.upstream.region) {
+		e.upstream.region = ""
+	}
+	if e.upstream.region != "" {
+		e.cause = fmt.Errorf("%w; it expects the region %s: set accounts.%s.region", e.cause, e.upstream.region, c.upstream.account.name)
+	}
 	for name, values := range e.header {
-		if slices.ContainsFunc(values, c.repeats) || c.repeatsName(name) {
+		if slices.ContainsFunc(values, c.repeats) || c.repeatsInAnyCase(name) {
 			delete(e.header, name)
 		}
 	}
 	return e
-}
-
-func (c *backendCall) repeatsName(name string) bool {
-	for _, part := range c.authentication() {
-		if holdsPiece(strings.ToLower(name), strings.ToLower(part)) {
-			return true
-		}
-	}
-	return false
 }

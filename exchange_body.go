@@ -124,9 +124,9 @@ func (b *requestBody) failure() *apiError {
 	if b.err == nil {
 		return nil
 	}
-	e := newError("IncompleteBody", "")
+	e := newError(reasonBodyCut, "IncompleteBody", "")
 	if errors.Is(b.err, os.ErrDeadlineExceeded) {
-		e = newError("RequestTimeout", "")
+		e = newError(reasonBodyTimeout, "RequestTimeout", "")
 	}
 	if e.cause = b.reads.stalled(); e.cause == nil {
 		e.cause = b.err

@@ -34,11 +34,11 @@ func classify(rows []*operation, h http.Header, query []parameter) (*operation, 
 		}
 	}
 	if op == nil && len(query) == 0 {
-		return nil, newError("MethodNotAllowed", "")
+		return nil, newError(reasonMethod, "MethodNotAllowed", "")
 	}
 	for _, p := range query {
 		if op == nil || !op.takes(p.name) {
-			return nil, newError("NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
+			return nil, newError(reasonParameter, "NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
 		}
 	}
 	for _, p := range query {
@@ -47,10 +47,10 @@ func classify(rows []*operation, h http.Header, query []parameter) (*operation, 
 		}
 	}
 	if strings.HasPrefix(op.name, "UploadPart") && !hasParameter(query, "partNumber") {
-		return nil, newError("InvalidArgument", "the query parameter partNumber is missing")
+		return nil, newError(reasonParameter, "InvalidArgument", "the query parameter partNumber is missing")
 	}
 	if _, hasCopySource := h[copySource]; hasCopySource && op.header == "" {
-		return nil, newError("InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
+		return nil, newError(reasonHeader, "InvalidRequest", "x-amz-copy-source goes with CopyObject and UploadPartCopy only")
 	}
 	return op, nil
 }

@@ -21,8 +21,7 @@ type request struct {
 	parsed bool        // target is known
 	query  []parameter // as received; once classified, what the backend gets
 
-	user   *user
-	claim  *claim  // the verified signature; nil for a user with x-api-key
+	caller
 	bucket *bucket // of target, once it is authorized; nil for the service
 }
 

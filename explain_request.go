@@ -8,7 +8,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -161,7 +160,7 @@ func (q question) ask(conf *config) (*explanation, error) {
 	key := newKey()
 	r.Header["X-Api-Key"] = []string{key}
 	known := *asker
-	known.digests = [][sha256.Size]byte{sha256.Sum256([]byte(key))}
+	known.keys = []apiKey{keyOf(key)}
 	offline := *conf
 	offline.redis = nil
 	offline.users = append(slices.DeleteFunc(slices.Clone(conf.users), func(u *user) bool { return u == asker }), &known)

@@ -122,8 +122,24 @@ func startGateway(t testing.TB, config map[string]any) *testGateway {
 			u.pool.closeIdle()
 		}
 		checkNoSecret(t, "the log", g.log.String())
+		checkReasons(t, g.log.String())
 	})
 	return g
+}
+
+// checkReasons fails the test if a line of the log is about an error and does not say why: it needs a
+// code, and a reason unless a backend has answered the client's own request.
+func checkReasons(t testing.TB, log string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		var l loggedRequest
+		if json.Unmarshal([]byte(line), &l) != nil || l.Msg != "request" || l.Status < 400 || l.Status == statusClientGone {
+			continue
+		}
+		if l.Code == "" || l.Reason == "" && l.UpstreamStatus == 0 || l.Reason != "" && refusalReason(l.Reason).text() == nil {
+			t.Errorf("the log does not say why: %s", line)
+		}
+	}
 }
 
 // checkNoSecret fails the test if text holds one of the canaries.

@@ -22,7 +22,7 @@ func (g *gateway) admit(x *exchange) *apiError {
 		return err
 	}
 	var err *apiError
-	if x.user, x.claim, err = g.auth.authenticate(x.r, x.path, x.query, time.Now()); err != nil {
+	if x.caller, err = g.auth.authenticate(x.r, x.path, x.query, time.Now()); err != nil {
 		return err
 	}
 	return g.limit(x)
@@ -32,7 +32,7 @@ func (g *gateway) admit(x *exchange) *apiError {
 func (g *gateway) enter(x *exchange) *apiError {
 	u := g.loads[x.user.name]
 	if !u.inFlight.enter(u.maxInFlight.Load()) {
-		return slowDown(fmt.Sprintf("more than %d requests at once; try again when one of them has ended", u.maxInFlight.Load()), time.Second)
+		return slowDown(reasonInFlight, fmt.Sprintf("more than %d requests at once; try again when one of them has ended", u.maxInFlight.Load()), time.Second)
 	}
 	x.load = u
 	x.body.in.bandwidth, x.out.bandwidth = &u.in, &u.out
@@ -55,7 +55,7 @@ func (g *gateway) parse(x *exchange) *apiError {
 	x.path = path
 	if bucketName := hostedBucket(x.r.Host, g.config.domain); bucketName != "" {
 		if !validBucket(bucketName) { // a host "-" would turn the key into a page; "a/b" would be a bucket and a key
-			return newError("InvalidRequest", "the Host header does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)")
+			return newError(reasonHost, "InvalidRequest", "the Host header does not begin with a bucket name (3 to 63 of a-z, 0-9, - and .)")
 		}
 		path = "/" + bucketName + path
 		if x.path == "/" {
@@ -68,15 +68,15 @@ func (g *gateway) parse(x *exchange) *apiError {
 	}
 	x.parsed = true
 	if x.query, err = parseQuery(x.r.URL.RawQuery); err != nil {
-		return newError("InvalidArgument", err.Error())
+		return newError(reasonParameter, "InvalidArgument", err.Error())
 	}
 	switch x.r.Method {
 	case "GET", "HEAD", "PUT", "POST", "DELETE":
 		return nil
 	case "OPTIONS": // that server.cors does not answer
-		return newError("AccessForbidden", "")
+		return newError(reasonCORS, "AccessForbidden", "")
 	}
-	return newError("MethodNotAllowed", "")
+	return newError(reasonMethod, "MethodNotAllowed", "")
 }
 
 // checkFraming refuses a request whose end, or beginning, is in doubt, because another server on
@@ -92,9 +92,9 @@ func (x *exchange) checkFraming() *apiError {
 	}
 	switch {
 	case x.head.doubt != "":
-		return newError("InvalidRequest", "the request is ambiguous: "+x.head.doubt)
+		return newError(reasonAmbiguous, "InvalidRequest", "the request is ambiguous: "+x.head.doubt)
 	case x.isHTTP10() && x.head.encoding:
-		return newError("MissingContentLength", "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
+		return newError(reasonLength, "MissingContentLength", "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func refusePath(err error) *apiError {
 	if e, ok := errors.AsType[*pathError](err); ok {
 		code = e.code
 	}
-	return newError(code, err.Error())
+	return newError(reasonPath, code, err.Error())
 }
 
 // refuseKey does the same for a key that is not in a URI, but in a document.
@@ -127,7 +127,7 @@ func (g *gateway) limit(x *exchange) *apiError {
 	case d.limit == 0:
 		return nil
 	case d.busy:
-		return slowDown("too many requests at once for the shared limiter to decide on; try again in a second", d.retryAfter)
+		return slowDown(reasonLimiterBusy, "too many requests at once for the shared limiter to decide on; try again in a second", d.retryAfter)
 	}
 	values := [...]string{strconv.Itoa(d.limit), strconv.Itoa(d.remaining), strconv.FormatInt(roundUp(d.reset), 10)}
 	h["X-RateLimit-Limit"], h["X-RateLimit-Remaining"], h["X-RateLimit-Reset"] = values[0:1:1], values[1:2:2], values[2:3:3]
@@ -137,9 +137,9 @@ func (g *gateway) limit(x *exchange) *apiError {
 	g.metrics.refused(x.user.name)
 	message := fmt.Sprintf("more than %d requests in the window; try again in %d s", d.limit, fullSeconds(d.retryAfter))
 	if x.signs() { // SDKs retry after a SlowDown, and give up on a 429
-		return slowDown(message, d.retryAfter)
+		return slowDown(reasonRateLimit, message, d.retryAfter)
 	}
-	return tryLater("TooManyRequests", message, d.retryAfter)
+	return tryLater(reasonRateLimit, "TooManyRequests", message, d.retryAfter)
 }
 
 func (g *gateway) allow(name string, now time.Time) decision {
@@ -193,13 +193,13 @@ func (g *gateway) authorize(x *exchange) *apiError {
 func (g *gateway) mayAct(u *user, bucketName string, a action, what string) *apiError {
 	switch {
 	case !u.mayUse(bucketName):
-		return newError("AccessDenied", "access to this bucket is denied")
+		return newError(reasonBucketNotAllowed, "AccessDenied", "access to this bucket is denied")
 	case !u.role.may(a):
-		return newError("AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", what, u.role))
+		return newError(reasonRole, "AccessDenied", fmt.Sprintf("%s is not allowed to the role %s", what, u.role))
 	case a == actionBeyondBucket && !u.isFullAdmin():
-		return newError("AccessDenied", what+` is allowed only to admins of all buckets, with "*" in allowed_buckets: it can name other places`)
+		return newError(reasonRole, "AccessDenied", what+` is allowed only to admins of all buckets, with "*" in allowed_buckets: it can name other places`)
 	case g.buckets[bucketName] == nil:
-		return newError("NoSuchBucket", "")
+		return newError(reasonUnknownBucket, "NoSuchBucket", "")
 	}
 	return nil
 }
@@ -222,10 +222,10 @@ func (x *exchange) moveHeaders() *apiError {
 		case toHeader:
 			name := http.CanonicalHeaderKey(p.name)
 			if !isToken(name) || !isHeaderText(p.value) || slices.Contains(moved, name) {
-				return newError("InvalidArgument", fmt.Sprintf("the query parameter %q is given twice, or is no header", shortened(p.name, 64)))
+				return newError(reasonParameter, "InvalidArgument", fmt.Sprintf("the query parameter %q is given twice, or is no header", shortened(p.name, 64)))
 			}
 			if values, sent := x.r.Header[name]; sent && foldSpace(strings.Join(values, ",")) != foldSpace(p.value) {
-				return newError("InvalidArgument", fmt.Sprintf("the header %s has another value in the query", shortened(strings.ToLower(name), 64)))
+				return newError(reasonHeader, "InvalidArgument", fmt.Sprintf("the header %s has another value in the query", shortened(strings.ToLower(name), 64)))
 			}
 			x.r.Header[name] = []string{p.value}
 			moved = append(moved, name)
@@ -245,7 +245,7 @@ func (g *gateway) pass(x *exchange) *apiError {
 }
 
 func (g *gateway) notImplemented(x *exchange) *apiError {
-	return newError("NotImplemented", x.op.name+" is not implemented")
+	return newError(reasonOperation, "NotImplemented", x.op.name+" is not implemented")
 }
 
 const bucketsAreDeclared = "buckets are not created or deleted here: they are declared in the gateway's configuration, under accounts.NAME.buckets"
@@ -256,13 +256,13 @@ const bucketsAreDeclared = "buckets are not created or deleted here: they are de
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
 func (g *gateway) createBucket(x *exchange) *apiError {
 	if x.user.mayUse(x.target.bucket) && g.buckets[x.target.bucket] != nil {
-		return newError("BucketAlreadyOwnedByYou", "")
+		return newError(reasonDeclared, "BucketAlreadyOwnedByYou", "")
 	}
-	return newError("AccessDenied", bucketsAreDeclared)
+	return newError(reasonDeclared, "AccessDenied", bucketsAreDeclared)
 }
 
 func (g *gateway) deleteBucket(x *exchange) *apiError {
-	return newError("NotImplemented", bucketsAreDeclared)
+	return newError(reasonDeclared, "NotImplemented", bucketsAreDeclared)
 }
 
 // stream sends a request and relays the answer.
@@ -278,7 +278,7 @@ func (g *gateway) stream(x *exchange, out *outgoing) *apiError {
 // checkToken applies the rule for tokens that a service has issued.
 func checkToken(path string, text []byte) error {
 	if err := markerID(string(text)); err != nil {
-		return newError("InvalidArgument", fmt.Sprintf("%s %v", path, err))
+		return newError(reasonParameter, "InvalidArgument", fmt.Sprintf("%s %v", path, err))
 	}
 	return nil
 }

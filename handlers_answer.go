@@ -206,7 +206,7 @@ const maxUnsized = 256 << 10
 
 // unsizedError returns the error for an HTTP/1.0 client whose answer is too large for that.
 func unsizedError() *apiError {
-	return newError("HTTPVersionNotSupported", "the length of this answer is not known before its end, and with HTTP/1.0 the end can't be told from a broken connection: use HTTP/1.1, or ask for a list in pages")
+	return newError(reasonHTTPVersion, "HTTPVersionNotSupported", "the length of this answer is not known before its end, and with HTTP/1.0 the end can't be told from a broken connection: use HTTP/1.1, or ask for a list in pages")
 }
 
 // respondWhole reads a body that came without a length, and answers an HTTP/1.0 client

@@ -378,7 +378,7 @@ func TestErrorUnderSuccess(t *testing.T) {
 			}
 			counted := int64(0)
 			g.gw.metrics.requests.each(func(l labels, n *atomic.Int64) {
-				if l[2] == op.name && l[3] == fmt.Sprint(test.status) {
+				if l[3] == op.name && l[4] == fmt.Sprint(test.status) {
 					counted += n.Load()
 				}
 			})

@@ -73,18 +73,18 @@ func checkCopyRange(h http.Header, part bool) (string, *apiError) {
 			return fmt.Sprintf("%d-%d", first, last), nil
 		}
 	}
-	return "", newError("InvalidArgument", "x-amz-copy-source-range is for UploadPartCopy and must have the form bytes=FIRST-LAST")
+	return "", newError(reasonCopySource, "InvalidArgument", "x-amz-copy-source-range is for UploadPartCopy and must have the form bytes=FIRST-LAST")
 }
 
 // copyObject copies to an object or to a part of an upload.
 func (g *gateway) copyObject(x *exchange) *apiError {
 	values := x.r.Header[copySource]
 	if len(values) != 1 {
-		return newError("InvalidRequest", "x-amz-copy-source is given more than once")
+		return newError(reasonCopySource, "InvalidRequest", "x-amz-copy-source is given more than once")
 	}
 	src, err := parseCopySource(values[0], g.config.nestedKeys)
 	if err != nil {
-		return newError("InvalidArgument", err.Error())
+		return newError(reasonCopySource, "InvalidArgument", err.Error())
 	}
 	if refusal := g.mayAct(x.user, src.bucket, actionRead, "reading the source"); refusal != nil {
 		return refusal
@@ -94,7 +94,7 @@ func (g *gateway) copyObject(x *exchange) *apiError {
 		return refusal
 	}
 	if x.r.ContentLength != 0 {
-		return newError("InvalidRequest", "a copy has no body")
+		return newError(reasonCopySource, "InvalidRequest", "a copy has no body")
 	}
 	out, refusal := g.outgoing(x)
 	if refusal != nil {
@@ -138,7 +138,7 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 		return nil, refusal
 	}
 	if resp.ContentLength > g.config.maxFileSize {
-		return nil, newError("EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
+		return nil, newError(reasonTooLarge, "EntityTooLarge", "a copy between accounts passes through the gateway; the source is larger than max_file_size")
 	}
 	if !x.copiesPart() {
 		if refusal := g.copyAttributes(x, src, resp.Header, out.header); refusal != nil {
@@ -217,7 +217,7 @@ func (g *gateway) openSource(x *exchange, src copyOrigin, span string) (*http.Re
 	}
 	if resp.StatusCode == http.StatusNotModified {
 		resp.Body.Close()
-		return nil, newError("PreconditionFailed", "")
+		return nil, newError(reasonPrecondition, "PreconditionFailed", "")
 	}
 	return resp, nil
 }
@@ -229,7 +229,7 @@ func checkSource(resp *http.Response, span string) *apiError {
 	want, length := http.StatusOK, resp.ContentLength
 	if span != "" {
 		if !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes "+span+"/") {
-			return newError("InvalidRange", "the source does not have all of x-amz-copy-source-range")
+			return newError(reasonCopySource, "InvalidRange", "the source does not have all of x-amz-copy-source-range")
 		}
 		start, end, _ := strings.Cut(span, "-")
 		first, _ := strconv.ParseInt(start, 10, 64) // see checkCopyRange
@@ -286,7 +286,7 @@ func copyMetadata(out, source http.Header) *apiError {
 	}
 	for name, values := range source {
 		if isTrigger(name) { // the source was not stored through the gateway
-			return newError("InvalidRequest", fmt.Sprintf("the source has the metadata %s, which is not allowed", strings.ToLower(name)))
+			return newError(reasonCopySource, "InvalidRequest", fmt.Sprintf("the source has the metadata %s, which is not allowed", strings.ToLower(name)))
 		}
 		if strings.HasPrefix(name, "X-Amz-Meta-") {
 			out[wireName(name)] = []string{strings.Join(values, ",")}
@@ -311,7 +311,7 @@ func (g *gateway) copyTags(x *exchange, src copyOrigin, source, out http.Header)
 	case refusal != nil && count == "" && hasNoTags(refusal):
 		return nil
 	case refusal != nil && refusal.Code == "AccessDenied":
-		return newError("AccessDenied", "the tags of the source can't be read with the account's credentials: allow them s3:GetObjectTagging, or send x-amz-tagging-directive: REPLACE")
+		return newError(reasonCopySource, "AccessDenied", "the tags of the source can't be read with the account's credentials: allow them s3:GetObjectTagging, or send x-amz-tagging-directive: REPLACE")
 	case refusal != nil:
 		return refusal
 	case count != "" && count != strconv.Itoa(len(tags)):

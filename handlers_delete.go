@@ -46,7 +46,7 @@ func (d *deleteReader) visit(path string, text []byte) (keep bool, err error) {
 			return false, nil
 		}
 		if !d.x.user.role.may(actionAdmin) {
-			d.refuse(newError("AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(d.x.user.role)))
+			d.refuse(newError(reasonRole, "AccessDenied", "DeleteObjectVersion is not allowed to the role "+string(d.x.user.role)))
 		}
 		d.version = string(text)
 		return true, checkToken(path, text)

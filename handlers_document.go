@@ -160,7 +160,7 @@ func (x *exchange) documentSource(rule *documentRule) (*documentSource, *apiErro
 func (x *exchange) readDocument() (*heldDocument, *apiError) {
 	rule := documents[x.op.name]
 	if rule == nil {
-		return nil, newError("NotImplemented", "a document for "+x.op.name+" is not supported")
+		return nil, newError(reasonDocument, "NotImplemented", "a document for "+x.op.name+" is not supported")
 	}
 	source, refusal := x.documentSource(rule)
 	if refusal != nil {
@@ -189,9 +189,9 @@ func (x *exchange) readDocument() (*heldDocument, *apiError) {
 	case source.err != nil:
 		return nil, x.transportError(err)
 	case rule.json:
-		return nil, newError("MalformedPolicy", err.Error())
+		return nil, newError(reasonDocument, "MalformedPolicy", err.Error())
 	}
-	return nil, newError("MalformedXML", err.Error())
+	return nil, newError(reasonDocument, "MalformedXML", err.Error())
 }
 
 // rewrite writes what source holds to doc, if the rule allows it.
@@ -239,7 +239,7 @@ func (s *documentSource) finish() error {
 	case s.err != nil:
 		return s.err
 	case s.n != s.in.size:
-		return newError("IncompleteBody", "")
+		return newError(reasonBodyCut, "IncompleteBody", "")
 	}
 	if s.in.verify != nil {
 		return s.in.verify()

@@ -31,13 +31,13 @@ func (x *exchange) headRefusal(status int, header http.Header) *apiError {
 		return e
 	}
 	x.backend.out = get
-	reason := x.backend.withoutEchoes(upstreamError(resp.StatusCode, nil, plainBody(resp)))
+	refusal := x.backend.withoutEchoes(upstreamError(resp.StatusCode, nil, plainBody(resp)))
 	io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
-	if reason.Code == "BadGateway" {
-		reason.cause = fmt.Errorf("the backend answered a HEAD with %d, and a GET with %d %s", status, resp.StatusCode, reason.upstreamCode)
-		return reason
+	if refusal.Code == "BadGateway" {
+		refusal.cause = fmt.Errorf("the backend answered a HEAD with %d, and a GET with %d %s", status, resp.StatusCode, refusal.upstream.code)
+		return refusal
 	}
-	e.upstreamCode = reason.upstreamCode
+	e.reason, e.upstream = refusal.reason, refusal.upstream
 	return e
 }
 

@@ -50,7 +50,7 @@ func readComplete(x *exchange) visit {
 				return false, errors.New("a Part without a PartNumber")
 			}
 			if number <= last {
-				return false, newError("InvalidPartOrder", "")
+				return false, newError(reasonDocument, "InvalidPartOrder", "")
 			}
 			number, last = 0, number
 		case "":

@@ -24,16 +24,16 @@ func (g *gateway) presign(x *exchange) *apiError {
 		seconds = n
 	}
 	if !validBucket(t.bucket) {
-		return newError("InvalidArgument", "the query parameter bucket must be the name of a bucket")
+		return newError(reasonParameter, "InvalidArgument", "the query parameter bucket must be the name of a bucket")
 	}
 	if err := checkKey(t.key, g.config.nestedKeys); err != nil {
-		return newError("InvalidArgument", err.Error())
+		return newError(reasonParameter, "InvalidArgument", err.Error())
 	}
 	if refusal := g.mayAct(x.user, t.bucket, op, "a presigned "+method); refusal != nil {
 		return refusal
 	}
-	if len(x.user.secrets) == 0 {
-		return newError("InvalidRequest", "your key is kept as a digest, with which nothing can be signed")
+	if x.user.lastSecret() == nil {
+		return newError(reasonKeyIsDigest, "InvalidRequest", "your key is kept as a digest, with which nothing can be signed")
 	}
 	now := time.Now()
 	var body bytes.Buffer
@@ -79,6 +79,6 @@ func presignedTarget(u *user, host, method string, t target, seconds int, now ti
 	})
 	path := "/" + t.bucket + "/" + uriEncode(t.key, false)
 	canonical := appendCanonicalRequest(nil, method, path, query, []headerField{{"host", host}}, unsignedPayload)
-	key := signingKey(u.secrets[len(u.secrets)-1], amzDate[:8], "us-east-1", "s3")
+	key := signingKey(u.lastSecret().secret, amzDate[:8], "us-east-1", "s3")
 	return path + "?" + query + "&X-Amz-Signature=" + string(signature(key, stringToSign(amzDate, scope, canonical)))
 }

@@ -49,13 +49,14 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 	if refusal := x.occupy(b.upstream); refusal != nil {
 		return nil, refusal
 	}
+	x.backend.asks(b.upstream, out)
 	start := time.Now()
 	resp, err := x.g.roundTrip(b.upstream, x.r.Context(), out)
 	x.backend.duration = time.Since(start)
 	if err != nil {
 		return nil, x.transportError(err)
 	}
-	x.backend.answered(b.upstream, out, resp)
+	x.backend.answered(resp)
 	if !out.succeeds(resp.StatusCode) {
 		defer resp.Body.Close()
 		if out.method == http.MethodHead {
@@ -78,7 +79,7 @@ func (x *exchange) occupy(u *upstream) *apiError {
 		return nil
 	}
 	if !u.load.enter(u.account.maxInFlight) {
-		return slowDown(fmt.Sprintf("more than %d requests at once for the storage service; try again when one of them has ended", u.account.maxInFlight), time.Second)
+		return slowDown(reasonAccountInFlight, fmt.Sprintf("more than %d requests at once for the storage service; try again when one of them has ended", u.account.maxInFlight), time.Second)
 	}
 	x.busy = append(x.busy, u.load)
 	return nil

@@ -138,7 +138,8 @@ func (h *heartbeat) fail(e *apiError) {
 	} else {
 		x.writeDocument("application/xml", append([]byte(xmlHeader), doc...))
 	}
-	x.status, x.cause, x.backend.code = e.Status, e.cause, e.upstreamCode
+	x.refuse(e)
+	x.status = e.Status
 }
 
 // slowAnswer is how long a backend may take to answer an operation that moves data inside

@@ -18,13 +18,13 @@ import (
 func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
 	declared := x.r.Header["X-Amz-Content-Sha256"]
 	if len(declared) > 1 {
-		return nil, newError("InvalidRequest", "the header x-amz-content-sha256 is given more than once")
+		return nil, newError(reasonHeader, "InvalidRequest", "the header x-amz-content-sha256 is given more than once")
 	}
 	if len(declared) == 1 && strings.HasPrefix(declared[0], "STREAMING-") {
 		return x.incomingChunks(declared[0], maxSize)
 	}
 	if encodings, framed := withoutChunked(x.r.Header); framed {
-		return nil, newError("InvalidRequest", fmt.Sprintf("content-encoding says aws-chunked, and x-amz-content-sha256 does not; it must be one of %s, %s and %s, or content-encoding %q",
+		return nil, newError(reasonHeader, "InvalidRequest", fmt.Sprintf("content-encoding says aws-chunked, and x-amz-content-sha256 does not; it must be one of %s, %s and %s, or content-encoding %q",
 			streamingTrailer, streamingSigned, streamingSignedTrailer, encodings))
 	}
 	size, err := x.contentLength(maxSize)
@@ -35,7 +35,7 @@ func (x *exchange) incoming(maxSize int64) (*incoming, *apiError) {
 	if len(declared) == 1 && declared[0] != unsignedPayload {
 		digest, ok := realDigest(declared[0])
 		if !ok {
-			return nil, newError("InvalidArgument", "x-amz-content-sha256 is neither a digest nor "+unsignedPayload)
+			return nil, newError(reasonHeader, "InvalidArgument", "x-amz-content-sha256 is neither a digest nor "+unsignedPayload)
 		}
 		in.digest = digest
 		in.source, in.verify = verifySHA256(in.source, digest)
@@ -51,7 +51,7 @@ func (x *exchange) contentLength(maxSize int64) (int64, *apiError) {
 	switch size := x.r.ContentLength; {
 	case !declared || size < 0:
 		x.closeAfter()
-		return 0, newError("MissingContentLength", "")
+		return 0, newError(reasonLength, "MissingContentLength", "")
 	case size > maxSize:
 		return 0, tooLarge(size, maxSize)
 	}
@@ -59,7 +59,7 @@ func (x *exchange) contentLength(maxSize int64) (int64, *apiError) {
 }
 
 func tooLarge(size, maxSize int64) *apiError {
-	return newError("EntityTooLarge", fmt.Sprintf("the body has %d bytes; at most %d are allowed here", size, maxSize))
+	return newError(reasonTooLarge, "EntityTooLarge", fmt.Sprintf("the body has %d bytes; at most %d are allowed here", size, maxSize))
 }
 
 // incomingChunks is incoming for aws-chunked. The length is the payload's, in a header of its
@@ -68,11 +68,11 @@ func (x *exchange) incomingChunks(framing string, maxSize int64) (*incoming, *ap
 	lengths := x.r.Header["X-Amz-Decoded-Content-Length"]
 	if _, framed := x.r.Header["Content-Length"]; len(lengths) == 0 || !framed && x.r.ContentLength == 0 {
 		x.closeAfter()
-		return nil, newError("MissingContentLength", "an aws-chunked body needs x-amz-decoded-content-length, and a Content-Length or chunks around it")
+		return nil, newError(reasonLength, "MissingContentLength", "an aws-chunked body needs x-amz-decoded-content-length, and a Content-Length or chunks around it")
 	}
 	size, err := strconv.ParseUint(lengths[0], 10, 63)
 	if err != nil || len(lengths) > 1 {
-		return nil, newError("InvalidArgument", "x-amz-decoded-content-length must be one number of bytes")
+		return nil, newError(reasonLength, "InvalidArgument", "x-amz-decoded-content-length must be one number of bytes")
 	}
 	if int64(size) > maxSize {
 		return nil, tooLarge(int64(size), maxSize)

@@ -287,17 +287,17 @@ func wireName(name string) string {
 func (rule headerRule) check(name string, values []string, r role) *apiError {
 	switch {
 	case rule.admin && r != roleAdmin && !harmlessACL(name, values):
-		return newError("AccessDenied", fmt.Sprintf("the header %s needs the role admin", strings.ToLower(name)))
+		return newError(reasonRole, "AccessDenied", fmt.Sprintf("the header %s needs the role admin", strings.ToLower(name)))
 	case len(values) > 1 && !rule.list:
 		// Of two values, the one that was checked may not be the one that a
 		// backend applies.
-		return newError("InvalidRequest", fmt.Sprintf("the header %s is given more than once", strings.ToLower(name)))
+		return newError(reasonHeader, "InvalidRequest", fmt.Sprintf("the header %s is given more than once", strings.ToLower(name)))
 	case rule.value == nil:
 		return nil
 	}
 	for _, value := range values {
 		if err := rule.value(value); err != nil {
-			return newError("InvalidArgument", fmt.Sprintf("the header %s %v", strings.ToLower(name), err))
+			return newError(reasonHeader, "InvalidArgument", fmt.Sprintf("the header %s %v", strings.ToLower(name), err))
 		}
 	}
 	return nil
@@ -310,9 +310,9 @@ func checkUnknown(name string) *apiError {
 	case isDropped(name):
 		return nil
 	case matches(refusedHeaders, name), isTrigger(name), looksReserved(name):
-		return newError("InvalidRequest", fmt.Sprintf("the header %s is not allowed", shortened(strings.ToLower(name), 64)))
+		return newError(reasonHeader, "InvalidRequest", fmt.Sprintf("the header %s is not allowed", shortened(strings.ToLower(name), 64)))
 	case strings.HasPrefix(name, "X-Amz-"):
-		return newError("NotImplemented", fmt.Sprintf("the header %s is not supported", shortened(strings.ToLower(name), 64)))
+		return newError(reasonHeader, "NotImplemented", fmt.Sprintf("the header %s is not supported", shortened(strings.ToLower(name), 64)))
 	}
 	return nil
 }
@@ -348,7 +348,7 @@ func checkConnection(h http.Header, signed []string) *apiError {
 			name := http.CanonicalHeaderKey(option)
 			_, passes := ruleFor(name)
 			if passes || isDropped(name) || checkUnknown(name) != nil || slices.Contains(signed, option) {
-				return newError("InvalidRequest", fmt.Sprintf("the Connection header names %s, which is not a hop-by-hop header", shortened(option, 64)))
+				return newError(reasonHeader, "InvalidRequest", fmt.Sprintf("the Connection header names %s, which is not a hop-by-hop header", shortened(option, 64)))
 			}
 		}
 	}

@@ -91,14 +91,14 @@ func (h *holding) append(to, more []byte) ([]byte, error) {
 }
 
 func outOfMemory() *apiError {
-	e := slowDown("too many documents are in memory; try again", time.Second)
+	e := slowDown(reasonMemory, "too many documents are in memory; try again", time.Second)
 	e.cause = errors.New("the memory for documents is used up")
 	return e
 }
 
 func isOutOfMemory(err error) bool {
 	var e *apiError
-	return errors.As(err, &e) && e.Code == "SlowDown"
+	return errors.As(err, &e) && e.reason == reasonMemory
 }
 
 // A heldDocument is written, and then read once. Each part of its memory is given back once

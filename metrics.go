@@ -4,9 +4,9 @@ package main
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 //
 // A request costs three lookups in maps that readers don't lock, seven atomic additions, and
-// no memory once its series exist. Labels are the names of users, buckets and accounts in the
-// configuration and of operations in the table; anything else that a stranger sends is
-// "other". It knows nothing of requests.
+// no memory once its series exist; one that fails, a lookup and an addition more. Labels are the
+// names of users, buckets and accounts in the configuration, of operations in the table, and
+// of reasons; anything else that a stranger sends is "other". It knows nothing of requests.
 
 import (
 	"bufio"
@@ -44,10 +44,12 @@ const (
 type metrics struct {
 	inFlight atomic.Int64 // requests in flight
 
-	requests   vec[atomic.Int64] // by user, bucket, operation, code
+	requests   vec[atomic.Int64] // by user, bucket, account, operation, code
 	traffic    vec[traffic]      // by user, bucket
 	latencies  vec[latency]      // by account, operation
-	refusals   vec[atomic.Int64] // by user
+	overLimit  vec[atomic.Int64] // by user
+	refusals   vec[atomic.Int64] // by account, reason
+	troubles   vec[atomic.Int64] // by account, reason: Unix seconds of the last one
 	accounts   vec[accountMetrics]
 	reloadOK   atomic.Int64 // 1 or 0
 	reloadedAt atomic.Int64 // Unix seconds of the last reload that was applied
@@ -60,6 +62,7 @@ type sample struct {
 	user, account, bucket, operation string
 
 	code           int           // HTTP status, or statusClientGone
+	reason         refusalReason // "": none
 	duration       time.Duration // from the head of the request to the end of the answer
 	firstByte      time.Duration // until the backend's first byte; 0: no backend was asked
 	received, sent int64         // bytes of bodies, at the client's side
@@ -74,9 +77,19 @@ type accountMetrics struct {
 	opened  atomic.Int64 // connections dialed
 	reused  atomic.Int64 // requests on a connection that was kept
 	refused atomic.Int64 // 1: its requests are refused, because it does not answer
+	state   atomic.Int32 // an accountState
 	resumed atomic.Int64 // bodies that broke off and were continued, or asked for again
 	retries [len(retryReasons)]atomic.Int64
 }
+
+// An accountState is what the last request to an account says of it.
+type accountState int32
+
+const (
+	accountUnknown accountState = iota // no request has told
+	accountUp
+	accountDown
+)
 
 // A retryReason says why a request was sent to a backend again.
 type retryReason int
@@ -117,20 +130,37 @@ func newMetrics() *metrics {
 // observe counts a request that has ended.
 func (m *metrics) observe(s sample) {
 	userName, bucketName, operationName := cmp.Or(s.user, otherLabel), cmp.Or(s.bucket, otherLabel), cmp.Or(s.operation, otherLabel)
-	m.requests.at(labels{userName, bucketName, operationName, statusTexts[max(0, min(s.code, len(statusTexts)-1))]}).Add(1)
+	accountName := cmp.Or(s.account, otherLabel)
+	m.requests.at(labels{userName, bucketName, accountName, operationName, statusTexts[max(0, min(s.code, len(statusTexts)-1))]}).Add(1)
 	t := m.traffic.at(labels{userName, bucketName})
 	t.received.Add(s.received)
 	t.sent.Add(s.sent)
-	l := m.latencies.at(labels{cmp.Or(s.account, otherLabel), operationName})
+	l := m.latencies.at(labels{accountName, operationName})
 	l.duration.observe(s.duration)
 	if s.firstByte > 0 {
 		l.firstByte.observe(s.firstByte)
 	}
+	if s.reason != "" {
+		m.refusals.at(labels{accountName, string(s.reason)}).Add(1)
+	}
+}
+
+// answered notes that the backend does what it is asked.
+func (a *accountMetrics) answered() {
+	if accountState(a.state.Load()) != accountUp { // a load is cheaper than a store
+		a.state.Store(int32(accountUp))
+	}
+}
+
+// failed notes that an account can't serve its clients, and why.
+func (m *metrics) failed(accountName string, why refusalReason, at time.Time) {
+	m.account(accountName).state.Store(int32(accountDown))
+	m.troubles.at(labels{accountName, string(why)}).Store(at.Unix())
 }
 
 // refused counts a request over its user's limit.
 func (m *metrics) refused(userName string) {
-	m.refusals.at(labels{cmp.Or(userName, otherLabel)}).Add(1)
+	m.overLimit.at(labels{cmp.Or(userName, otherLabel)}).Add(1)
 }
 
 // account returns the counters of an account, for its upstream to keep.
@@ -191,7 +221,7 @@ var statusTexts = func() (codes [601]string) {
 // Counting.
 
 // labels are the values of a family's labels, in its order; the rest is "".
-type labels [4]string
+type labels [5]string
 
 // A vec holds a V for each label set that was seen.
 type vec[V any] struct {
@@ -391,16 +421,19 @@ func (m *metrics) requestFamilies() []family {
 	ownerLabels := []string{"user", "bucket"}
 	return []family{
 		{"s3proxy_ratelimit_refused_total", counter, "Requests refused because the user was over the limit.", []string{"user"}, func(e *exposition) {
-			m.refusals.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
+			m.overLimit.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
 		{"s3proxy_received_bytes_total", counter, "Bytes of request bodies received from clients.", ownerLabels, func(e *exposition) {
 			m.traffic.each(func(l labels, t *traffic) { e.sample(float64(t.received.Load()), l[:]...) })
+		}},
+		{"s3proxy_refusals_total", counter, "Requests that failed, by the reason in the log.", []string{"account", "reason"}, func(e *exposition) {
+			m.refusals.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
 		{"s3proxy_request_duration_seconds", "histogram", "Time from the head of a request to the end of its answer.", []string{"account", "operation"}, func(e *exposition) {
 			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.duration, l[:]...) })
 		}},
 		{"s3proxy_requests_in_flight", gauge, "Requests that are being answered.", nil, load(&m.inFlight)},
-		{"s3proxy_requests_total", counter, "Requests answered, by status code; 499 is a client that left before.", []string{"user", "bucket", "operation", "code"}, func(e *exposition) {
+		{"s3proxy_requests_total", counter, "Requests answered, by status code; 499 is a client that left before.", []string{"user", "bucket", "account", "operation", "code"}, func(e *exposition) {
 			m.requests.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
 		{"s3proxy_sent_bytes_total", counter, "Bytes of response bodies sent to clients.", ownerLabels, func(e *exposition) {
@@ -427,6 +460,9 @@ func (m *metrics) upstreamFamilies() []family {
 		{"s3proxy_upstream_first_byte_seconds", "histogram", "Time from asking the backend to the first byte of its answer.", []string{"account", "operation"}, func(e *exposition) {
 			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.firstByte, l[:]...) })
 		}},
+		{"s3proxy_upstream_last_error_timestamp_seconds", gauge, "When a request to the account last failed for this reason.", []string{"account", "reason"}, func(e *exposition) {
+			m.troubles.each(func(l labels, at *atomic.Int64) { e.sample(float64(at.Load()), l[:]...) })
+		}},
 		{"s3proxy_upstream_resumed_total", counter, "Bodies that the backend broke off and that were continued, or asked for again.", accountLabel, func(e *exposition) {
 			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.resumed.Load()), l[:]...) })
 		}},
@@ -434,6 +470,13 @@ func (m *metrics) upstreamFamilies() []family {
 			m.accounts.each(func(l labels, a *accountMetrics) {
 				for i, reason := range retryReasons {
 					e.sample(float64(a.retries[i].Load()), l[0], reason)
+				}
+			})
+		}},
+		{"s3proxy_upstream_up", gauge, "1 if the backend did what it was asked at the last request, 0 if it failed.", accountLabel, func(e *exposition) {
+			m.accounts.each(func(l labels, a *accountMetrics) {
+				if state := accountState(a.state.Load()); state != accountUnknown {
+					e.sample(float64(accountDown-state), l[:]...)
 				}
 			})
 		}},

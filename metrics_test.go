@@ -40,7 +40,9 @@ func filledMetrics() *metrics {
 	m.reloaded(true, time.Unix(1_700_000_000, 0))
 	m.observe(sample{user: "alice", account: "minio", bucket: "photos", operation: "GetObject", code: 200,
 		duration: 30 * time.Millisecond, firstByte: 3 * time.Millisecond, received: 0, sent: 1000})
-	m.observe(sample{code: 401, duration: time.Microsecond, sent: 90})
+	m.observe(sample{code: 401, reason: reasonUnknownKey, duration: time.Microsecond, sent: 90})
+	m.account("minio").answered()
+	m.failed("aws", reasonBackendTLS, time.Unix(1_600_000_000, 0))
 	return m
 }
 
@@ -161,17 +163,17 @@ func TestMetricsObserve(t *testing.T) {
 	minio.retried(retryStatus503)
 	m.reloaded(false, time.Unix(1_800_000_000, 0))
 	wantSamples(t, m, map[string]float64{
-		`s3proxy_requests_total{user="alice",bucket="photos",operation="GetObject",code="200"}`: 1,
-		`s3proxy_requests_total{user="other",bucket="other",operation="other",code="401"}`:      2,
-		`s3proxy_requests_total{user="eve",bucket="other",operation="PutObject",code="other"}`:  5,
-		`s3proxy_requests_total{user="eve",bucket="other",operation="PutObject",code="499"}`:    1,
-		`s3proxy_received_bytes_total{user="eve",bucket="other"}`:                               35,
-		`s3proxy_sent_bytes_total{user="alice",bucket="photos"}`:                                1000,
-		`s3proxy_sent_bytes_total{user="other",bucket="other"}`:                                 90,
-		`s3proxy_request_duration_seconds_sum{account="minio",operation="GetObject"}`:           0.03,
-		`s3proxy_request_duration_seconds_count{account="other",operation="other"}`:             2,
-		`s3proxy_upstream_first_byte_seconds_count{account="minio",operation="GetObject"}`:      1,
-		`s3proxy_upstream_first_byte_seconds_count{account="other",operation="other"}`:          0,
+		`s3proxy_requests_total{user="alice",bucket="photos",account="minio",operation="GetObject",code="200"}`: 1,
+		`s3proxy_requests_total{user="other",bucket="other",account="other",operation="other",code="401"}`:      2,
+		`s3proxy_requests_total{user="eve",bucket="other",account="other",operation="PutObject",code="other"}`:  5,
+		`s3proxy_requests_total{user="eve",bucket="other",account="other",operation="PutObject",code="499"}`:    1,
+		`s3proxy_received_bytes_total{user="eve",bucket="other"}`:                                               35,
+		`s3proxy_sent_bytes_total{user="alice",bucket="photos"}`:                                                1000,
+		`s3proxy_sent_bytes_total{user="other",bucket="other"}`:                                                 90,
+		`s3proxy_request_duration_seconds_sum{account="minio",operation="GetObject"}`:                           0.03,
+		`s3proxy_request_duration_seconds_count{account="other",operation="other"}`:                             2,
+		`s3proxy_upstream_first_byte_seconds_count{account="minio",operation="GetObject"}`:                      1,
+		`s3proxy_upstream_first_byte_seconds_count{account="other",operation="other"}`:                          0,
 		`s3proxy_requests_in_flight`:                                          3,
 		`s3proxy_ratelimit_refused_total{user="bob"}`:                         1,
 		`s3proxy_upstream_connections_opened_total{account="minio"}`:          1,
@@ -181,6 +183,11 @@ func TestMetricsObserve(t *testing.T) {
 		`s3proxy_config_last_reload_successful`:                               0,
 		`s3proxy_config_last_reload_success_timestamp_seconds`:                1_700_000_000,
 		`s3proxy_credentials_expiry_timestamp_seconds{account="aws"}`:         2,
+		`s3proxy_refusals_total{account="other",reason="unknown_key"}`:        1,
+		`s3proxy_upstream_up{account="minio"}`:                                1,
+		`s3proxy_upstream_up{account="aws"}`:                                  0,
+
+		`s3proxy_upstream_last_error_timestamp_seconds{account="aws",reason="backend_tls"}`: 1_600_000_000,
 	})
 }
 
@@ -286,7 +293,7 @@ func TestMetricsConcurrent(t *testing.T) {
 	}
 	for i := range 10 {
 		owner := fmt.Sprintf(`{user="user%d",bucket="photos"`, i)
-		want["s3proxy_requests_total"+owner+`,operation="PutObject",code="200"}`] = workers * rounds / 10
+		want["s3proxy_requests_total"+owner+`,account="minio",operation="PutObject",code="200"}`] = workers * rounds / 10
 		want["s3proxy_received_bytes_total"+owner+"}"] = 3 * workers * rounds / 10
 		want["s3proxy_sent_bytes_total"+owner+"}"] = 2 * workers * rounds / 10
 	}
@@ -308,23 +315,23 @@ func TestMetricsAllocateNothing(t *testing.T) {
 // Names may change with each reload for years: there is an end to what is kept.
 func TestMetricsSeriesBound(t *testing.T) {
 	m := newMetrics()
-	m.refusals.count.Store(maxSeries - 5) // as if so many were there
+	m.overLimit.count.Store(maxSeries - 5) // as if so many were there
 	for i := range 15 {
 		m.refused("user" + strconv.Itoa(i))
 	}
 	m.refused("user0")
 	for user, want := range map[string]int64{"user0": 2, "user4": 1, otherLabel: 10} {
-		if got := m.refusals.at(labels{user}).Load(); got != want {
+		if got := m.overLimit.at(labels{user}).Load(); got != want {
 			t.Errorf("%s was refused %d times, want %d", user, got, want)
 		}
 	}
-	if n := m.refusals.count.Load(); n != maxSeries+1 {
+	if n := m.overLimit.count.Load(); n != maxSeries+1 {
 		t.Errorf("%d series, want %d", n, maxSeries+1)
 	}
 	m.requests.count.Store(maxSeries)
 	m.observe(sample{user: "alice", bucket: "photos", operation: "GetObject", code: 503})
 	wantSamples(t, m, map[string]float64{
-		`s3proxy_requests_total{user="other",bucket="other",operation="GetObject",code="503"}`: 1,
+		`s3proxy_requests_total{user="other",bucket="other",account="other",operation="GetObject",code="503"}`: 1,
 	})
 }
 

@@ -183,7 +183,7 @@ func checkParameter(p parameter) *apiError {
 		rule = unknownKind
 	}
 	if err := rule(p.value); err != nil {
-		return newError("InvalidArgument", fmt.Sprintf("the query parameter %s %v", p.name, err))
+		return newError(reasonParameter, "InvalidArgument", fmt.Sprintf("the query parameter %s %v", p.name, err))
 	}
 	return nil
 }

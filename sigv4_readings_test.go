@@ -134,13 +134,13 @@ func FuzzClientsSignaturesAreVerified(f *testing.F) {
 				continue
 			}
 			r.Header["Authorization"] = []string{fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s/%s, SignedHeaders=%s, Signature=%s", h.user, h.day, h.scope, strings.Join(names, ";"), signed)}
-			if u, _, refusal := users.authenticate(r, h.path, nil, h.at); refusal != nil || u.name != h.user {
+			if c, refusal := users.authenticate(r, h.path, nil, h.at); refusal != nil || c.user.name != h.user {
 				t.Fatalf("signed as %s does: %v, want the user\n%q", who, refusal, r.Header)
 			}
 			for name, values := range maps.Clone(r.Header) {
 				if name != "Authorization" && name != "X-Amz-Date" {
 					r.Header[name] = append([]string{values[0] + "x"}, values[1:]...)
-					if _, _, refusal := users.authenticate(r, h.path, nil, h.at); codeOf(refusal) != "SignatureDoesNotMatch" {
+					if _, refusal := users.authenticate(r, h.path, nil, h.at); codeOf(refusal) != "SignatureDoesNotMatch" {
 						t.Fatalf("signed as %s does, and %s changed then: %v, want SignatureDoesNotMatch\n%q", who, name, refusal, r.Header)
 					}
 					r.Header[name] = values

@@ -80,7 +80,7 @@ func (b *heldBody) readLast(p []byte) (int, error) {
 func readEnd(body io.Reader) error {
 	switch n, err := io.ReadFull(body, make([]byte, 1)); {
 	case n > 0:
-		return newError("InvalidRequest", "the body is longer than declared")
+		return newError(reasonBodyFraming, "InvalidRequest", "the body is longer than declared")
 	case err != io.EOF:
 		return err
 	}
@@ -164,7 +164,7 @@ func (in *incoming) forward(header http.Header, forwardTrailer bool) (payload, e
 
 // errUnverified refuses a checksum that neither the gateway nor a backend would verify.
 func errUnverified() *apiError {
-	return newError("NotImplemented", "a checksum of this algorithm can't be verified here; use another one, like CRC64NVME or SHA256")
+	return newError(reasonDigest, "NotImplemented", "a checksum of this algorithm can't be verified here; use another one, like CRC64NVME or SHA256")
 }
 
 // verifySHA256 returns a reader that computes the digest of a body and a
@@ -176,7 +176,7 @@ func verifySHA256(body io.Reader, want string) (io.Reader, func() error) {
 
 func compareDigest(h hash.Hash, want string) error {
 	if hex.EncodeToString(h.Sum(nil)) != want {
-		return newError("XAmzContentSHA256Mismatch", "")
+		return newError(reasonDigest, "XAmzContentSHA256Mismatch", "")
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (in *incoming) verifyMD5(value string) *apiError {
 		return nil
 	}
 	if raw, err := base64.StdEncoding.DecodeString(value); err != nil || len(raw) != md5.Size {
-		return newError("InvalidDigest", "")
+		return newError(reasonDigest, "InvalidDigest", "")
 	}
 	in.verifySum(md5.New(), value)
 	return nil
@@ -206,7 +206,7 @@ func (in *incoming) verifyChecksums(h http.Header, forwarded bool) *apiError {
 		case sum != nil:
 			in.verifySum(sum, values[0])
 		case !forwarded:
-			return newError("NotImplemented", fmt.Sprintf("%s can't be verified here; send a checksum of another algorithm", shortened(name, 64)))
+			return newError(reasonDigest, "NotImplemented", fmt.Sprintf("%s can't be verified here; send a checksum of another algorithm", shortened(name, 64)))
 		}
 	}
 	return nil
@@ -223,7 +223,7 @@ func (in *incoming) verifySum(sum hash.Hash, want string) {
 			}
 		}
 		if want != base64.StdEncoding.EncodeToString(sum.Sum(nil)) {
-			return newError("BadDigest", "")
+			return newError(reasonDigest, "BadDigest", "")
 		}
 		return nil
 	}

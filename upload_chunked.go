@@ -94,15 +94,15 @@ func newChunkedReader(source io.Reader, size int64, framing, trailer string, ver
 		c.signed, c.signer = true, verifier
 	case streamingTrailer:
 	default:
-		return nil, newError("NotImplemented", fmt.Sprintf("the payload form %q is not supported", shortened(framing, 64)))
+		return nil, newError(reasonBodyFraming, "NotImplemented", fmt.Sprintf("the payload form %q is not supported", shortened(framing, 64)))
 	}
 	switch announced := c.trailer != ""; {
 	case framing == streamingSigned && announced:
-		return nil, newError("InvalidRequest", "x-amz-trailer announces what x-amz-content-sha256 excludes")
+		return nil, newError(reasonHeader, "InvalidRequest", "x-amz-trailer announces what x-amz-content-sha256 excludes")
 	case framing == streamingSignedTrailer && !announced:
-		return nil, newError("InvalidRequest", "x-amz-content-sha256 promises a signed trailer, and x-amz-trailer announces none")
+		return nil, newError(reasonHeader, "InvalidRequest", "x-amz-content-sha256 promises a signed trailer, and x-amz-trailer announces none")
 	case announced && !holdsChecksum(c.trailer):
-		return nil, newError("InvalidRequest", "x-amz-trailer must name one x-amz-checksum-* header")
+		return nil, newError(reasonHeader, "InvalidRequest", "x-amz-trailer must name one x-amz-checksum-* header")
 	case announced:
 		c.checksum = newChecksum(c.trailer)
 	}
@@ -157,13 +157,13 @@ func (c *chunkedReader) nextChunk() error {
 	case size > c.left:
 		return malformedChunk("the chunks hold more than x-amz-decoded-content-length says")
 	case size > 0 && c.short:
-		return newError("InvalidChunkSizeError", "")
+		return newError(reasonBodyFraming, "InvalidChunkSizeError", "")
 	case size > 0:
 		c.left -= size
 		c.short = size < minChunk
 		return nil
 	case c.left > 0:
-		return newError("IncompleteBody", "the chunks hold less than x-amz-decoded-content-length says")
+		return newError(reasonBodyCut, "IncompleteBody", "the chunks hold less than x-amz-decoded-content-length says")
 	}
 	return c.end()
 }
@@ -171,7 +171,7 @@ func (c *chunkedReader) nextChunk() error {
 // cutChunks returns the error for a source that ends before the frames do.
 func cutChunks(err error) error {
 	if err == io.EOF {
-		return newError("IncompleteBody", "the body ended before its last chunk")
+		return newError(reasonBodyCut, "IncompleteBody", "the body ended before its last chunk")
 	}
 	return err
 }
@@ -189,7 +189,9 @@ func parseChunkSize(digits string) (int64, error) {
 	return strconv.ParseInt(digits, 16, 64)
 }
 
-func malformedChunk(message string) *apiError { return newError("InvalidRequest", message) }
+func malformedChunk(message string) *apiError {
+	return newError(reasonBodyFraming, "InvalidRequest", message)
+}
 
 // endChunk reads the line break after a chunk and verifies its signature.
 func (c *chunkedReader) endChunk() error {
@@ -210,7 +212,7 @@ func (c *chunkedReader) verifyChunk() error {
 	want := c.signer.next(c.digest.Sum(nil))
 	c.digest.Reset()
 	if subtle.ConstantTimeCompare([]byte(want), []byte(c.signature)) != 1 {
-		return newError("SignatureDoesNotMatch", "the signature of a chunk does not match it")
+		return newError(reasonBadSignature, "SignatureDoesNotMatch", "the signature of a chunk does not match it")
 	}
 	return nil
 }
@@ -267,15 +269,15 @@ func (c *chunkedReader) verifyTrailer(values map[string]string) error {
 	if c.signer != nil {
 		want := c.signer.trailer(c.trailer + ":" + value + "\n")
 		if subtle.ConstantTimeCompare([]byte(want), []byte(values["x-amz-trailer-signature"])) != 1 {
-			return newError("SignatureDoesNotMatch", "the signature of the trailer does not match it")
+			return newError(reasonBadSignature, "SignatureDoesNotMatch", "the signature of the trailer does not match it")
 		}
 	}
 	switch raw, err := base64.StdEncoding.Strict().DecodeString(value); {
 	case c.checksum != nil && value != base64.StdEncoding.EncodeToString(c.checksum.Sum(nil)):
-		return newError("BadDigest", "the trailing checksum does not match the body received")
+		return newError(reasonDigest, "BadDigest", "the trailing checksum does not match the body received")
 	case err != nil || len(raw) == 0 || len(value) > trailerRoom(c.trailer), strings.ContainsAny(value, "\r\n"), // which base64 ignores
 		checksumSizes[c.trailer] > 0 && len(raw) != checksumSizes[c.trailer]:
-		return newError("InvalidRequest", "the trailing checksum is not one of its algorithm, in base64")
+		return newError(reasonDigest, "InvalidRequest", "the trailing checksum is not one of its algorithm, in base64")
 	}
 	c.value = value
 	return nil

@@ -175,7 +175,7 @@ func (r *rewriter) begin() error {
 // elements, so its start tag is written.
 func (r *rewriter) admit(parent, e *openElement) error {
 	if r.form.refused[e.path] {
-		return newError("NotImplemented", fmt.Sprintf("%s with %s is not supported", r.form.root, e.path))
+		return newError(reasonDocument, "NotImplemented", fmt.Sprintf("%s with %s is not supported", r.form.root, e.path))
 	}
 	if r.form.members != nil {
 		m, ok := r.form.member(e.path)

@@ -140,7 +140,7 @@ func (w *answerWriter) appendFailure(b []byte, e *element) []byte {
 	}
 	failure := errorInDocument(e)
 	if w.echo != nil && w.echo(failure.Code) {
-		failure = newError("InternalError", "")
+		failure = newError(reasonBackendProtocol, "InternalError", "")
 	}
 	b = appendElement(b, "Code", failure.Code)
 	b = appendElement(b, "Message", failure.Message)

@@ -1,0 +1,174 @@
+package main
+
+// What is remembered of an exchange when it has ended: its line in the access log, and what it
+// adds to the metrics. The fields of the line are documented in docs/metrics-and-logs.md.
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// record writes the line of the access log. Fields that come from the client are bounded in
+// length here, and quoted by the log's handler. The query, the headers and a path that
+// could not be parsed are left out: they may hold secrets.
+func (x *exchange) record(aborted bool) {
+	level := slog.LevelInfo
+	if x.status >= 500 || aborted && x.status != statusClientGone {
+		level = slog.LevelWarn
+	}
+	// As LogAttrs does it, but without the search for the caller.
+	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {
+		r := slog.NewRecord(time.Now(), level, "request", 0)
+		r.AddAttrs(x.appendAttrs(make([]slog.Attr, 0, 24), aborted)...)
+		h.Handle(x.r.Context(), r)
+	}
+}
+
+// appendAttrs appends the fields of the access log line.
+func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool) []slog.Attr {
+	attrs = append(attrs,
+		slog.String("request_id", x.id),
+		slog.String("user", x.userName()),
+		slog.String("method", shortened(x.r.Method, 16)),
+		slog.String("operation", x.operationName()),
+		slog.String("bucket", x.withoutCredentials(x.target.bucket)),
+		slog.String("key", x.withoutCredentials(x.target.key)),
+		slog.Int("status", x.status),
+		slog.Int64("bytes_in", x.body.received),
+		slog.Int64("bytes_out", x.sent),
+		slog.Float64("duration_ms", milliseconds(time.Since(x.start))),
+		slog.Int("upstream_status", x.backend.status),
+		slog.Float64("upstream_ms", milliseconds(x.backend.duration)),
+		slog.String("client", x.r.RemoteAddr),
+		slog.String("user_agent", shortened(x.withoutCredentials(x.r.UserAgent()), 256)),
+	)
+	attrs = appendGiven(attrs, "key_id", x.keyID)
+	if x.claimed != nil {
+		attrs = append(attrs, slog.String("claimed_user", x.claimed.name))
+	}
+	attrs = appendGiven(attrs, "trace_id", traceID(x.r.Header))
+	if x.backend.upstream != nil {
+		attrs = append(attrs, slog.String("account", x.backend.upstream.account.name))
+	}
+	attrs = appendGiven(attrs, "upstream_request_id", x.backend.requestID)
+	attrs = x.appendRefusal(attrs)
+	if x.resumed > 0 {
+		attrs = append(attrs, slog.Int("resumed", x.resumed))
+	}
+	if aborted {
+		attrs = append(attrs, slog.Bool("aborted", true))
+	}
+	if cause := x.whatWentWrong(); cause != nil {
+		attrs = append(attrs, causeAttr(cause))
+	}
+	return attrs
+}
+
+// appendGiven appends a field that is there only if it has a value.
+func appendGiven(attrs []slog.Attr, name, value string) []slog.Attr {
+	if value == "" {
+		return attrs
+	}
+	return append(attrs, slog.String(name, value))
+}
+
+// appendRefusal appends why the request failed, and what the backend said of it.
+func (x *exchange) appendRefusal(attrs []slog.Attr) []slog.Attr {
+	attrs = appendGiven(attrs, "reason", string(x.reason()))
+	e := x.refusal
+	if e == nil {
+		return attrs
+	}
+	attrs = append(attrs, slog.String("code", e.Code))
+	if x.backend.repeats(e.upstream.code) {
+		return attrs
+	}
+	attrs = appendGiven(attrs, "upstream_code", e.upstream.code)
+	attrs = appendGiven(attrs, "upstream_message", x.withoutCredentials(e.upstream.message))
+	return appendGiven(attrs, "expected_region", e.upstream.region)
+}
+
+// reason returns why the request failed, or "" if it did not, if the client left, or if the
+// backend's error is an answer to the client.
+func (x *exchange) reason() refusalReason {
+	if x.status == statusClientGone {
+		return ""
+	}
+	return x.why
+}
+
+// traceID returns the trace id of a traceparent header, or "" if there is none that is valid.
+// https://www.w3.org/TR/trace-context/#traceparent-header
+func traceID(h http.Header) string {
+	const idEnd = len("00-0af7651916cd43dd8448eb211c80319c")
+	values := h["Traceparent"]
+	if len(values) != 1 || len(values[0]) < len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") {
+		return ""
+	}
+	parent := values[0]
+	id := parent[3:idEnd]
+	if parent[2] != '-' || parent[idEnd] != '-' || parent[:2] == "ff" || strings.Trim(id, "0") == "" || strings.Trim(parent[:2]+id, "0123456789abcdef") != "" {
+		return ""
+	}
+	return id
+}
+
+// whatWentWrong returns the causes of an error and of an answer that was not sent whole,
+// or nil.
+func (x *exchange) whatWentWrong() error {
+	switch {
+	case x.unsent == nil || x.cause == x.unsent:
+		return x.cause
+	case x.cause == nil:
+		return x.unsent
+	}
+	return fmt.Errorf("%w; then %w", x.cause, x.unsent)
+}
+
+// count adds the request to the metrics, whose labels are names of the configuration, of the
+// operation table and of reasons only.
+func (x *exchange) count() {
+	s := sample{
+		user:      x.userName(),
+		operation: x.operationName(),
+		code:      x.status,
+		reason:    x.reason(),
+		duration:  time.Since(x.start),
+		received:  x.body.received,
+		sent:      x.sent,
+	}
+	if b := x.g.buckets[x.target.bucket]; b != nil {
+		s.bucket, s.account = b.name, b.account.name
+	}
+	if x.backend.status != 0 {
+		s.firstByte = x.backend.duration
+	}
+	x.g.metrics.observe(s)
+	x.judgeAccount()
+}
+
+// judgeAccount notes what the last request to a backend says of its account. If the client left,
+// it says nothing.
+func (x *exchange) judgeAccount() {
+	switch {
+	case x.backend.upstream == nil, x.status == statusClientGone:
+	case x.why.isTrouble():
+		x.g.metrics.failed(x.backend.upstream.account.name, x.why, time.Now())
+	case x.backend.status != 0:
+		x.backend.upstream.counts.answered()
+	}
+}
+
+func (x *exchange) operationName() string {
+	if x.op == nil {
+		return ""
+	}
+	return x.op.name
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Microseconds()) / 1000
+}
