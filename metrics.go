@@ -487,6 +487,7 @@ func (m *metrics) upstreamFamilies() []family {
 func (m *metrics) stateFamilies() []family {
 	return []family{
 		{"s3proxy_build_info", gauge, "1, with what the gateway was built from.", []string{"version", "revision", "goversion"}, buildInfo},
+		{"s3proxy_certificate_expiry_timestamp_seconds", gauge, "When the certificate that clients see expires.", nil, nil},
 		{"s3proxy_client_connections", gauge, "Connections from clients that are open.", nil, nil},
 		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When a configuration was last applied.", nil, load(&m.reloadedAt)},
 		{"s3proxy_config_last_reload_successful", gauge, "1 if the last reload was applied, 0 if it failed.", nil, load(&m.reloadOK)},

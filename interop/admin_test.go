@@ -462,10 +462,42 @@ func testSharedLimit(t *testing.T) bool {
 	return true
 }
 
+// quietPanels are the panels of the dashboard that have nothing to show of gateways without Redis,
+// TLS, temporary credentials, limits and retries.
+var quietPanels = map[string]bool{
+	"Limiter store": true, "Refused by the rate limit, by user": true, "Retries by reason": true, "Credentials and certificates": true,
+}
+
+// dashboardQueries returns the queries of deploy/grafana.json by their panels, with every variable
+// filled in.
+func dashboardQueries(t *testing.T) map[string][]string {
+	t.Helper()
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal([]byte(read(t, "../deploy/grafana.json")), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	queries := map[string][]string{}
+	fill := strings.NewReplacer("$__rate_interval", "10s", "$job", "s3-proxy", "$instance", ".*", "$account", ".*")
+	for _, p := range dashboard.Panels {
+		for _, target := range p.Targets {
+			queries[p.Title] = append(queries[p.Title], fill.Replace(target.Expr))
+		}
+	}
+	return queries
+}
+
 // Prometheus scrapes two gateways, with the alerts of deploy/.
 func TestInteropPrometheus(t *testing.T) {
 	b := startBackend(t, 0)
-	gateways := []*instance{operate(t, b.config()), operate(t, b.config())}
+	c := b.config()
+	c["accounts"].(config)["gone"] = config{"endpoint_url": "http://" + freeAddr(t), "region": region,
+		"access_key_id": accessKey, "secret_access_key": secretKey, "buckets": []string{"lost"}}
+	gateways := []*instance{operate(t, c), operate(t, c)}
 	rules, err := filepath.Abs("../deploy/alerts.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -582,6 +614,24 @@ func TestInteropPrometheus(t *testing.T) {
 		}
 		return well == alerts
 	})
+
+	// An account that does not answer is seen beside one that does, and every panel of the dashboard
+	// has something to show.
+	await(t, "the account to be down", output, func() bool {
+		gateways[0].curl(t, aliceKey, "/photos/k0")
+		gateways[0].curl(t, aliceKey, "/lost/k")
+		return maps.Equal(query(`min by (account) (s3proxy_upstream_up{job="s3-proxy"})`), map[string]string{"backend": "1", "gone": "0"})
+	})
+	for panel, queries := range dashboardQueries(t) {
+		await(t, "something to show in the panel "+panel, output, func() bool {
+			gateways[0].curl(t, aliceKey, "/lost/k")
+			shown := 0
+			for _, expr := range queries {
+				shown += len(query(expr))
+			}
+			return shown > 0 || quietPanels[panel]
+		})
+	}
 
 	// It sees one that is gone.
 	gateways[1].stop(t)
