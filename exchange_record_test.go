@@ -15,13 +15,6 @@ import (
 	"time"
 )
 
-// lastLine returns the last line of the access log.
-func (g *testGateway) lastLine() map[string]any {
-	g.t.Helper()
-	lines := g.lines()
-	return lines[len(lines)-1]
-}
-
 func TestLogTellsWhichKeyWasUsed(t *testing.T) {
 	// Computed by sha256sum, not by this program.
 	const oldKey, oldID = "rotation-old-0123456789", "32582b25"
@@ -29,12 +22,12 @@ func TestLogTellsWhichKeyWasUsed(t *testing.T) {
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {})
 	g := startGateway(t, testConfig(backend.URL, with("users.user.api_key", ""), with("users.user.api_keys", []string{oldKey, freshKey})))
 	for _, test := range []struct{ key, id string }{{oldKey, oldID}, {freshKey, freshID}} {
-		g.do("GET", "/photos/a", test.key, "")
-		if line := g.lastLine(); line["user"] != "user" || line["key_id"] != test.id {
+		resp, _ := g.do("GET", "/photos/a", test.key, "")
+		if line := g.lineOf(resp); line["user"] != "user" || line["key_id"] != test.id {
 			t.Errorf("with x-api-key: user %v, key_id %v, want user and %s", line["user"], line["key_id"], test.id)
 		}
-		g.do("GET", "/photos/a", "", "", signed("user", test.key, "GET", "/photos/a", "")...)
-		if line := g.lastLine(); line["user"] != "user" || line["key_id"] != test.id {
+		resp, _ = g.do("GET", "/photos/a", "", "", signed("user", test.key, "GET", "/photos/a", "")...)
+		if line := g.lineOf(resp); line["user"] != "user" || line["key_id"] != test.id {
 			t.Errorf("signed: user %v, key_id %v, want user and %s", line["user"], line["key_id"], test.id)
 		}
 		if log := g.log.String(); strings.Contains(log, test.key) {
@@ -57,8 +50,8 @@ func TestLogTellsWhomAWrongSignatureClaims(t *testing.T) {
 		{"a malformed signature", []string{"Authorization: AWS4-HMAC-SHA256 Credential=user"}, nil, "malformed_signature"},
 		{"nothing", nil, nil, "no_key"},
 	} {
-		g.do("GET", "/photos/a", "", "", test.header...)
-		line := g.lastLine()
+		resp, _ := g.do("GET", "/photos/a", "", "", test.header...)
+		line := g.lineOf(resp)
 		if line["user"] != "" || line["claimed_user"] != test.claimed || line["reason"] != test.reason || line["key_id"] != nil {
 			t.Errorf("%s: user %q, claimed_user %v, reason %v, key_id %v, want nobody, %v, %s and none", test.what, line["user"], line["claimed_user"], line["reason"], line["key_id"], test.claimed, test.reason)
 		}
@@ -113,8 +106,8 @@ func TestLogHasTheMessageOfABackendsErrorAndTheRegion(t *testing.T) {
 			io.WriteString(w, test.document)
 		})
 		g := startGateway(t, testConfig(backend.URL))
-		g.do("GET", "/photos/a", userKey, "")
-		line := g.lastLine()
+		resp, _ := g.do("GET", "/photos/a", userKey, "")
+		line := g.lineOf(resp)
 		if line["reason"] != test.reason || line["upstream_message"] != test.message || line["expected_region"] != test.region || line["account"] != "main" {
 			t.Errorf("%s:\nthe log has %v\nwant the reason %s, the message %q and the region %v", test.document, line, test.reason, test.message, test.region)
 		}
@@ -202,7 +195,7 @@ func TestReasonTellsWhatIsWrongWithTheBackend(t *testing.T) {
 		io.WriteString(conn, requestText("GET", "/photos/a", userKey, ""))
 		io.Copy(io.Discard, conn)
 		await(t, "the line", func() bool { return len(g.lines()) > 0 })
-		if line := g.lastLine(); line["reason"] != test.reason {
+		if line := g.lines()[0]; line["reason"] != test.reason {
 			t.Errorf("%s: the log has %v, want the reason %s", test.endpoint, line, test.reason)
 		}
 	}
@@ -220,7 +213,7 @@ func TestMetricTellsWhetherAnAccountAnswers(t *testing.T) {
 		return value, known
 	}
 	g.do("GET", "/photos/a", "", "")
-	g.lines() // waits until it is counted
+	g.settle()
 	if _, known := up(); known {
 		t.Error("a request that asked no backend says whether it is up")
 	}
@@ -233,7 +226,7 @@ func TestMetricTellsWhetherAnAccountAnswers(t *testing.T) {
 	} {
 		status = step.status
 		g.do("PUT", "/photos/a", step.key, "x")
-		g.lines()
+		g.settle()
 		if got, known := up(); got != step.want || !known {
 			t.Errorf("after the status %d, s3proxy_upstream_up is %v (there: %t), want %v", step.status, got, known, step.want)
 		}

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -326,9 +325,9 @@ func (v *explanation) refusedAt() string {
 	return "request"
 }
 
-// refusalWords returns an error as the client gets it.
+// refusalWords returns an error as the client gets it, with the reason that the log would have.
 func refusalWords(e *apiError) string {
-	return strconv.Itoa(e.Status) + " " + e.Code + ": " + e.Message
+	return fmt.Sprintf("%d %s (%s): %s", e.Status, e.Code, e.reason, e.Message)
 }
 
 // targetWords names what a request is about.

@@ -127,6 +127,30 @@ func startGateway(t testing.TB, config map[string]any) *testGateway {
 	return g
 }
 
+// settle waits until the requests that were answered are in the log and in the metrics.
+func (g *testGateway) settle() {
+	for end := time.Now().Add(time.Second); g.gw != nil && g.gw.metrics.inFlight.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// lineOf returns the line of the access log about the request with an answer.
+func (g *testGateway) lineOf(resp *http.Response) map[string]any {
+	g.t.Helper()
+	g.settle()
+	text := g.log.String()
+	at := strings.Index(text, `"msg":"request","request_id":"`+resp.Header.Get("X-Amz-Request-Id"))
+	if at < 0 {
+		g.t.Fatalf("no line of the request %q", resp.Header.Get("X-Amz-Request-Id"))
+	}
+	line, _, _ := strings.Cut(text[strings.LastIndex(text[:at], "\n")+1:], "\n")
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(line), &fields); err != nil {
+		g.t.Fatalf("a log line that is not JSON: %q", line)
+	}
+	return fields
+}
+
 // checkReasons fails the test if a line of the log is about an error and does not say why: it needs a
 // code, and a reason unless a backend has answered the client's own request.
 func checkReasons(t testing.TB, log string) {
@@ -214,9 +238,7 @@ func readAnswer(t testing.TB, method string, conn io.Reader) (*http.Response, st
 // has its answer, so the requests in flight are waited for, unless they take long.
 func (g *testGateway) lines() []map[string]any {
 	g.t.Helper()
-	for end := time.Now().Add(time.Second); g.gw != nil && g.gw.metrics.inFlight.Load() > 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	g.settle()
 	var lines []map[string]any
 	for line := range strings.Lines(g.log.String()) {
 		var m map[string]any
