@@ -75,12 +75,34 @@ func (c *backendCall) repeatsInAnyCase(text string) bool {
 // longWord matches what may be a key, a token or a digest, of anybody.
 var longWord = regexp.MustCompile(`[A-Za-z0-9+/=_-]{20,}`)
 
-// quotable returns a backend's message as the log may have it: "" if it is not plain text or repeats
-// a secret in any case, and otherwise the message without its long words that have digits. The
-// rest is what the operator is to read, such as the region, or whom a policy denies what.
+// private returns what of the client's request is not in the log, and so may not be there as an echo
+// either: metadata, tags, and the values of the query. Short values are words of their own.
+func (c *backendCall) private() (texts []string) {
+	add := func(text string) {
+		if len(text) >= pieceSize {
+			texts = append(texts, text)
+		}
+	}
+	for name, values := range c.out.header {
+		if strings.HasPrefix(name, "X-Amz-Meta-") || name == "X-Amz-Tagging" {
+			for _, value := range values {
+				add(value)
+			}
+		}
+	}
+	for _, p := range c.out.query {
+		add(p.value)
+	}
+	return texts
+}
+
+// quotable returns a backend's message as the log may have it: "" if it is not plain text, or repeats
+// in any case a secret or what is private, and otherwise the message without its long words that
+// have digits. The rest is what the operator is to read, such as the region, or whom a policy
+// denies what.
 func (c *backendCall) quotable(message string) string {
 	message = strings.TrimSpace(message)
-	if !isShowable(message) || c.repeatsInAnyCase(message) {
+	if message == "" || !isShowable(message) || c.repeatsInAnyCase(message) || holdsAnyPiece(message, c.private()) {
 		return ""
 	}
 	return longWord.ReplaceAllStringFunc(message, func(word string) string {

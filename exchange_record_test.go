@@ -121,7 +121,10 @@ func TestMessageOfABackendIsQuotedWithoutWhatMayBeSecret(t *testing.T) {
 	out := &outgoing{header: http.Header{
 		"Authorization": {"AWS4-HMAC-SHA256 Credential=x, Signature=fe5f80f77d5fa3beca038a248ff027d0445342fe2855ddc963176630326f1024"},
 		"X-Amz-Server-Side-Encryption-Customer-Key": {"customerKeyCanaryOfSixtyLettersInBase64+/="},
-	}}
+		"X-Amz-Meta-Patient":                        {"Jane Doe"},
+		"X-Amz-Tagging":                             {"password=12345678"},
+		"Content-Type":                              {"image/jpeg"},
+	}, query: []parameter{{"prefix", "private/folder/"}, {"list-type", "2"}}}
 	a := &account{name: "main", source: staticCredentials(testCredentials)}
 	c := &backendCall{upstream: &upstream{account: a}, out: out}
 	for message, want := range map[string]string{
@@ -133,10 +136,14 @@ func TestMessageOfABackendIsQuotedWithoutWhatMayBeSecret(t *testing.T) {
 		"bad key customerKeyCanaryOfSixtyLettersInBase64+/=":                             "",
 		"no such token AbCdEfGhIjKlMnOpQrStUvWxYz0123456789== here":                      "no such token (withheld) here",
 		"the word internationalization-and-localization has no digit":                    "the word internationalization-and-localization has no digit",
-		"two\nlines":              "",
-		"\x1b[31mred":             "",
-		"not ASCII: \u202e":       "",
-		strings.Repeat("a ", 121): "",
+		"invalid metadata patient: JANE DOE":                                             "",
+		"no tag PASSWORD=12345678":                                                       "",
+		"no such prefix private/folder/":                                                 "",
+		"2 requests of image/jpeg":                                                       "2 requests of image/jpeg",
+		"two\nlines":                                                                     "",
+		"\x1b[31mred":                                                                    "",
+		"not ASCII: \u202e":                                                              "",
+		strings.Repeat("a ", 121):                                                        "",
 	} {
 		if got := c.quotable(message); got != want {
 			t.Errorf("quotable(%q) = %q, want %q", message, got, want)
