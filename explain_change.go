@@ -105,12 +105,19 @@ func possibleChanges(q question, conf *config) []change {
 // has.
 const maxMentioned = 4
 
-// mentionedBuckets returns the bucket in the path, and those of the configuration that a copy
+// mentionedBuckets returns the bucket in the host or the path, and those of the configuration that a copy
 // source or the query has somewhere, but not more than maxMentioned.
 func mentionedBuckets(q question, conf *config) []string {
 	var names []string
 	path, query, _ := strings.Cut(q.path, "?")
-	if t, _ := parsePath(path, true); t.bucket != "" {
+	host := q.value("Host")
+	if _, rest, absolute := strings.Cut(path, "://"); absolute {
+		host, path, _ = strings.Cut(rest, "/")
+		path = "/" + path
+	}
+	if name := hostedBucket(host, conf.domain); validBucket(name) {
+		names = append(names, name)
+	} else if t, _ := parsePath(path, true); t.bucket != "" {
 		names = append(names, t.bucket)
 	}
 	texts := q.value(copySource) + " " + query

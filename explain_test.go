@@ -164,7 +164,7 @@ func compareWithGateway(t *testing.T, g *testGateway, rec *recorder, explain fun
 // The settings that it names are those, and no others, with which the real gateway lets the
 // request pass.
 func TestExplainNamesTheSettingsToChange(t *testing.T) {
-	config := testConfig("http://127.0.0.1:1", with("max_file_size", 2000))
+	config := testConfig("http://127.0.0.1:1", with("max_file_size", 2000), with("server.domain", "s3.example"))
 	explain := newExplainer(t, config)
 	for _, test := range []struct {
 		args string
@@ -181,6 +181,8 @@ func TestExplainNamesTheSettingsToChange(t *testing.T) {
 		{"-user user PUT /photos/a -H x-amz-acl:public-read", []string{`users.user.role "admin" (now "user")`}},
 		{"-user user PUT /photos/a -H x-amz-copy-source:/secret/b", []string{`"secret" in users.user.allowed_buckets`}},
 		{"-user user OPTIONS /photos/a -H Origin:https://app.example -H Access-Control-Request-Method:GET", []string{`server.cors with the origin "https://app.example" and this method and headers`}},
+		{"-user user GET http://gateway.example/secret/a", []string{`"secret" in users.user.allowed_buckets`}},
+		{"-user user GET /photos -H Host:secret.s3.example", []string{`"secret" in users.user.allowed_buckets`}},
 		{"-user admin GET /photos/a?append", nil},
 		{"-user admin PUT /photos", nil},
 		{"-user admin POST /photos?delete -H Content-Length:99999999", nil}, // the bound of a document is no setting
