@@ -142,14 +142,7 @@ func (x *exchange) fail(e *apiError) {
 	if e.header != nil {
 		returnHeaderWithoutBody(h, e.header)
 	}
-	var body []byte
-	if x.wantsXML() {
-		h["Content-Type"] = []string{"application/xml"}
-		body = append([]byte(xmlHeader), errorXML(e, x.resource(), x.id)...)
-	} else {
-		h["Content-Type"] = []string{"application/json"}
-		body = appendErrorJSON(e, x.id)
-	}
+	body := x.errorDocument(e)
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if x.r.Method == http.MethodHead { // RFC 9110 section 9.3.2: no body
 		delete(h, "Content-Length")
@@ -170,6 +163,20 @@ func (x *exchange) complete(e *apiError) {
 	if e.Code == "PreconditionFailed" && e.condition == "" {
 		e.condition = conditionOf(x.r.Header)
 	}
+}
+
+// errorDocument sets the type of an error's document for the client, and returns it.
+func (x *exchange) errorDocument(e *apiError) []byte {
+	h := x.Header()
+	switch {
+	case x.wantsPage(e):
+		return pageInto(h)
+	case x.wantsXML():
+		h["Content-Type"] = []string{"application/xml"}
+		return append([]byte(xmlHeader), errorXML(e, x.resource(), x.id)...)
+	}
+	h["Content-Type"] = []string{"application/json"}
+	return appendErrorJSON(e, x.id)
 }
 
 func appendErrorJSON(e *apiError, id string) []byte {
