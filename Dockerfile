@@ -1,10 +1,17 @@
 # The gateway and nothing else: no shell, no libc. Its flags are the arguments.
 #
 #   docker build -t s3-proxy .
-#   docker run -p 8080:8080 -v "$PWD/config.json:/etc/s3-proxy/config.json:ro" s3-proxy
+#   mkdir -p s3-proxy && cp config.json s3-proxy/
+#   sudo chown -R 65532:65532 s3-proxy && sudo chmod -R u=rwX,go= s3-proxy
+#   docker run --rm -v "$PWD/s3-proxy:/etc/s3-proxy:ro" s3-proxy -config config.json -check
+#   docker run -d --name s3-proxy --restart unless-stopped --stop-timeout 45 \
+#     -p 8080:8080 -p 127.0.0.1:9090:9090 -v "$PWD/s3-proxy:/etc/s3-proxy:ro" s3-proxy
 #
-# In the configuration server.host is "0.0.0.0": the default, 127.0.0.1, is the
-# container's own. The file must be readable by user 65532.
+# In the configuration server.host is "0.0.0.0", and so is server.admin.host: the default, 127.0.0.1,
+# is the container's own. The folder is mounted, not the file: a file that is replaced, as
+# editors and deployment tools do it, is a new one, and a mounted file would stay the old.
+# --stop-timeout is more than server.shutdown_delay and server.shutdown_timeout together;
+# Docker's own 10 s would break transfers off.
 
 # The whole version is given, for another compiler makes other bytes.
 FROM golang:1.26.8 AS build
@@ -21,6 +28,8 @@ COPY --from=build /s3-proxy /s3-proxy
 # A number, so that Kubernetes can see that it is not root; 65532 is what
 # distroless images use.
 USER 65532:65532
+# "file:" paths of the configuration may be relative to its folder.
+WORKDIR /etc/s3-proxy
 # server.port and server.admin.port
 EXPOSE 8080 9090
 # There is no HEALTHCHECK: it runs a program in the container, and there is none to
