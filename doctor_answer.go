@@ -137,11 +137,7 @@ func (s *chapter) clockFinding(subject string, ahead time.Duration) {
 // bucket is; the zero value if that is nothing bad. The path is that of the account's
 // settings.
 func (a *s3Answer) accountDiagnosis(s *chapter, path string) diagnosis {
-	found := gatewayErrors[a.code]
-	if a.code == "XAdminUserNotFound" { // of versitygw, which the gateway passes on
-		found = blamesKeyID
-	}
-	switch found {
+	switch gatewayErrors[a.code] {
 	case blamesKeyID:
 		return diagnosis{"key_unknown", fmt.Sprintf("the backend does not know the access key id; correct %s.access_key_id, or endpoint_url, if the key is another service's", path)}
 	case blamesSignature:

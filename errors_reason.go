@@ -129,7 +129,7 @@ var reasons = []reasonText{
 	{reasonBackendConnect, "the backend accepts no connection", "is it running? correct host and port in endpoint_url of accounts.ACCOUNT, or the network"},
 	{reasonBackendTLS, "the TLS handshake with the backend fails", "the cause says why: http:// for https:// in endpoint_url, a certificate for another host, an expired one, or an authority that ca_file of accounts.ACCOUNT must name"},
 	{reasonBackendTimeout, "the backend did not answer in time", "look at the backend; connect_timeout, response_header_timeout and server.idle_timeout are the limits"},
-	{reasonBackendBroken, "the backend broke the connection off", "look at the backend's log, and at what is between it and the gateway"},
+	{reasonBackendBroken, "the backend broke the connection off", "look at the backend's log, and at what is between it and the gateway; some TLS servers do so if endpoint_url of accounts.ACCOUNT has http://"},
 	{reasonBackendProtocol, "the backend's answer is not one of an S3 server", "the cause says what is wrong; endpoint_url of accounts.ACCOUNT must be that of an S3 service, with https:// if it speaks TLS"},
 	{reasonBackendCredentials, "the backend refuses the credentials of the account, not those of the client", "correct access_key_id and secret_access_key, or credentials, of accounts.ACCOUNT"},
 	{reasonBackendToken, "the session token of the account has expired, or belongs to another key", "give accounts.ACCOUNT a new session_token, or a source in credentials that refreshes it"},

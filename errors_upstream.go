@@ -36,7 +36,8 @@ const (
 // gatewayErrors are the codes with which a backend blames the gateway.
 var gatewayErrors = map[string]blame{
 	"InvalidAccessKeyId": blamesKeyID, "InvalidClientTokenId": blamesKeyID, "NotSignedUp": blamesKeyID, "UnrecognizedClientException": blamesKeyID,
-	"AuthFailure": blamesSignature, "InvalidSecurity": blamesSignature, "SignatureDoesNotMatch": blamesSignature,
+	"XAdminUserNotFound": blamesKeyID, // versitygw, with 404
+	"AuthFailure":        blamesSignature, "InvalidSecurity": blamesSignature, "SignatureDoesNotMatch": blamesSignature,
 	"MissingSecurityHeader": blamesNoSignature,
 	"ExpiredToken":          blamesToken, "InvalidToken": blamesToken, "RequestExpired": blamesToken, "TokenRefreshRequired": blamesToken,
 	"CredentialsNotSupported":      blamesTokenSupport,

@@ -67,6 +67,7 @@ func TestUpstreamError(t *testing.T) {
 		// The gateway's credentials, clock and configuration are not the client's concern.
 		{403, document("SignatureDoesNotMatch"), 502, "BadGateway"},
 		{403, document("InvalidAccessKeyId"), 502, "BadGateway"},
+		{404, document("XAdminUserNotFound"), 502, "BadGateway"}, // versitygw's, for an access key id that it does not know
 		{403, document("RequestTimeTooSkewed"), 502, "BadGateway"},
 		{400, document("AuthorizationHeaderMalformed"), 502, "BadGateway"},
 		{400, document("ExpiredToken"), 502, "BadGateway"},

@@ -43,6 +43,8 @@ type loggedRequest struct {
 	UpstreamDuration  float64 `json:"upstream_ms"`
 	UpstreamRequestID string  `json:"upstream_request_id"`
 	UpstreamCode      string  `json:"upstream_code"`
+	UpstreamMessage   string  `json:"upstream_message"`
+	ExpectedRegion    string  `json:"expected_region"`
 	Cause             string
 	Resumed           int
 	Aborted           bool
@@ -171,6 +173,9 @@ func (l *loggedRequest) backendWords() string {
 	}
 	text := fmt.Sprintf("answered %d %s", l.UpstreamStatus, printable(l.UpstreamCode))
 	text = strings.TrimSpace(text) + fmt.Sprintf(" after %v ms", l.UpstreamDuration)
+	if l.UpstreamMessage != "" {
+		text += ": " + strconv.Quote(l.UpstreamMessage)
+	}
 	if l.UpstreamRequestID != "" {
 		text += "; its request id is " + printable(l.UpstreamRequestID)
 	}
@@ -193,6 +198,9 @@ func (l *loggedRequest) words() (why, remedy string) {
 			why += "; "
 		}
 		why, remedy = why+known.meaning, known.remedy
+	}
+	if l.ExpectedRegion != "" {
+		remedy = "set region of accounts.ACCOUNT to " + strconv.Quote(l.ExpectedRegion) + ", and endpoint_url if it names a region"
 	}
 	names := strings.NewReplacer("USER", cmp.Or(printable(l.User), printable(l.ClaimedUser), "NAME"), "BUCKET", cmp.Or(printable(l.Bucket), "NAME"), "ACCOUNT", cmp.Or(printable(l.Account), "NAME"))
 	return cmp.Or(why, "the backend answered with an error of its own"), cmp.Or(names.Replace(remedy), "look up the code in the service's documentation")

@@ -452,11 +452,13 @@ func explainLine(t *testing.T, log, id string) string {
 // Outcomes that take a broken peer are lines as docs/metrics-and-logs.md has them.
 func TestExplainTellsRareOutcomes(t *testing.T) {
 	for fields, want := range map[string]string{
-		`"status":499,"user":"eve"`:                                                    "the client left",
-		`"status":200,"resumed":2,"upstream_status":206`:                               "broke off 2 times",
-		`"status":503,"reason":"account_in_flight","bucket":"photos"`:                  "max_in_flight of the account of photos",
-		`"status":502,"reason":"backend_tls","account":"minio"`:                        "ca_file of accounts.minio",
-		`"status":206,"aborted":true,"reason":"backend_broken","account":"minio"`:      "must not take it for the whole; the backend broke",
+		`"status":499,"user":"eve"`:                                               "the client left",
+		`"status":200,"resumed":2,"upstream_status":206`:                          "broke off 2 times",
+		`"status":503,"reason":"account_in_flight","bucket":"photos"`:             "max_in_flight of the account of photos",
+		`"status":502,"reason":"backend_tls","account":"minio"`:                   "ca_file of accounts.minio",
+		`"status":206,"aborted":true,"reason":"backend_broken","account":"minio"`: "must not take it for the whole; the backend broke",
+		`"status":502,"upstream_status":400,"upstream_code":"AuthorizationHeaderMalformed","upstream_message":"the region is wrong","reason":"backend_region","expected_region":"eu-west-1","account":"aws"`: `set region of accounts.aws to "eu-west-1"`,
+		`"status":403,"upstream_status":403,"upstream_code":"AccessDenied","upstream_message":"no\u001b[31m","reason":"backend_denied","account":"aws"`:                                                      `answered 403 AccessDenied after 0 ms: "no\x1b[31m"`,
 		`"status":418,"upstream_status":418`:                                           "an error of its own",
 		`"status":418,"reason":"of_a_later_version"`:                                   "reason     of_a_later_version",
 		`"status":403,"upstream_status":0,"claimed_user":"eve"`:                        "eve was claimed",
