@@ -110,7 +110,7 @@ func TestDoctorKnowsARunningGateway(t *testing.T) {
 		}
 		ready := make(chan net.Addr, 1)
 		log := &syncBuffer{}
-		logger, err := newLogger(log, "json", "info")
+		logger, err := newLogger(log, "json", "info", false)
 		if err != nil {
 			t.Fatal(err)
 		}

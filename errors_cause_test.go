@@ -501,7 +501,7 @@ func startLogged(t *testing.T, format string, config map[string]any) *testGatewa
 		t.Fatal(err)
 	}
 	buffer := &syncBuffer{}
-	log, err := newLogger(buffer, format, "debug")
+	log, err := newLogger(buffer, format, "debug", false)
 	if err != nil {
 		t.Fatal(err)
 	}

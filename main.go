@@ -49,7 +49,7 @@
 // code, open docs/code.md: it follows one GET from the client's socket to the backend
 // and back. The names of the files group them, with the entrance first:
 //
-//	main command serve listener tls logfile               start
+//	main command serve listener tls log                   start
 //	config                                                configuration
 //	gateway exchange answer path query headers cors       one request
 //	errors text progress memory buffers                   what requests share
@@ -193,7 +193,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.demoDir, "demo-dir", "", "the `folder` in which -demo keeps its objects (default: a temporary one, removed at the end)")
 	flags.StringVar(&o.logFile, "log-file", "", "append the log to this `file` and reopen it on SIGHUP (default: standard error)")
 	flags.DurationVar(&o.watch, "watch", 0, "look at the configuration at this interval, such as 5s, and reload it when it has changed")
-	flags.StringVar(&o.logFormat, "log-format", "auto", "text, json, or auto: text on a terminal, json otherwise")
+	flags.StringVar(&o.logFormat, "log-format", "auto", "short, text, json, or auto: short on a terminal and with -demo, json otherwise")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.BoolVar(&o.version, "version", false, "print the version and stop")
 	return o, parseAll(flags, args)
@@ -225,14 +225,16 @@ func (o options) openLog(stderr io.Writer) (*logWriter, *slog.Logger, error) {
 			return nil, nil, fmt.Errorf("-log-file: %w", err)
 		}
 	}
+	onTerminal := o.logFile == "" && isTerminal(stderr)
 	format := o.logFormat
-	if format == "auto" {
+	switch {
+	case format != "auto":
+	case onTerminal || o.demo:
+		format = "short"
+	default:
 		format = "json"
-		if o.logFile == "" && isTerminal(stderr) {
-			format = "text"
-		}
 	}
-	log, err := newLogger(out, format, o.logLevel)
+	log, err := newLogger(out, format, o.logLevel, colours(onTerminal && showsColours(os.Getenv)))
 	if err != nil {
 		out.close(0)
 		return nil, nil, err
@@ -242,17 +244,20 @@ func (o options) openLog(stderr io.Writer) (*logWriter, *slog.Logger, error) {
 	return out, log, nil
 }
 
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+// newLogger returns a logger. Only the short format has colours.
+func newLogger(w io.Writer, format, level string, on colours) (*slog.Logger, error) {
 	var least slog.Level
 	if err := least.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("-log-level must be debug, info, warn or error, not %q", level)
 	}
 	handlerOptions := &slog.HandlerOptions{Level: least}
 	switch format {
+	case "short":
+		return slog.New(newShortHandler(w, least, on)), nil
 	case "text":
 		return slog.New(slog.NewTextHandler(w, handlerOptions)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, handlerOptions)), nil
 	}
-	return nil, fmt.Errorf("-log-format must be text, json or auto, not %q", format)
+	return nil, fmt.Errorf("-log-format must be short, text, json or auto, not %q", format)
 }

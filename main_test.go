@@ -188,7 +188,7 @@ func TestRunRefuses(t *testing.T) {
 		{[]string{"-config", filepath.Join(t.TempDir(), "none.json")}, []string{"no such file"}},
 		{[]string{"-config", faulty}, []string{"accounts.main.endpoint_url: ", "users.user.role: "}},
 		{[]string{"-config", faulty, "-check"}, []string{"accounts.main.endpoint_url: ", "users.user.role: "}},
-		{[]string{"-log-format", "xml", "-demo"}, []string{"-log-format must be text, json or auto"}},
+		{[]string{"-log-format", "xml", "-demo"}, []string{"-log-format must be short, text, json or auto"}},
 		{[]string{"-log-level", "loud", "-demo"}, []string{"-log-level must be"}},
 		{[]string{"serve"}, []string{`unexpected argument "serve"`}},
 		{[]string{"-nonsense"}, []string{"-nonsense"}},

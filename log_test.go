@@ -341,11 +341,11 @@ func BenchmarkLogWriter(b *testing.B) {
 
 // The whole cost of an access log line: slog's and the writer's.
 func BenchmarkAccessLine(b *testing.B) {
-	for _, format := range []string{"json", "text"} {
+	for _, format := range []string{"json", "text", "short"} {
 		b.Run("format="+format, func(b *testing.B) {
 			w := newLogWriter(io.Discard)
 			defer w.close(time.Second)
-			log, err := newLogger(w, format, "info")
+			log, err := newLogger(w, format, "info", false)
 			if err != nil {
 				b.Fatal(err)
 			}
