@@ -1,7 +1,7 @@
 package main
 
 // What is remembered of an exchange when it has ended: its line in the access log, and what it
-// adds to the metrics. The fields of the line are documented in docs/metrics-and-logs.md.
+// adds to the metrics and to the status page. The fields of the line are documented in docs/metrics-and-logs.md.
 
 import (
 	"fmt"
@@ -129,16 +129,21 @@ func (x *exchange) whatWentWrong() error {
 }
 
 // count adds the request to the metrics, whose labels are names of the configuration, of the
-// operation table and of reasons only.
+// operation table and of reasons only, and to what the status page shows.
 func (x *exchange) count() {
+	now := time.Now()
 	s := sample{
-		user:      x.userName(),
-		operation: x.operationName(),
-		code:      x.status,
-		reason:    x.reason(),
-		duration:  time.Since(x.start),
-		received:  x.body.received,
-		sent:      x.sent,
+		user:           x.userName(),
+		operation:      x.operationName(),
+		code:           x.status,
+		reason:         x.reason(),
+		duration:       now.Sub(x.start),
+		received:       x.body.received,
+		sent:           x.sent,
+		requestID:      x.id,
+		keyID:          x.keyID,
+		upstreamStatus: x.backend.status,
+		backend:        x.backendOutcome(),
 	}
 	if b := x.g.buckets[x.target.bucket]; b != nil {
 		s.bucket, s.account = b.name, b.account.name
@@ -146,20 +151,59 @@ func (x *exchange) count() {
 	if x.backend.status != 0 {
 		s.firstByte = x.backend.duration
 	}
+	if s.reason != "" {
+		x.noteError(&s)
+	}
 	x.g.metrics.observe(s)
-	x.judgeAccount()
+	x.judgeAccount(s.backend, now)
+	x.remember(&s, now)
 }
 
-// judgeAccount notes what the last request to a backend says of its account. If the client left,
-// it says nothing.
-func (x *exchange) judgeAccount() {
+// backendOutcome returns what the last request to a backend says of its account. If the client
+// left, it says nothing.
+func (x *exchange) backendOutcome() outcome {
 	switch {
 	case x.backend.upstream == nil, x.status == statusClientGone:
+		return unknownOutcome
 	case x.why.isTrouble():
-		x.g.metrics.failed(x.backend.upstream.account.name, x.why, time.Now())
-	case x.backend.status != 0:
+		return failedOutcome
+	case x.backend.status == 0:
+		return unknownOutcome
+	}
+	return answeredOutcome
+}
+
+// judgeAccount adds the outcome to the metrics of the account.
+func (x *exchange) judgeAccount(o outcome, now time.Time) {
+	switch o {
+	case failedOutcome:
+		x.g.metrics.failed(x.backend.upstream.account.name, x.why, now)
+	case answeredOutcome:
 		x.backend.upstream.counts.answered()
 	}
+}
+
+// noteError adds to a sample what is known of an error.
+func (x *exchange) noteError(s *sample) {
+	if x.refusal != nil {
+		s.errorCode = x.refusal.Code
+	}
+	if cause := x.whatWentWrong(); cause != nil {
+		s.cause = causeAttr(cause).Value.String()
+	}
+}
+
+// remember adds the request to what the status page shows.
+func (x *exchange) remember(s *sample, now time.Time) {
+	if x.user != nil {
+		x.g.loads[x.user.name].history.observe(s, now)
+	} else {
+		x.g.recent.strangers.observe(s, now)
+	}
+	if u := x.backend.upstream; u != nil {
+		u.history.observe(s, now)
+	}
+	x.g.recent.errors.observe(s, now)
 }
 
 func (x *exchange) operationName() string {

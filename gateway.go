@@ -27,6 +27,7 @@ type gateway struct {
 	names    []string             // public, of all buckets, sorted
 	cors     *cors
 	metrics  *metrics
+	recent   *recentHistory // the same for all configurations
 	log      *slog.Logger
 	started  time.Time
 	beats    beats // of slow answers
@@ -43,12 +44,13 @@ type userLoad struct {
 	maxInFlight atomic.Int64 // 0: no limit
 	in, out     bandwidth
 	documents   memoryShare
+	history     userHistory
 }
 
 // newGateway returns the gateway of a configuration. The caller starts its accounts,
 // which fetches their credentials, before it serves requests.
 func newGateway(c *config, m *metrics, log *slog.Logger) *gateway {
-	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, metrics: m, log: log, started: time.Now(), beats: usualBeats, roundTrip: (*upstream).roundTrip}).successor(c)
+	g := (&gateway{limiter: newLimiter(nil, time.Now()), memory: &memory{limit: documentMemory}, recent: new(recentHistory), metrics: m, log: log, started: time.Now(), beats: usualBeats, roundTrip: (*upstream).roundTrip}).successor(c)
 	g.applyLimits()
 	return g
 }
@@ -79,6 +81,7 @@ func (g *gateway) successor(c *config) *gateway {
 		buckets:   make(map[string]*bucket, len(c.buckets)),
 		cors:      c.cors,
 		metrics:   g.metrics,
+		recent:    g.recent,
 		log:       g.log,
 		started:   g.started,
 		beats:     g.beats,

@@ -58,7 +58,7 @@
 //	upload                                                checks of uploads, aws-chunked
 //	upstream sigv4 credentials                            the backend
 //	xml                                                   documents
-//	admin metrics doctor explain                          what the operator sees
+//	admin status metrics doctor explain                   what the operator sees
 //	demo                                                  the embedded S3 server
 //
 // Files form layers: no file uses another that uses it, except those that arrows_test.go

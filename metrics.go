@@ -66,6 +66,13 @@ type sample struct {
 	duration       time.Duration // from the head of the request to the end of the answer
 	firstByte      time.Duration // until the backend's first byte; 0: no backend was asked
 	received, sent int64         // bytes of bodies, at the client's side
+
+	requestID      string
+	keyID          string // of the user's key; "": none
+	errorCode      string // that the client got; "": no error
+	cause          string // for the operator, in fixed words; "": none
+	upstreamStatus int    // 0: no answer of a backend
+	backend        outcome
 }
 
 type traffic struct{ received, sent atomic.Int64 } // bytes

@@ -26,7 +26,8 @@ type upstream struct {
 	counts  *accountMetrics
 	budget  *retryBudget
 	circuit *circuit
-	load    *inFlight     // requests in flight, of all configurations with the account
+	load    *inFlight // requests in flight, of all configurations with the account
+	history *accountHistory
 	idle    time.Duration // how long the backend may make no progress
 	backoff time.Duration
 	log     *slog.Logger
@@ -42,6 +43,7 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 		budget:  newRetryBudget(time.Now()),
 		circuit: &circuit{changed: circuitReport(a.name, counts, log)},
 		load:    new(inFlight),
+		history: newAccountHistory(time.Now()),
 		idle:    idle,
 		backoff: firstBackoff,
 		log:     log,
@@ -77,6 +79,20 @@ func (u *upstream) successor(a *account, idle time.Duration) *upstream {
 	a.source = u.account.source
 	next.account, next.idle = a, idle
 	return &next
+}
+
+// health says how the account does.
+func (u *upstream) health() accountHealth {
+	answers, known := u.history.up()
+	switch {
+	case u.counts.refused.Load() != 0:
+		return healthRefused
+	case !known:
+		return healthIdle
+	case !answers:
+		return healthFailing
+	}
+	return healthOK
 }
 
 // retire stops the credential refresh and closes idle connections.
