@@ -1,6 +1,6 @@
 package main
 
-// The operator's pages: health, readiness, metrics, profiles, reload. They ask for no key, so
+// The operator's pages: status, health, readiness, metrics, profiles, reload. They ask for no key, so
 // they are off unless configured, and belong on an address that only operators reach. No
 // page has a secret.
 
@@ -37,6 +37,9 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 		answerReady(w, draining)
 	})
 	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) { answerReload(w, r, reload) })
+	status := newStatusPages(s, draining)
+	mux.HandleFunc("GET /{$}", status.answerPage)
+	mux.HandleFunc("GET "+statusPage, status.answerJSON)
 	mux.Handle("GET /metrics", s.metrics)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -60,7 +60,6 @@ func TestAdminPages(t *testing.T) {
 		{"POST", "/-/reload", []string{"Origin: https://evil.example"}, 403, ""},
 		{"POST", "/-/reload", []string{"Origin: null"}, 403, ""},
 
-		{"GET", "/", nil, 404, ""},
 		{"GET", "/photos/k", []string{"X-Api-Key: " + adminKey}, 404, ""}, // objects are in front
 		{"GET", "/-/", nil, 404, ""},
 		{"GET", "/-/presign", nil, 404, ""},
@@ -387,7 +386,7 @@ func TestAdminPagesCheckTheHost(t *testing.T) {
 		checkHardened(t, resp)
 		return resp.StatusCode
 	}
-	pages := []string{"GET /metrics", "GET /debug/pprof/", "GET /debug/pprof/heap?debug=1", "GET /-/healthy", "GET /-/ready?deep=1", "POST /-/reload", "GET /nosuch"}
+	pages := []string{"GET /", "GET /-/status", "GET /metrics", "GET /debug/pprof/", "GET /debug/pprof/heap?debug=1", "GET /-/healthy", "GET /-/ready?deep=1", "POST /-/reload", "GET /nosuch"}
 	for _, host := range []string{
 		"evil.example", "evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example", "evil.localhost.example", "0x7f.1", "2130706433", "127.1", "s3-proxy.internal.evil.example",
 		"internal", "evil.example.", "xlocalhost", "[evil.example]", "*",

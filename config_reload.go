@@ -37,8 +37,58 @@ type service struct {
 	log       *slog.Logger
 	metrics   *metrics
 	current   atomic.Pointer[gateway]
+	reloads   atomic.Pointer[reloadResult]
+	around    surroundings
 
 	mu sync.Mutex // held while a configuration is read; guards seen
+}
+
+// A reloadResult is what came of the last reload; the start counts as one.
+type reloadResult struct {
+	at      time.Time
+	err     error     // nil: it was applied
+	applied time.Time // the last that was
+}
+
+// surroundings are what the status page shows of the process around a service. What is nil is
+// not there.
+type surroundings struct {
+	version      string
+	certificates *serverTLS
+	connections  func() int64 // from clients
+	dropped      func() int64 // lines of the log
+}
+
+// reloaded notes what came of a reload.
+func (s *service) reloaded(err error) {
+	now := time.Now()
+	result := &reloadResult{at: now, err: err, applied: now}
+	if err != nil {
+		result.applied = s.reloads.Load().applied
+	}
+	s.reloads.Store(result)
+	s.metrics.reloaded(err == nil, now)
+}
+
+// awaitsRestart returns the settings whose new values are used after a restart only.
+func (s *service) awaitsRestart() (settings []string) {
+	next := s.current.Load().config.listeners
+	for _, l := range []struct {
+		setting string
+		same    bool
+	}{
+		{"server.host, server.port", next.listen == s.listeners.listen},
+		{"server.admin", next.admin == s.listeners.admin},
+		{"server.tls_cert_file", next.certFile == s.listeners.certFile},
+		{"server.tls_key_file", next.keyFile == s.listeners.keyFile},
+		{"server.tls_client_ca_file", next.clientCA == s.listeners.clientCA},
+		{"server.max_connections", next.maxConnections == s.listeners.maxConnections},
+	} {
+		if !l.same {
+			settings = append(settings, l.setting)
+		}
+	}
+	return settings
 }
 
 // newService returns a service that serves a configuration, once it has the
@@ -51,7 +101,7 @@ func newService(ctx context.Context, conf *config, from configSource, log *slog.
 		return nil, err
 	}
 	s.current.Store(g)
-	m.reloaded(true, time.Now())
+	s.reloaded(nil)
 	return s, nil
 }
 
@@ -94,14 +144,14 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 	before := s.current.Load()
 	next, err := s.next(before)
 	if err != nil {
-		s.metrics.reloaded(false, time.Now())
+		s.reloaded(err)
 		s.log.Error("reload failed; keeping the previous configuration", "file", s.path, localCauseAttr(err))
 		return err
 	}
 	next.applyLimits()
 	s.current.Store(next)
 	before.retire(next)
-	s.metrics.reloaded(true, time.Now())
+	s.reloaded(nil)
 	for _, warning := range next.config.warnings {
 		s.log.Warn(warning)
 	}

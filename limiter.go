@@ -14,6 +14,7 @@ package main
 
 import (
 	"fmt"
+	"sort"
 	"sync"
 	"time"
 )
@@ -109,6 +110,25 @@ func (l *limiter) allow(name string, now time.Time) decision {
 		d.retryAfter = oldest + w.limit.window - w.newest
 	}
 	return d
+}
+
+// used returns how many requests of name are in its window at the instant now, and how many may be,
+// without counting one. For a name without a limit both are 0.
+func (l *limiter) used(name string, now time.Time) (requests int, limit rateLimit) {
+	w := l.windows[name]
+	if w == nil {
+		return 0, rateLimit{}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := max(w.newest, now.Sub(l.epoch))
+	left, _ := sort.Find(w.count, func(i int) int { // the instants are in order
+		if at-w.ring[(w.first+i)%len(w.ring)] >= w.limit.window {
+			return 1
+		}
+		return 0
+	})
+	return w.count - left, w.limit
 }
 
 // A window is a ring of count instants at which requests were admitted, the oldest at index

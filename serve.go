@@ -106,6 +106,10 @@ func (p *program) prepare(ctx context.Context, conf *config) (err error) {
 	if p.service, err = newService(ctx, conf, p.configSource, p.log, m); err != nil {
 		return err
 	}
+	p.service.around = surroundings{version: buildVersion(), certificates: p.certificates, connections: p.connections.Load}
+	if p.out != nil {
+		p.service.around.dropped = p.out.dropped
+	}
 	p.register(m)
 	return nil
 }

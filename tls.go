@@ -136,6 +136,11 @@ func (t *serverTLS) reload() error {
 	return nil
 }
 
+// expires returns when the certificate in use expires.
+func (t *serverTLS) expires() time.Time {
+	return t.current.Load().Certificates[0].Leaf.NotAfter
+}
+
 // build returns the configuration for the contents of the files.
 func (t *serverTLS) build(certPEM, keyPEM, clientCAPEM []byte) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,7 @@ type pool struct {
 	dialer         func(ctx context.Context, network, addr string) (net.Conn, error)
 	tls            *tls.Config // without the server's name
 	counts         *accountMetrics
+	certificateEnd atomic.Int64 // when the certificate expires that the backend showed last, in seconds since 1970; 0: none
 
 	mu      sync.Mutex // guards the rest
 	idle    map[string][]*backendConn
@@ -120,6 +122,16 @@ func (p *pool) retire() {
 	p.closeIdle()
 }
 
+// idleConns returns how many connections are idle.
+func (p *pool) idleConns() (count int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, idle := range p.idle {
+		count += len(idle)
+	}
+	return count
+}
+
 // closeIdle closes the idle connections.
 func (p *pool) closeIdle() {
 	p.mu.Lock()
@@ -156,6 +168,7 @@ func (p *pool) dial(ctx context.Context, host string) (*backendConn, error) {
 			raw.Close()
 			return nil, handshakeError(err)
 		}
+		p.certificateEnd.Store(secure.ConnectionState().PeerCertificates[0].NotAfter.Unix())
 		c.Conn = secure
 	}
 	c.arm()
