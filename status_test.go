@@ -118,6 +118,23 @@ func TestStatusOfAnAccountFollowsItsBackend(t *testing.T) {
 	}
 }
 
+// A client that does not wait for the answer says nothing of the backend.
+func TestStatusOfAnAccountWhoseClientLeft(t *testing.T) {
+	release := make(chan struct{})
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { <-release })
+	p := startReloadable(t, 0, testConfig(backend.URL, withAdmin))
+	conn := p.dial()
+	fmt.Fprintf(conn, "GET /photos/k HTTP/1.1\r\nHost: g\r\nX-Api-Key: %s\r\n\r\n", userKey)
+	await(t, "the backend to be asked", func() bool { return len(backend.requests()) == 1 })
+	conn.Close()
+	await(t, "the request to end", func() bool { return p.status("").Process.RequestsInFlight == 0 })
+	close(release)
+	r := p.status("")
+	if a := r.account(t, "main"); a.State != healthIdle || a.Traffic.Requests != 0 || len(r.Errors) != 0 || r.user(t, "user").Requests != 1 {
+		t.Errorf("%s, %d requests, errors %v", a.State, a.Traffic.Requests, r.Errors)
+	}
+}
+
 // Requests that nobody asked a backend for do not say why it is down.
 func TestStatusOfARefusedAccountKeepsTheCause(t *testing.T) {
 	p := startReloadable(t, 0, testConfig("http://127.0.0.1:1", withAdmin))
