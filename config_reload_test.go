@@ -53,7 +53,7 @@ func startReloadable(t *testing.T, watch time.Duration, config map[string]any) *
 	ready := make(chan net.Addr, 1)
 	log := slog.New(slog.NewJSONHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() {
-		p.ended <- serve(ctx, conf, launch{configSource: configSource{path: p.path}, log: log, watch: watch, ready: func(a net.Addr) { ready <- a }})
+		p.ended <- serve(ctx, conf, launch{configSource: configSource{path: p.path}, log: log, watch: watch, ready: func(a, _ net.Addr) { ready <- a }})
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -66,11 +66,18 @@ func runDemo(ctx context.Context, dir string, stdout io.Writer, log *slog.Logger
 	server := &http.Server{Handler: backend, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
 	go server.Serve(listener)
 	defer server.Close()
-	return serve(ctx, conf, launch{log: log, ready: func(addr net.Addr) { printDemo(stdout, addr.String(), dir) }})
+	return serve(ctx, conf, launch{log: log, ready: func(front, admin net.Addr) {
+		printDemo(stdout, conf, "http://"+front.String(), "http://"+admin.String(), dir)
+	}})
 }
 
+// demoRequests is the rate limit of the demo. The default of 100 requests in a minute would end
+// the first sync of a folder.
+const demoRequests = 10_000
+
 // demoConfig returns config.example.json with all its buckets in one account, that of the embedded
-// server. If the port is in use, the gateway gets a free one.
+// server. Keys may be nested, the limit is high, and there are admin pages. A listener whose port
+// is in use gets a free one.
 func demoConfig(endpoint string, creds credentials) (*config, error) {
 	file, err := decodeConfig(exampleConfig, func(string) (string, bool) { return "-", true })
 	if err != nil {
@@ -81,28 +88,61 @@ func demoConfig(endpoint string, creds credentials) (*config, error) {
 		demo.Buckets = append(demo.Buckets, a.Buckets...)
 	}
 	file.Accounts = map[string]accountFile{"demo": demo}
+	file.NestedKeys = true
+	requests := demoRequests
+	file.RateLimit.Requests = &requests
+	file.Server.Admin = &adminFile{}
 	conf, err := file.check(true)
 	if err != nil {
 		return nil, err
 	}
-	if probe, err := net.Listen("tcp", conf.listen); err != nil {
-		conf.listen = "127.0.0.1:0"
-	} else {
-		probe.Close()
-	}
+	conf.listen, conf.admin = freeAddress(conf.listen), freeAddress(conf.admin)
 	return conf, nil
 }
 
-func printDemo(w io.Writer, addr, dir string) {
-	fmt.Fprintf(w, `The gateway listens on http://%[1]s and uses an embedded S3 server that keeps
-its objects in %[2]s. It is for trying things, not a place for data.
+// freeAddress returns an address, or one with any free port if its own is in use.
+func freeAddress(preferred string) string {
+	probe, err := net.Listen("tcp", preferred)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	probe.Close()
+	return preferred
+}
 
-  curl -H 'x-api-key: alice-change-me-0001' -d 'hello' -X PUT http://%[1]s/photos/hello.txt
-  curl -H 'x-api-key: alice-change-me-0001' http://%[1]s/photos
-  curl -H 'x-api-key: eve-change-me-000003' -i http://%[1]s/photos/hello.txt
+// printDemo says what the demo serves, and what to try. A test runs every command.
+func printDemo(w io.Writer, conf *config, front, admin, dir string) {
+	fmt.Fprintf(w, `The gateway listens on %[1]s and uses an embedded S3 server, which keeps its objects
+in %[2]s. It is for trying things, not a place for data.
 
-Ctrl-C ends it.
-`, addr, dir)
+The users are those of config.example.json:
+
+`, front, dir)
+	for _, u := range conf.users {
+		allowed := slices.DeleteFunc(slices.Sorted(maps.Keys(conf.buckets)), func(name string) bool { return !u.mayUse(name) })
+		fmt.Fprintf(w, "  %-7s %-9s %s\n", u.name, u.role, strings.Join(allowed, ", "))
+	}
+	fmt.Fprintf(w, `
+Put an object, list the bucket, and get the object as eve, who may only read: her PUT is refused.
+
+  curl -H 'x-api-key: alice-change-me-0001' -d 'hello' -X PUT %[1]s/photos/hello.txt
+  curl -H 'x-api-key: alice-change-me-0001' %[1]s/photos
+  curl -H 'x-api-key: eve-change-me-000003' -i %[1]s/photos/hello.txt
+  curl -H 'x-api-key: eve-change-me-000003' -d 'hello' -X PUT %[1]s/photos/hello.txt
+
+With the AWS CLI the access key id is the name of a user, and the secret is the API key:
+
+  AWS_ACCESS_KEY_ID=alice AWS_SECRET_ACCESS_KEY=alice-change-me-0001 AWS_DEFAULT_REGION=us-east-1 \
+    aws --endpoint-url %[1]s s3 ls s3://photos
+
+Two settings are not the defaults, so that a sync of a folder works: "nested_keys" is true (by
+default a key has no slash), and "rate_limit" admits %[3]d requests a minute (by default %[4]d).
+
+The operator's pages are at %[2]s/
+
+The log follows, with a line for each request. Ctrl-C ends the demo.
+
+`, front, admin, demoRequests, defaultLimitRequests)
 }
 
 // A demoServer is the S3 server. It may be used by several goroutines at once, but two servers may

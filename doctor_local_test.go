@@ -116,7 +116,7 @@ func TestDoctorKnowsARunningGateway(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() {
-			ended <- serve(t.Context(), conf, launch{log: logger, ready: func(addr net.Addr) { ready <- addr }})
+			ended <- serve(t.Context(), conf, launch{log: logger, ready: func(addr, _ net.Addr) { ready <- addr }})
 		}()
 		addr := <-ready
 		r := &report{}

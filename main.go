@@ -189,7 +189,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.Usage = func() { printUsage(stderr); flags.PrintDefaults() }
 	flags.StringVar(&o.config, "config", "config.json", "the configuration `file`")
 	flags.BoolVar(&o.check, "check", false, "check the configuration, print every error in it, and stop")
-	flags.BoolVar(&o.demo, "demo", false, "serve an embedded S3 server, with the users of config.example.json")
+	flags.BoolVar(&o.demo, "demo", false, "serve an embedded S3 server, with the users of config.example.json, and print what to try")
 	flags.StringVar(&o.demoDir, "demo-dir", "", "the `folder` in which -demo keeps its objects (default: a temporary one, removed at the end)")
 	flags.StringVar(&o.logFile, "log-file", "", "append the log to this `file` and reopen it on SIGHUP (default: standard error)")
 	flags.DurationVar(&o.watch, "watch", 0, "look at the configuration at this interval, such as 5s, and reload it when it has changed")

@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -76,107 +79,158 @@ func TestRunServes(t *testing.T) {
 	}
 }
 
-// The three commands that -demo prints work when they are pasted.
-func TestRunDemoCommandsWork(t *testing.T) {
+// startDemoProgram runs -demo, and returns what it prints once it listens. Its log goes to stderr.
+func startDemoProgram(t *testing.T, stderr io.Writer, args ...string) (text string, stop func()) {
+	t.Helper()
 	out, in := io.Pipe()
-	stop, wait := runProgram(t, in, io.Discard, "-demo")
-	defer func() { stop(); wait() }()
-	var commands []string
-	lines := bufio.NewScanner(out)
-	for len(commands) < 3 && lines.Scan() {
-		if command := strings.TrimSpace(lines.Text()); strings.HasPrefix(command, "curl ") {
-			commands = append(commands, command)
-		}
+	cancel, wait := runProgram(t, in, stderr, append(args, "-demo")...)
+	for lines := bufio.NewScanner(out); !strings.HasPrefix(lines.Text(), "The log follows") && lines.Scan(); {
+		text += lines.Text() + "\n"
 	}
 	go io.Copy(io.Discard, out)
-	if _, err := exec.LookPath("curl"); err != nil {
-		runDemoByHand(t, commands)
-		return
-	}
-	var outputs []string
-	for _, command := range commands {
-		output, err := exec.Command("sh", "-c", command+" -sS --fail-with-body").CombinedOutput()
-		if err != nil {
-			t.Errorf("%s: %v\n%s", command, err, output)
-		}
-		outputs = append(outputs, string(output))
-	}
-	if !strings.Contains(outputs[1], "<Key>hello.txt</Key>") {
-		t.Errorf("the listing is %s, want hello.txt in it", outputs[1])
-	}
-	if !strings.HasSuffix(outputs[2], "hello") || !strings.Contains(outputs[2], "200 OK") {
-		t.Errorf("the object is %q, want 200 and hello", outputs[2])
-	}
-}
-
-// runDemoByHand makes the commands' requests where there is no curl.
-func runDemoByHand(t *testing.T, commands []string) {
-	for _, command := range commands {
-		url := regexp.MustCompile(`http://\S+`).FindString(command)
-		key := regexp.MustCompile(`x-api-key: ([^']+)`).FindStringSubmatch(command)[1]
-		method, body := "GET", ""
-		if strings.Contains(command, "-X PUT") {
-			method, body = "PUT", "hello"
-		}
-		req, err := http.NewRequest(method, url, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("x-api-key", key)
-		resp, err := http.DefaultTransport.RoundTrip(req)
-		if err != nil || resp.StatusCode != 200 {
-			t.Fatalf("%s = %v, %v, want 200", command, resp, err)
-		}
-		resp.Body.Close()
-	}
-}
-
-// With -demo-dir the objects are there again after a restart.
-func TestRunDemoDirKeeps(t *testing.T) {
-	dir := t.TempDir()
-	for i, want := range []string{`Key>hello.txt<`, `Key>hello.txt<`} {
-		out, in := io.Pipe()
-		stop, wait := runProgram(t, in, io.Discard, "-demo", "-demo-dir", dir)
-		lines := bufio.NewScanner(out)
-		var url string
-		for url == "" && lines.Scan() {
-			url = regexp.MustCompile(`http://[0-9.:]+`).FindString(lines.Text())
-		}
-		go io.Copy(io.Discard, out)
-		if i == 0 {
-			askDemo(t, "PUT", url+"/photos/hello.txt")
-		}
-		if got := askDemo(t, "GET", url+"/photos"); !strings.Contains(got, want) {
-			t.Errorf("start %d: listing = %s, want %s in it", i+1, got, want)
-		}
-		stop()
+	return text, sync.OnceFunc(func() {
+		cancel()
 		if err := wait(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// What -demo prints works when it is pasted: the curl commands, the keys for S3 tools, the address
+// of the operator's pages. Its log is in the short format, whatever standard error is.
+func TestRunDemoCommandsWork(t *testing.T) {
+	log := &syncBuffer{}
+	text, stop := startDemoProgram(t, log)
+	defer stop()
+	var outputs []string
+	for _, m := range regexp.MustCompile(`(?m)^  (curl .*)$`).FindAllStringSubmatch(text, -1) {
+		outputs = append(outputs, typeCommand(t, m[1]))
+	}
+	if len(outputs) != 4 {
+		t.Fatalf("%d commands, want 4:\n%s", len(outputs), text)
+	}
+	for i, want := range []string{"^\n200$", "<Key>hello.txt</Key>(?s:.*)\n200$", "(?s)hello\n200$", "AccessDenied(?s:.*)\n403$"} {
+		if !regexp.MustCompile(want).MatchString(outputs[i]) {
+			t.Errorf("command %d answers %q, want %s", i+1, outputs[i], want)
+		}
+	}
+
+	tool := regexp.MustCompile(`AWS_ACCESS_KEY_ID=(\S+) AWS_SECRET_ACCESS_KEY=(\S+) AWS_DEFAULT_REGION=(\S+) \\\n +aws --endpoint-url (\S+) s3 ls s3://(\S+)`).FindStringSubmatch(text)
+	if tool == nil {
+		t.Fatalf("no command of the AWS CLI in\n%s", text)
+	}
+	req, _ := http.NewRequest("GET", tool[4]+"/"+tool[5]+"?list-type=2", nil)
+	signer := &signer{region: tool[3]}
+	signer.sign(req, &credentials{AccessKeyID: tool[1], SecretAccessKey: tool[2]}, emptyPayload, time.Now())
+	if status, body := sendDemo(t, req); status != 200 || !strings.Contains(body, "<Key>hello.txt</Key>") {
+		t.Errorf("the list of an S3 tool = %d %s", status, body)
+	}
+
+	pages := regexp.MustCompile(`operator's pages are at (\S+)/`).FindStringSubmatch(text)
+	req, _ = http.NewRequest("GET", pages[1]+readyPage, nil)
+	if status, body := sendDemo(t, req); status != 200 {
+		t.Errorf("GET %s = %d %s, want 200", req.URL, status, body)
+	}
+	stop()
+	if want := ` 403 PUT +photos/hello.txt +eve +PutObject +role +\S+s\n`; !regexp.MustCompile(want).MatchString(log.String()) {
+		t.Errorf("the log has no line %s:\n%s", want, log.String())
 	}
 }
 
-func askDemo(t *testing.T, method, url string) string {
-	t.Helper()
-	req, err := http.NewRequest(method, url, strings.NewReader(""))
+// A sync of a folder needs a request for each file, and slashes in keys.
+func TestRunDemoAdmitsASync(t *testing.T) {
+	text, stop := startDemoProgram(t, io.Discard)
+	defer stop()
+	if !strings.Contains(text, `"nested_keys" is true`) || !strings.Contains(text, fmt.Sprintf(`"rate_limit" admits %d requests`, demoRequests)) {
+		t.Errorf("the demo does not say which settings are not the defaults:\n%s", text)
+	}
+	url := regexp.MustCompile(`http://[0-9.]+:[0-9]+`).FindString(text)
+	for i := range 300 {
+		askDemo(t, "PUT", fmt.Sprintf("%s/photos/folder/%d", url, i))
+	}
+}
+
+func TestFreeAddress(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if method == "PUT" {
-		req.Header["Content-Length"] = []string{"0"}
-		req.Body = http.NoBody
+	defer taken.Close()
+	if got := freeAddress(taken.Addr().String()); got != "127.0.0.1:0" {
+		t.Errorf("in place of an address in use: %s, want any free port", got)
 	}
-	req.Header.Set("x-api-key", "alice-change-me-0001")
+	if got := freeAddress("127.0.0.1:0"); got != "127.0.0.1:0" {
+		t.Errorf("a free address became %s", got)
+	}
+}
+
+// typeCommand runs a curl command, and returns its output and the status on a last line. Where there
+// is no curl, it sends the same request.
+func typeCommand(t *testing.T, command string) string {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err == nil {
+		output, err := exec.Command("sh", "-c", command+` -sS -w '\n%{http_code}'`).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", command, err, output)
+		}
+		return string(output)
+	}
+	method, body := "GET", ""
+	if strings.Contains(command, "-d 'hello' -X PUT") {
+		method, body = "PUT", "hello"
+	}
+	req, err := http.NewRequest(method, regexp.MustCompile(`http://\S+`).FindString(command), strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("x-api-key", regexp.MustCompile(`x-api-key: ([^']+)`).FindStringSubmatch(command)[1])
+	status, text := sendDemo(t, req)
+	return fmt.Sprintf("%s\n%d", text, status)
+}
+
+func sendDemo(t *testing.T, req *http.Request) (status int, body string) {
+	t.Helper()
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 {
-		t.Fatalf("%s %s = %d %s, %v", method, url, resp.StatusCode, body, err)
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return string(body)
+	return resp.StatusCode, string(data)
+}
+
+// With -demo-dir the objects are there again after a restart.
+func TestRunDemoDirKeeps(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 2 {
+		text, stop := startDemoProgram(t, io.Discard, "-demo-dir", dir)
+		url := regexp.MustCompile(`http://[0-9.]+:[0-9]+`).FindString(text)
+		if i == 0 {
+			askDemo(t, "PUT", url+"/photos/hello.txt")
+		}
+		if got, want := askDemo(t, "GET", url+"/photos"), `Key>hello.txt<`; !strings.Contains(got, want) {
+			t.Errorf("start %d: listing = %s, want %s in it", i+1, got, want)
+		}
+		stop()
+	}
+}
+
+// askDemo sends a request of alice's.
+func askDemo(t *testing.T, method, url string) string {
+	t.Helper()
+	req, err := http.NewRequest(method, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("x-api-key", "alice-change-me-0001")
+	status, body := sendDemo(t, req)
+	if status != 200 {
+		t.Fatalf("%s %s = %d %s", method, url, status, body)
+	}
+	return body
 }
 
 func TestRunRefuses(t *testing.T) {

@@ -36,9 +36,11 @@ const (
 type launch struct {
 	configSource
 	log   *slog.Logger
-	out   *logWriter     // reopened on SIGHUP; nil: the log is not a file
-	watch time.Duration  // interval at which the configuration is watched; 0: never
-	ready func(net.Addr) // called with the address once the program listens; may be nil
+	out   *logWriter    // reopened on SIGHUP; nil: the log is not a file
+	watch time.Duration // interval at which the configuration is watched; 0: never
+	// ready is called once the program listens, with the addresses of the front and of the admin
+	// pages. That of the admin pages is nil if there are none; ready may be nil too.
+	ready func(front, admin net.Addr)
 }
 
 // A program is one run of the gateway, from its listeners to the end of its drain.
@@ -82,7 +84,7 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	l.log.Info("listening", "addr", front.Addr().String(), "version", buildVersion(),
 		"accounts", len(conf.accounts), "buckets", len(conf.buckets), "users", len(conf.users))
 	if l.ready != nil {
-		l.ready(front.Addr())
+		l.ready(front.Addr(), addressOf(admin))
 	}
 	select {
 	case err := <-p.failed:
@@ -92,6 +94,14 @@ func serve(ctx context.Context, conf *config, l launch) error {
 	case <-ctx.Done():
 	}
 	return p.drain(server, front)
+}
+
+// addressOf returns the address of a listener, or nil if there is none.
+func addressOf(l net.Listener) net.Addr {
+	if l == nil {
+		return nil
+	}
+	return l.Addr()
 }
 
 // prepare makes what the listeners serve: the certificates, and the service with the

@@ -37,7 +37,7 @@ func startServe(t *testing.T, config map[string]any) (g *testGateway, stop conte
 	log := &syncBuffer{}
 	addr, end := make(chan net.Addr, 1), make(chan error, 1)
 	go func() {
-		end <- serve(ctx, conf, launch{log: slog.New(slog.NewJSONHandler(log, nil)), ready: func(a net.Addr) { addr <- a }})
+		end <- serve(ctx, conf, launch{log: slog.New(slog.NewJSONHandler(log, nil)), ready: func(a, _ net.Addr) { addr <- a }})
 	}()
 	select {
 	case a := <-addr:
