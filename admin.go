@@ -36,7 +36,7 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 		}
 		answerReady(w, draining)
 	})
-	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) { answerReload(w, r, reload) })
+	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, r *http.Request) { answerReload(w, r, s, reload) })
 	status := newStatusPages(s, draining)
 	mux.HandleFunc("GET /{$}", status.answerPage)
 	mux.HandleFunc("GET "+statusPage, status.answerJSON)
@@ -60,7 +60,7 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 
 // answerReload reloads and says what came of it. It refuses pages of other sites: a
 // browser lets them send a POST anywhere, and says in these headers that it did.
-func answerReload(w http.ResponseWriter, r *http.Request, reload func() error) {
+func answerReload(w http.ResponseWriter, r *http.Request, s *service, reload func() error) {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" || r.Header.Get("Origin") != "" {
 		answerText(w, http.StatusForbidden, "not for pages of other sites")
 		return
@@ -69,7 +69,11 @@ func answerReload(w http.ResponseWriter, r *http.Request, reload func() error) {
 		answerText(w, http.StatusInternalServerError, "reload failed; keeping the previous settings:\n"+err.Error())
 		return
 	}
-	answerText(w, http.StatusOK, "applied")
+	text := "applied"
+	if settings := s.awaitsRestart(); len(settings) > 0 {
+		text += "\n" + restartOnly + ": " + strings.Join(settings, ", ")
+	}
+	answerText(w, http.StatusOK, text)
 }
 
 // mayNameAdmin reports whether the admin pages accept a Host header. A page in an operator's

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"net"
 	"net/http"
 	"os"
 	"reflect"
@@ -22,6 +23,9 @@ import (
 	"sync/atomic"
 	"time"
 )
+
+// restartOnly is said of settings whose new values a reload does not use.
+const restartOnly = "these settings change with a restart only"
 
 // A configSource is where a configuration was read from.
 type configSource struct {
@@ -70,23 +74,34 @@ func (s *service) reloaded(err error) {
 	s.metrics.reloaded(err == nil, now)
 }
 
-// awaitsRestart returns the settings whose new values are used after a restart only.
-func (s *service) awaitsRestart() (settings []string) {
-	next := s.current.Load().config.listeners
-	for _, l := range []struct {
-		setting string
-		same    bool
-	}{
-		{"server.host, server.port", next.listen == s.listeners.listen},
-		{"server.admin", next.admin == s.listeners.admin},
-		{"server.tls_cert_file", next.certFile == s.listeners.certFile},
-		{"server.tls_key_file", next.keyFile == s.listeners.keyFile},
-		{"server.tls_client_ca_file", next.clientCA == s.listeners.clientCA},
-		{"server.max_connections", next.maxConnections == s.listeners.maxConnections},
-	} {
-		if !l.same {
-			settings = append(settings, l.setting)
+// awaitsRestart returns the settings whose configured values are used after a restart only, in
+// the order of the documentation. It may be called at any time.
+func (s *service) awaitsRestart() []string {
+	return restartSettings(s.listeners, s.current.Load().config.listeners)
+}
+
+// restartSettings returns the settings in which the listeners in use differ from those configured.
+func restartSettings(inUse, configured listeners) (settings []string) {
+	note := func(setting string, same bool) {
+		if !same {
+			settings = append(settings, setting)
 		}
+	}
+	noteAddress := func(prefix, before, now string) {
+		hostBefore, portBefore, _ := net.SplitHostPort(before)
+		host, port, _ := net.SplitHostPort(now)
+		note(prefix+".host", hostBefore == host)
+		note(prefix+".port", portBefore == port)
+	}
+	noteAddress("server", inUse.listen, configured.listen)
+	note("server.tls_cert_file", inUse.certFile == configured.certFile)
+	note("server.tls_key_file", inUse.keyFile == configured.keyFile)
+	note("server.tls_client_ca_file", inUse.clientCA == configured.clientCA)
+	note("server.max_connections", inUse.maxConnections == configured.maxConnections)
+	if inUse.admin == "" || configured.admin == "" {
+		note("server.admin", inUse.admin == configured.admin)
+	} else {
+		noteAddress("server.admin", inUse.admin, configured.admin)
 	}
 	return settings
 }
@@ -155,10 +170,10 @@ func (s *service) reloadLocked(seen [sha256.Size]byte) error {
 	for _, warning := range next.config.warnings {
 		s.log.Warn(warning)
 	}
-	if next.config.listeners != s.listeners {
-		s.log.Warn("server.host, port, tls_*_file, max_connections and admin change with a restart only")
-	}
 	s.log.Info("configuration applied", "file", s.path, "changes", changes(before.config, next.config))
+	if settings := s.awaitsRestart(); len(settings) > 0 {
+		s.log.Warn(restartOnly, "settings", settings)
+	}
 	return nil
 }
 

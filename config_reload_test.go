@@ -16,6 +16,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -176,7 +177,6 @@ func (p *testProgram) entries(msg string) []map[string]any {
 const (
 	configTaken   = "configuration applied"
 	configRefused = "reload failed; keeping the previous configuration"
-	restartOnly   = "server.host, port, tls_*_file, max_connections and admin change with a restart only"
 )
 
 // lastChanges is what the log says that the last reload has changed.
@@ -336,30 +336,85 @@ func TestReloadRefuses(t *testing.T) {
 	}
 }
 
-// The listeners are those of the start, and whoever has others in the file is told.
+// The listeners are those of the start. The log and the answer name the settings that differ
+// from what is in use, after every reload until the file has the old values again.
 func TestReloadListeners(t *testing.T) {
 	backend := startRecorder(t, nil)
 	p := startReloadable(t, 0, testConfig(backend.URL, withAdmin))
 	warnings := 0
-	take := func(warns bool, changes ...func(map[string]any)) {
+	take := func(want string, changes ...func(map[string]any)) {
 		t.Helper()
-		p.take(testConfig(backend.URL, append([]func(map[string]any){withAdmin}, changes...)...))
-		if warns {
+		p.write(testConfig(backend.URL, append([]func(map[string]any){withAdmin}, changes...)...))
+		status, text := p.reload()
+		answer := "applied\n"
+		if want != "" {
 			warnings++
+			answer += restartOnly + ": " + want + "\n"
 		}
-		if lines := p.entries(restartOnly); len(lines) != warnings || warnings > 0 && lines[0]["level"] != "WARN" {
-			t.Errorf("%d warnings, want %d: %v", len(lines), warnings, lines)
+		if status != 200 || text != answer {
+			t.Errorf("POST /-/reload = %d %q, want 200 %q", status, text, answer)
+		}
+		lines := p.entries(restartOnly)
+		if len(lines) != warnings {
+			t.Fatalf("%d warnings, want %d: %v", len(lines), warnings, lines)
+		}
+		if want != "" {
+			last := lines[len(lines)-1]
+			if got := fmt.Sprint(last["settings"]); last["level"] != "WARN" || got != "["+strings.ReplaceAll(want, ", ", " ")+"]" {
+				t.Errorf("the log warns with %v of %s, want WARN of %s", last["level"], got, want)
+			}
 		}
 		if resp, _ := p.do("GET", "/photos/k", userKey, ""); resp.StatusCode != 200 {
 			t.Errorf("GET = %d, want 200", resp.StatusCode)
 		}
 	}
-	for _, change := range []func(map[string]any){
-		with("server.port", 1), with("server.host", "localhost"), with("server.admin.port", 1), without("server.admin"), with("server.max_connections", 1),
+	for _, test := range []struct {
+		change func(map[string]any)
+		want   string
+	}{
+		{with("server.port", 1), "server.port"},
+		{with("server.host", "localhost"), "server.host"},
+		{inOrder(with("server.host", "::1"), with("server.port", 1)), "server.host, server.port"},
+		{with("server.admin.port", 1), "server.admin.port"},
+		{with("server.admin.host", "localhost"), "server.admin.host"},
+		{without("server.admin"), "server.admin"},
+		{with("server.max_connections", 1), "server.max_connections"},
+		{inOrder(with("server.max_connections", 1), with("server.port", 1), without("server.admin")), "server.port, server.max_connections, server.admin"},
 	} {
-		take(true, change)
-		take(true, change, with("max_file_size", 3)) // it still is not in use
-		take(false)
+		take(test.want, test.change)
+		take(test.want, test.change, with("max_file_size", 3)) // it still is not in use
+		take("")
+	}
+}
+
+// A change of any field of listeners names a setting, and of no two the same.
+func TestRestartSettingsHaveEveryField(t *testing.T) {
+	inUse := listeners{listen: "127.0.0.1:8080", admin: "127.0.0.1:9090", certFile: "cert", keyFile: "key", clientCA: "ca", maxConnections: 1}
+	if got := restartSettings(inUse, inUse); got != nil {
+		t.Errorf("without a change: %q", got)
+	}
+	named := map[string]string{} // by setting: the field
+	for field := range reflect.TypeFor[listeners]().Fields() {
+		configured := inUse
+		value := reflect.ValueOf(&configured).Elem().FieldByIndex(field.Index)
+		value = reflect.NewAt(field.Type, value.Addr().UnsafePointer()).Elem() // the field is not exported
+		if value.IsZero() {
+			t.Errorf("%s: give it a value above", field.Name)
+		}
+		value.SetZero()
+		got := restartSettings(inUse, configured)
+		if len(got) == 0 {
+			t.Errorf("a change of %s names no setting", field.Name)
+		}
+		for _, setting := range got {
+			if other, ok := named[setting]; ok {
+				t.Errorf("%s and %s both name %s", field.Name, other, setting)
+			}
+			named[setting] = field.Name
+		}
+	}
+	if len(named) < 7 {
+		t.Errorf("the settings are %v, want more", named)
 	}
 }
 

@@ -261,6 +261,9 @@ func TestSettingsReload(t *testing.T) {
 		if same := before.listeners == now.listeners; same != s.reloads {
 			t.Errorf("%s: reloads is %t in the docs, and %t by the listeners", s.path, s.reloads, same)
 		}
+		if named := restartSettings(before.listeners, now.listeners); !s.reloads && !slices.Equal(named, []string{s.path}) {
+			t.Errorf("%s takes a restart, and a reload says so of %q", s.path, named)
+		}
 		if named := changes(before, now); s.reloads == (len(named) == 0) {
 			t.Errorf("%s: reloads is %t in the docs, and a reload logs the changes %q", s.path, s.reloads, named)
 		}
