@@ -32,9 +32,10 @@ func digestOfStyle(page []byte) string {
 }
 
 // wantsPage reports whether an error is answered with the page: to a browser that asks for the
-// service without a key. S3 tools send one, or accept anything.
+// service without a key, and for nothing else. S3 tools send one, or accept anything.
 func (q *request) wantsPage(e *apiError) bool {
-	return e.reason == reasonNoKey && q.parsed && q.target.level() == serviceLevel && prefersHTML(q.r.Header["Accept"])
+	return e.reason == reasonNoKey && q.parsed && q.target.level() == serviceLevel &&
+		q.r.Method == http.MethodGet && q.r.URL.RawQuery == "" && prefersHTML(q.r.Header["Accept"])
 }
 
 // prefersHTML reports whether an Accept header names HTML, and no other form before it with a greater

@@ -59,6 +59,8 @@ func TestOnlyABrowserWithoutAKeyGetsThePage(t *testing.T) {
 		{"a wrong signature", "GET", "/", "", append(signed("user", "wrong-key-0123456789", "GET", "/", ""), browser)},
 		{"a bucket", "GET", "/photos", "", []string{browser}},
 		{"an object", "GET", "/photos/a", "", []string{browser}},
+		{"a query", "GET", "/?list-type=2", "", []string{browser}},
+		{"a form", "POST", "/", "", []string{browser}},
 		{"a path that is not valid", "GET", "//", "", []string{browser}},
 		{"a malformed header", "GET", "/", "", []string{"Accept: ;;;,text"}},
 	} {
