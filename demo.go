@@ -138,7 +138,7 @@ With the AWS CLI the access key id is the name of a user, and the secret is the 
 Two settings are not the defaults, so that a sync of a folder works: "nested_keys" is true (by
 default a key has no slash), and "rate_limit" admits %[3]d requests a minute (by default %[4]d).
 
-The operator's pages are at %[2]s/
+The status page is for the operator: %[2]s/
 
 The log follows, with a line for each request. Ctrl-C ends the demo.
 

@@ -97,7 +97,7 @@ func startDemoProgram(t *testing.T, stderr io.Writer, args ...string) (text stri
 }
 
 // What -demo prints works when it is pasted: the curl commands, the keys for S3 tools, the address
-// of the operator's pages. Its log is in the short format, whatever standard error is.
+// of the status page. Its log is in the short format, whatever standard error is.
 func TestRunDemoCommandsWork(t *testing.T) {
 	log := &syncBuffer{}
 	text, stop := startDemoProgram(t, log)
@@ -126,10 +126,10 @@ func TestRunDemoCommandsWork(t *testing.T) {
 		t.Errorf("the list of an S3 tool = %d %s", status, body)
 	}
 
-	pages := regexp.MustCompile(`operator's pages are at (\S+)/`).FindStringSubmatch(text)
-	req, _ = http.NewRequest("GET", pages[1]+readyPage, nil)
-	if status, body := sendDemo(t, req); status != 200 {
-		t.Errorf("GET %s = %d %s, want 200", req.URL, status, body)
+	page := regexp.MustCompile(`status page is for the operator: (\S+)`).FindStringSubmatch(text)
+	req, _ = http.NewRequest("GET", page[1], nil)
+	if status, body := sendDemo(t, req); status != 200 || !strings.Contains(body, "<html") {
+		t.Errorf("GET %s = %d %s, want a page", req.URL, status, body)
 	}
 	stop()
 	if want := ` 403 PUT +photos/hello.txt +eve +PutObject +role +\S+s\n`; !regexp.MustCompile(want).MatchString(log.String()) {
