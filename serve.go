@@ -242,6 +242,9 @@ func (p *program) serveAdmin(l net.Listener) *http.Server {
 func (p *program) register(m *metrics) {
 	p.service.register(m)
 	m.setFunc("s3proxy_client_connections", func() float64 { return float64(p.connections.Load()) })
+	if p.certificates != nil {
+		m.setFunc("s3proxy_certificate_expiry_timestamp_seconds", func() float64 { return float64(p.certificates.expires().Unix()) })
+	}
 	if p.out != nil {
 		m.setFunc("s3proxy_log_dropped_lines_total", func() float64 { return float64(p.out.dropped()) })
 	}
