@@ -6,6 +6,8 @@ package main
 // describe the object, not the backend.
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"math"
@@ -417,6 +419,12 @@ func harden(h http.Header, hsts []string) {
 	if len(hsts) > 0 {
 		h["Strict-Transport-Security"] = hsts
 	}
+}
+
+// sourceHash names an inline script or style: https://www.w3.org/TR/CSP3/#grammardef-hash-source
+func sourceHash(source string) string {
+	sum := sha256.Sum256([]byte(source))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
 const copySource = "X-Amz-Copy-Source"

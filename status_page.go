@@ -7,9 +7,7 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -41,12 +39,6 @@ var (
 	statusPolicy = []string{fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; connect-src 'self'; img-src data:; "+
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'", sourceHash(statusCSS), sourceHash(statusJS))}
 )
-
-// sourceHash names an inline script or style: https://www.w3.org/TR/CSP3/#grammardef-hash-source
-func sourceHash(source string) string {
-	sum := sha256.Sum256([]byte(source))
-	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
-}
 
 // statusPages are the page and its JSON.
 type statusPages struct {
