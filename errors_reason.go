@@ -164,3 +164,13 @@ func (r refusalReason) isTrouble() bool {
 	}
 	return false
 }
+
+// blamesGateway reports whether a backend finds fault with the gateway's request, or is none of S3: the
+// client's own would not change that.
+func (r refusalReason) blamesGateway() bool {
+	switch r {
+	case reasonBackendCredentials, reasonBackendToken, reasonBackendRegion, reasonBackendClock, reasonBackendProtocol:
+		return true
+	}
+	return false
+}

@@ -71,7 +71,7 @@ func errorOfBackend(status int, header http.Header, doc *element) *apiError {
 	code, condition := errorCode(doc)
 	why := reasonOfBackend(status, header, code)
 	said := backendWords{code: code, message: doc.child("Message")}
-	if gatewayErrors[code] != blamesNothing || status < 400 || status > 599 || status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired {
+	if why.blamesGateway() {
 		if why == reasonBackendRegion {
 			said.region = expectedRegion(header, doc)
 		}
