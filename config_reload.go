@@ -299,27 +299,41 @@ func (s *service) register(m *metrics) {
 		}
 		return math.NaN()
 	})
-	byAccount := func(value func(*credentialSource) float64) func() map[string]float64 {
+	s.registerAccounts(m)
+}
+
+// registerAccounts adds those that each account in use has a value of.
+func (s *service) registerAccounts(m *metrics) {
+	byAccount := func(value func(*upstream) float64) func() map[string]float64 {
 		return func() map[string]float64 {
 			values := map[string]float64{}
 			for name, u := range s.current.Load().accounts {
-				if v := value(u.account.source); !math.IsNaN(v) {
+				if v := value(u); !math.IsNaN(v) {
 					values[name] = v
 				}
 			}
 			return values
 		}
 	}
-	m.setAccountFunc("s3proxy_credentials_expiry_timestamp_seconds", byAccount(func(source *credentialSource) float64 {
-		if source.expires() == 0 {
+	m.setAccountFunc("s3proxy_credentials_expiry_timestamp_seconds", byAccount(func(u *upstream) float64 {
+		if u.account.source.expires() == 0 {
 			return math.NaN()
 		}
-		return float64(source.expires())
+		return float64(u.account.source.expires())
 	}))
-	m.setAccountFunc("s3proxy_credentials_refresh_failures_total", byAccount(func(source *credentialSource) float64 {
-		if source.fetch == nil {
+	m.setAccountFunc("s3proxy_credentials_refresh_failures_total", byAccount(func(u *upstream) float64 {
+		if u.account.source.fetch == nil {
 			return math.NaN()
 		}
-		return float64(source.failures.Load())
+		return float64(u.account.source.failures.Load())
+	}))
+	m.setAccountFunc("s3proxy_upstream_up", byAccount(func(u *upstream) float64 {
+		switch answers, known := u.history.up(); {
+		case !known:
+			return math.NaN()
+		case answers:
+			return 1
+		}
+		return 0
 	}))
 }

@@ -85,8 +85,9 @@ func (x *exchange) end() {
 	aborted = aborted || x.unsent != nil
 	x.unwatchClient()
 	x.leave()
-	x.record(aborted)
-	x.count()
+	cause := causeAttr(x.whatWentWrong())
+	x.record(aborted, cause)
+	x.count(cause)
 	x.g.metrics.inFlight.Add(-1)
 	if aborted {
 		panic(http.ErrAbortHandler)

@@ -14,7 +14,7 @@ import (
 // record writes the line of the access log. Fields that come from the client are bounded in
 // length here, and quoted by the log's handler. The query, the headers and a path that
 // could not be parsed are left out: they may hold secrets.
-func (x *exchange) record(aborted bool) {
+func (x *exchange) record(aborted bool, cause slog.Attr) {
 	level := slog.LevelInfo
 	if x.status >= 500 || aborted && x.status != statusClientGone {
 		level = slog.LevelWarn
@@ -22,13 +22,13 @@ func (x *exchange) record(aborted bool) {
 	// As LogAttrs does it, but without the search for the caller.
 	if h := x.log.Handler(); h.Enabled(x.r.Context(), level) {
 		r := slog.NewRecord(time.Now(), level, "request", 0)
-		r.AddAttrs(x.appendAttrs(make([]slog.Attr, 0, 24), aborted)...)
+		r.AddAttrs(x.appendAttrs(make([]slog.Attr, 0, 24), aborted, cause)...)
 		h.Handle(x.r.Context(), r)
 	}
 }
 
 // appendAttrs appends the fields of the access log line.
-func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool) []slog.Attr {
+func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool, cause slog.Attr) []slog.Attr {
 	attrs = append(attrs,
 		slog.String("request_id", x.id),
 		slog.String("user", x.userName()),
@@ -61,8 +61,8 @@ func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool) []slog.Attr {
 	if aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))
 	}
-	if cause := x.whatWentWrong(); cause != nil {
-		attrs = append(attrs, causeAttr(cause))
+	if cause.Key != "" {
+		attrs = append(attrs, cause)
 	}
 	return attrs
 }
@@ -130,7 +130,7 @@ func (x *exchange) whatWentWrong() error {
 
 // count adds the request to the metrics, whose labels are names of the configuration, of the
 // operation table and of reasons only, and to what the status page shows.
-func (x *exchange) count() {
+func (x *exchange) count(cause slog.Attr) {
 	now := time.Now()
 	s := sample{
 		user:           x.userName(),
@@ -152,10 +152,17 @@ func (x *exchange) count() {
 		s.firstByte = x.backend.duration
 	}
 	if s.reason != "" {
-		x.noteError(&s)
+		if cause.Key != "" {
+			s.cause = cause.Value.String()
+		}
+		if x.refusal != nil {
+			s.errorCode = x.refusal.Code
+		}
 	}
 	x.g.metrics.observe(s)
-	x.judgeAccount(s.backend, now)
+	if s.backend == failedOutcome {
+		x.g.metrics.failed(x.backend.upstream.account.name, x.why, now)
+	}
 	x.remember(&s, now)
 }
 
@@ -171,26 +178,6 @@ func (x *exchange) backendOutcome() outcome {
 		return unknownOutcome
 	}
 	return answeredOutcome
-}
-
-// judgeAccount adds the outcome to the metrics of the account.
-func (x *exchange) judgeAccount(o outcome, now time.Time) {
-	switch o {
-	case failedOutcome:
-		x.g.metrics.failed(x.backend.upstream.account.name, x.why, now)
-	case answeredOutcome:
-		x.backend.upstream.counts.answered()
-	}
-}
-
-// noteError adds to a sample what is known of an error.
-func (x *exchange) noteError(s *sample) {
-	if x.refusal != nil {
-		s.errorCode = x.refusal.Code
-	}
-	if cause := x.whatWentWrong(); cause != nil {
-		s.cause = causeAttr(cause).Value.String()
-	}
 }
 
 // remember adds the request to what the status page shows.

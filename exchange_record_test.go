@@ -214,6 +214,9 @@ func TestMetricTellsWhetherAnAccountAnswers(t *testing.T) {
 	status := http.StatusOK
 	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) })
 	g := startGateway(t, testConfig(backend.URL))
+	s := new(service)
+	s.current.Store(g.gw)
+	s.register(g.gw.metrics)
 	up := func() (float64, bool) {
 		_, families := scraped(t, g.gw.metrics)
 		value, known := families["s3proxy_upstream_up"].samples[`s3proxy_upstream_up{account="main"}`]

@@ -84,19 +84,9 @@ type accountMetrics struct {
 	opened  atomic.Int64 // connections dialed
 	reused  atomic.Int64 // requests on a connection that was kept
 	refused atomic.Int64 // 1: its requests are refused, because it does not answer
-	state   atomic.Int32 // an accountState
 	resumed atomic.Int64 // bodies that broke off and were continued, or asked for again
 	retries [len(retryReasons)]atomic.Int64
 }
-
-// An accountState is what the last request to an account says of it.
-type accountState int32
-
-const (
-	accountUnknown accountState = iota // no request has told
-	accountUp
-	accountDown
-)
 
 // A retryReason says why a request was sent to a backend again.
 type retryReason int
@@ -152,16 +142,8 @@ func (m *metrics) observe(s sample) {
 	}
 }
 
-// answered notes that the backend does what it is asked.
-func (a *accountMetrics) answered() {
-	if accountState(a.state.Load()) != accountUp { // a load is cheaper than a store
-		a.state.Store(int32(accountUp))
-	}
-}
-
 // failed notes that an account can't serve its clients, and why.
 func (m *metrics) failed(accountName string, why refusalReason, at time.Time) {
-	m.account(accountName).state.Store(int32(accountDown))
 	m.troubles.at(labels{accountName, string(why)}).Store(at.Unix())
 }
 
@@ -480,13 +462,7 @@ func (m *metrics) upstreamFamilies() []family {
 				}
 			})
 		}},
-		{"s3proxy_upstream_up", gauge, "1 if the backend did what it was asked at the last request, 0 if it failed.", accountLabel, func(e *exposition) {
-			m.accounts.each(func(l labels, a *accountMetrics) {
-				if state := accountState(a.state.Load()); state != accountUnknown {
-					e.sample(float64(accountDown-state), l[:]...)
-				}
-			})
-		}},
+		{"s3proxy_upstream_up", gauge, "1 if the backend did what it was asked at the last request, 0 if it failed.", accountLabel, nil},
 	}
 }
 

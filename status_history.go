@@ -112,14 +112,6 @@ func (h *accountHistory) up() (answers, known bool) {
 	return !h.failing, h.failing || !h.success.IsZero()
 }
 
-// lastFailure returns the last request that failed at the backend. Its instant is zero if there
-// was none.
-func (h *accountHistory) lastFailure() failedCall {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.failure
-}
-
 // A pastQuarter is what an accountHistory knows at an instant: the slots, the oldest first and
 // the one that is not over yet last.
 type pastQuarter struct {

@@ -66,7 +66,7 @@ func TestAccountStateFollowsTheLastAnswer(t *testing.T) {
 	h.observe(&sample{backend: failedOutcome, requestID: "1", cause: "connection refused", code: 502}, now)
 	wantUp("after a failure", false, true)
 	h.observe(&sample{backend: failedOutcome, requestID: "2", cause: "asked again in 1s", code: 503, reason: reasonBackendDown}, now)
-	if f := h.lastFailure(); f.requestID != "1" || f.cause != "connection refused" || f.status != 502 {
+	if f := h.snapshot(now).failure; f.requestID != "1" || f.cause != "connection refused" || f.status != 502 {
 		t.Errorf("last failure = %+v, want the one before the circuit opened", f)
 	}
 	h.observe(&sample{backend: unknownOutcome}, now)
