@@ -118,6 +118,7 @@ func startGateway(t testing.TB, config map[string]any) *testGateway {
 	go g.http.Serve(corkListener{listener})
 	t.Cleanup(func() {
 		g.http.Close()
+		waitUntil(t, "ending the requests", func() bool { return g.gw.metrics.inFlight.Load() == 0 })
 		for _, u := range g.gw.accounts {
 			u.pool.closeIdle()
 		}
