@@ -48,6 +48,7 @@ type processStatus struct {
 	RequestsInFlight   int64     `json:"requests_in_flight"`
 	DroppedLogLines    int64     `json:"dropped_log_lines"`
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"` // the gateway's own
+	CertificateError   string    `json:"certificate_error,omitempty"`  // of the last reload of the TLS files
 }
 
 type configurationStatus struct {
@@ -222,8 +223,11 @@ func (s *service) processStatus(g *gateway, now time.Time, draining bool) proces
 	if s.around.dropped != nil {
 		p.DroppedLogLines = s.around.dropped()
 	}
-	if s.around.certificates != nil {
-		p.CertificateExpires = s.around.certificates.expires()
+	if own := s.around.certificates; own != nil {
+		p.CertificateExpires = own.expires()
+		if err := own.failed(); err != nil {
+			p.CertificateError = shortened(err.Error(), maxReloadError)
+		}
 	}
 	return p
 }
@@ -453,6 +457,7 @@ func (r *statusReport) attention() []string {
 		note(!at.IsZero() && left <= 0, "%s has expired", what)
 		note(!at.IsZero() && left > 0 && left < before, "%s expires in %s", what, inUnits(left))
 	}
+	note(r.Process.CertificateError != "", "The TLS files could not be reloaded; the previous certificate is in use: %s", r.Process.CertificateError)
 	ends("The certificate of the gateway", r.Process.CertificateExpires, certificateSoon)
 	for _, a := range r.Accounts {
 		ends("The certificate of the backend of "+a.Name, a.CertificateExpires, certificateSoon)

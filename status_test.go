@@ -337,7 +337,7 @@ func TestStatusAttention(t *testing.T) {
 	if got := r.attention(); len(got) != 0 {
 		t.Errorf("%q, want nothing", got)
 	}
-	r.Process = processStatus{Draining: true, DroppedLogLines: 3, CertificateExpires: now.Add(50 * time.Hour)}
+	r.Process = processStatus{Draining: true, DroppedLogLines: 3, CertificateExpires: now.Add(50 * time.Hour), CertificateError: "no such file"}
 	r.Limiter = limiterStatus{Store: "down", Address: "redis:6379"}
 	r.Accounts = []accountStatus{
 		{Name: "a", CertificateExpires: now.Add(-time.Hour), Credentials: credentialsStatus{Expires: now.Add(time.Minute)}},
@@ -347,6 +347,7 @@ func TestStatusAttention(t *testing.T) {
 		"The gateway is stopping: it accepts no more connections",
 		"The shared limiter store at redis:6379 does not answer: each gateway limits by itself",
 		"3 lines of the log were dropped",
+		"The TLS files could not be reloaded; the previous certificate is in use: no such file",
 		"The certificate of the gateway expires in 2 d 2 h",
 		"The certificate of the backend of a has expired",
 		"The set of credentials of b has expired",
@@ -509,6 +510,35 @@ func TestStatusOfWhatExpires(t *testing.T) {
 	_, page := p.page("GET", "/")
 	if want := `title="` + theirs.Format("2006-01-02 15:04:05 UTC") + `">in 99 d`; !strings.Contains(page, want) {
 		t.Errorf("the page does not have %q", want)
+	}
+}
+
+// TLS files that could not be reloaded are told until they are right.
+func TestStatusOfTLSFilesWithAnError(t *testing.T) {
+	ca := newTestCA(t, "The Test Authority")
+	cert, key := ca.issue(t, "localhost", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(30 * 24 * time.Hour) })
+	files := tlsFiles(t, cert, key, "")
+	p := startReloadable(t, 0, testConfig("http://localhost:1", withAdmin, with("server.tls_cert_file", files[0]), with("server.tls_key_file", files[1])))
+	if r := p.status(""); r.Process.CertificateError != "" || len(r.Attention) != 0 {
+		t.Errorf("at the start: error %q, attention %q, want none", r.Process.CertificateError, r.Attention)
+	}
+	replaceFile(t, files[0], "half a certificate")
+	if status, _ := p.reload(); status == 200 {
+		t.Error("a reload with half a certificate succeeded")
+	}
+	r := p.status("")
+	if !strings.Contains(r.Process.CertificateError, "server.tls_cert_file") || len(r.Attention) != 1 || !strings.Contains(r.Attention[0], r.Process.CertificateError) {
+		t.Errorf("half a certificate: error %q, attention %q, want the setting in both", r.Process.CertificateError, r.Attention)
+	}
+	if _, page := p.page("GET", "/"); !strings.Contains(page, "The TLS files could not be reloaded") {
+		t.Error("the page does not say that the TLS files could not be reloaded")
+	}
+	replaceFile(t, files[0], cert)
+	if status, text := p.reload(); status != 200 {
+		t.Fatalf("POST /-/reload = %d %s, want 200", status, text)
+	}
+	if r := p.status(""); r.Process.CertificateError != "" || len(r.Attention) != 0 {
+		t.Errorf("afterwards: error %q, attention %q, want none", r.Process.CertificateError, r.Attention)
 	}
 }
 

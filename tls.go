@@ -41,6 +41,7 @@ type serverTLS struct {
 	log               *slog.Logger
 
 	current atomic.Pointer[tls.Config]
+	failure atomic.Pointer[error] // of the last reload; nil: it succeeded
 
 	mu   sync.Mutex           // held while files are read; guards seen
 	seen [3][sha256.Size]byte // digests of the files that current was made from
@@ -108,6 +109,24 @@ func (t *serverTLS) watch(ctx context.Context, every time.Duration) {
 func (t *serverTLS) reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.reloadLocked(); err != nil {
+		t.failure.Store(&err)
+		return err
+	}
+	t.failure.Store(nil)
+	return nil
+}
+
+// failed returns the error of the last reload, nil if it succeeded.
+func (t *serverTLS) failed() error {
+	if err := t.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// reloadLocked requires that mu is held.
+func (t *serverTLS) reloadLocked() error {
 	var data [3][]byte
 	var seen [3][sha256.Size]byte
 	for i, file := range []struct{ setting, path string }{
