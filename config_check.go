@@ -85,9 +85,22 @@ func (f *configFile) check(exampleKeys bool) (*config, error) {
 	return conf, nil
 }
 
+// extent says how much is configured.
+func (conf *config) extent() string {
+	return plural(len(conf.accounts), "account") + ", " + plural(len(conf.buckets), "bucket") + ", " + plural(len(conf.users), "user")
+}
+
+// plural returns a number and a noun, with an s unless there is one.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // describe prints what would be served, without secrets.
 func (conf *config) describe(w io.Writer) {
-	fmt.Fprintf(w, "%d accounts, %d buckets, %d users; on %s\n", len(conf.accounts), len(conf.buckets), len(conf.users), conf.listen)
+	fmt.Fprintf(w, "%s; on %s\n", conf.extent(), conf.listen)
 	for _, on := range []struct {
 		what string
 		is   bool

@@ -116,7 +116,7 @@ func (s *chapter) misconfigured(path string, err error) {
 
 // configured adds what is in a configuration without errors.
 func (s *chapter) configured(path string, conf *config) {
-	s.add(path, "config_ok", "%s, %s, %s", plural(len(conf.accounts), "account"), plural(len(conf.buckets), "bucket"), plural(len(conf.users), "user"))
+	s.add(path, "config_ok", "%s", conf.extent())
 	for _, warning := range conf.warnings {
 		setting, text, _ := strings.Cut(warning, ": ")
 		s.add(setting, "config_warning", "%s", text)

@@ -168,13 +168,6 @@ func (r *report) writeTable(w io.Writer, utf8Locale bool) {
 	fmt.Fprintln(w)
 }
 
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
 // writeJSON writes the report as one document.
 func (r *report) writeJSON(w io.Writer, path string) error {
 	var text bytes.Buffer

@@ -261,7 +261,7 @@ func TestRunCheckAndVersion(t *testing.T) {
 	var out syncBuffer
 	path := writeConfig(t, testConfig("http://127.0.0.1:9000"))
 	_, wait := runProgram(t, &out, io.Discard, "-config", path, "-check")
-	if err := wait(); err != nil || !strings.Contains(out.String(), "1 accounts, 2 buckets, 4 users") {
+	if err := wait(); err != nil || !strings.Contains(out.String(), "1 account, 2 buckets, 4 users") {
 		t.Errorf("-check = %v, %q", err, out.String())
 	}
 	_, wait = runProgram(t, &out, io.Discard, "-version")
