@@ -317,10 +317,15 @@ func TestEarlyAnswerThatIsNotHTTPIsNotTheClientsError(t *testing.T) {
 		wantError(t, resp, body, 502, "BadGateway")
 		<-ended
 
-		rest, more := io.Pipe()
-		defer more.Close() // the last byte is never sent
-		upload := io.MultiReader(bytes.NewReader(pattern(size-1)), rest)
-		resp, body, _ = answerOf(t, secure.client(2), secure.request("PUT", "/photos/k", userKey, upload, size))
+		rest, _ := io.Pipe() // the last byte is never sent
+		upload := struct {
+			io.Reader
+			io.Closer // else net/http waits for the last byte before it is done with the answer
+		}{io.MultiReader(bytes.NewReader(pattern(size-1)), rest), rest}
+		resp, body, err := answerOf(t, secure.client(2), secure.request("PUT", "/photos/k", userKey, upload, size))
+		if err != nil {
+			t.Errorf("after %q the client's answer ends in %v", answer, err)
+		}
 		wantError(t, resp, body, 502, "BadGateway")
 		<-ended
 	}
