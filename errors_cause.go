@@ -40,8 +40,11 @@ func causeAttr(err error) slog.Attr {
 	if err == nil {
 		return slog.Attr{}
 	}
-	return slog.String("cause", shortened(ownWords(err), maxCause))
+	return slog.String("cause", causeText(err))
 }
+
+// causeText returns what causeAttr says of an error.
+func causeText(err error) string { return shortened(ownWords(err), maxCause) }
 
 // localCauseAttr returns the attribute for an error with a file of this machine, whose text
 // the operator has to see. Errors about configurations quote no secrets.
@@ -122,7 +125,7 @@ func panicWords(p any) string {
 	case runtime.Error:
 		return shortened(p.Error(), maxCause)
 	case error:
-		return shortened(ownWords(p), maxCause)
+		return causeText(p)
 	}
 	return fmt.Sprintf("a value of the type %T", p)
 }

@@ -135,7 +135,7 @@ func (g *gateway) limit(x *exchange) *apiError {
 		return nil
 	}
 	g.metrics.refused(x.user.name)
-	message := fmt.Sprintf("more than %d requests in the window; try again in %d s", d.limit, fullSeconds(d.retryAfter))
+	message := fmt.Sprintf("more than %s in the window; try again in %d s", plural(d.limit, "request"), fullSeconds(d.retryAfter))
 	if x.signs() { // SDKs retry after a SlowDown, and give up on a 429
 		return slowDown(reasonRateLimit, message, d.retryAfter)
 	}

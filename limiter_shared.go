@@ -147,10 +147,11 @@ func (s *sharedLimiter) allow(name string, now time.Time) decision {
 type sharedWindows struct {
 	store    *redisStore
 	log      *slog.Logger
-	calls    atomic.Uint64 // decisions asked of the store
-	failures atomic.Uint64 // of them, those it did not make
-	busy     atomic.Uint64 // of them, those for which it had no time
-	down     atomic.Bool   // only the goroutine of probe asks the store
+	calls    atomic.Uint64          // decisions asked of the store
+	failures atomic.Uint64          // of them, those it did not make
+	busy     atomic.Uint64          // of them, those for which it had no time
+	down     atomic.Bool            // only the goroutine of probe asks the store
+	cause    atomic.Pointer[string] // why it is down, or was the last time
 
 	// Both belong to the goroutine that changes down.
 	wait time.Duration // before the last probe
@@ -190,12 +191,27 @@ func (w *sharedWindows) failed(name string, err error) {
 		return
 	}
 	w.store.forget()
+	w.because(err)
 	w.log.Warn("the shared limiter does not answer: each gateway limits by itself", "store", w.store.server.addr, causeAttr(err))
 	wait := firstProbe
 	if !w.back.IsZero() && time.Since(w.back) < steady {
 		wait = min(2*w.wait, maxProbe)
 	}
 	go w.probe(name, wait)
+}
+
+// because notes why the store is down.
+func (w *sharedWindows) because(err error) {
+	text := causeText(err)
+	w.cause.Store(&text)
+}
+
+// whyDown returns why the store is not asked, "" if it is.
+func (w *sharedWindows) whyDown() string {
+	if cause := w.cause.Load(); cause != nil && !w.healthy() {
+		return *cause
+	}
+	return ""
 }
 
 // probe asks for a window of a millisecond until it gets an answer. The key is on the node that
@@ -208,9 +224,11 @@ func (w *sharedWindows) probe(name string, wait time.Duration) {
 			return
 		case <-time.After(wait):
 		}
-		if _, err := w.admit(windowKey(name)+":probe", rateLimit{1, time.Millisecond}, time.Now()); err == nil {
+		_, err := w.admit(windowKey(name)+":probe", rateLimit{1, time.Millisecond}, time.Now())
+		if err == nil {
 			break
 		}
+		w.because(err)
 	}
 	w.wait, w.back = wait, time.Now()
 	w.log.Info("the shared limiter answers again", "store", w.store.server.addr)

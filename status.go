@@ -64,6 +64,7 @@ type configurationStatus struct {
 type limiterStatus struct {
 	Store    string `json:"store"`             // none, up or down
 	Address  string `json:"address,omitempty"` // of the store
+	Cause    string `json:"cause,omitempty"`   // why it is down
 	Failures uint64 `json:"failures"`          // decisions that the store did not make
 	Busy     uint64 `json:"busy"`              // requests refused because it had no time
 }
@@ -254,7 +255,7 @@ func (g *gateway) limiterStatus() limiterStatus {
 	}
 	l := limiterStatus{Store: "up", Address: g.shared.store.server.addr, Failures: g.shared.failures.Load(), Busy: g.shared.busy.Load()}
 	if !g.shared.healthy() {
-		l.Store = "down"
+		l.Store, l.Cause = "down", g.shared.whyDown()
 	}
 	return l
 }
@@ -450,7 +451,7 @@ func (r *statusReport) attention() []string {
 	note(r.Process.Draining, "The gateway is stopping: it accepts no more connections")
 	note(r.Configuration.Error != "", "The last reload failed; the previous configuration is in use: %s", r.Configuration.Error)
 	note(len(r.Configuration.AwaitsRestart) > 0, "A restart is needed for: %s", strings.Join(r.Configuration.AwaitsRestart, ", "))
-	note(r.Limiter.Store == "down", "The shared limiter store at %s does not answer: each gateway limits by itself", r.Limiter.Address)
+	note(r.Limiter.Store == "down", "The shared limiter store at %s does not answer, and each gateway limits by itself: %s", r.Limiter.Address, r.Limiter.Cause)
 	note(r.Process.DroppedLogLines > 0, "%d lines of the log were dropped", r.Process.DroppedLogLines)
 	ends := func(what string, at time.Time, before time.Duration) {
 		left := at.Sub(r.Time)

@@ -338,14 +338,14 @@ func TestStatusAttention(t *testing.T) {
 		t.Errorf("%q, want nothing", got)
 	}
 	r.Process = processStatus{Draining: true, DroppedLogLines: 3, CertificateExpires: now.Add(50 * time.Hour), CertificateError: "no such file"}
-	r.Limiter = limiterStatus{Store: "down", Address: "redis:6379"}
+	r.Limiter = limiterStatus{Store: "down", Address: "redis:6379", Cause: "connection refused"}
 	r.Accounts = []accountStatus{
 		{Name: "a", CertificateExpires: now.Add(-time.Hour), Credentials: credentialsStatus{Expires: now.Add(time.Minute)}},
 		{Name: "b", CertificateExpires: now.Add(30 * 24 * time.Hour), Credentials: credentialsStatus{Expires: now}},
 	}
 	want := []string{
 		"The gateway is stopping: it accepts no more connections",
-		"The shared limiter store at redis:6379 does not answer: each gateway limits by itself",
+		"The shared limiter store at redis:6379 does not answer, and each gateway limits by itself: connection refused",
 		"3 lines of the log were dropped",
 		"The TLS files could not be reloaded; the previous certificate is in use: no such file",
 		"The certificate of the gateway expires in 2 d 2 h",
@@ -566,7 +566,7 @@ func TestStatusOfASharedLimit(t *testing.T) {
 	}
 	p.do("GET", "/photos/none", userKey, "")
 	r := p.status("")
-	if l := r.Limiter; l.Store != "down" || l.Failures != 1 || len(r.Attention) != 1 || r.State != "attention" {
+	if l := r.Limiter; l.Store != "down" || l.Failures != 1 || !strings.Contains(l.Cause, "connection refused") || len(r.Attention) != 1 || r.State != "attention" {
 		t.Errorf("after a failure: %+v, %q, %s", l, r.Attention, r.State)
 	}
 	if w := r.user(t, "user").Window; w != (windowStatus{1, 5, 60}) {
