@@ -71,7 +71,6 @@ func (s *service) reloaded(err error) {
 		result.applied = s.reloads.Load().applied
 	}
 	s.reloads.Store(result)
-	s.metrics.reloaded(err == nil, now)
 }
 
 // awaitsRestart returns the settings whose configured values are used after a restart only, in
@@ -284,6 +283,13 @@ func appendChanges[V any](paths []string, prefix string, before, now map[string]
 
 // register adds the metrics that are counted elsewhere. It is called once.
 func (s *service) register(m *metrics) {
+	m.setFunc("s3proxy_config_last_reload_success_timestamp_seconds", func() float64 { return float64(s.reloads.Load().applied.Unix()) })
+	m.setFunc("s3proxy_config_last_reload_successful", func() float64 {
+		if s.reloads.Load().err != nil {
+			return 0
+		}
+		return 1
+	})
 	m.setFunc("s3proxy_ratelimit_store_up", func() float64 {
 		switch shared := s.current.Load().shared; {
 		case shared == nil:

@@ -44,17 +44,15 @@ const (
 type metrics struct {
 	inFlight atomic.Int64 // requests in flight
 
-	requests   vec[atomic.Int64] // by user, bucket, account, operation, code
-	traffic    vec[traffic]      // by user, bucket
-	latencies  vec[latency]      // by account, operation
-	overLimit  vec[atomic.Int64] // by user
-	refusals   vec[atomic.Int64] // by account, reason
-	troubles   vec[atomic.Int64] // by account, reason: Unix seconds of the last one
-	accounts   vec[accountMetrics]
-	reloadOK   atomic.Int64 // 1 or 0
-	reloadedAt atomic.Int64 // Unix seconds of the last reload that was applied
-	families   []family     // sorted by name
-	scrapes    chan struct{}
+	requests  vec[atomic.Int64] // by user, bucket, account, operation, code
+	traffic   vec[traffic]      // by user, bucket
+	latencies vec[latency]      // by account, operation
+	overLimit vec[atomic.Int64] // by user
+	refusals  vec[atomic.Int64] // by account, reason
+	troubles  vec[atomic.Int64] // by account, reason: Unix seconds of the last one
+	accounts  vec[accountMetrics]
+	families  []family // sorted by name
+	scrapes   chan struct{}
 }
 
 // A sample is what one request adds. An empty name is unknown.
@@ -158,17 +156,6 @@ func (m *metrics) account(name string) *accountMetrics {
 }
 
 func (a *accountMetrics) retried(why retryReason) { a.retries[why].Add(1) }
-
-// reloaded notes that a configuration was applied, or that it was not. The start counts as a
-// reload.
-func (m *metrics) reloaded(ok bool, at time.Time) {
-	if !ok {
-		m.reloadOK.Store(0)
-		return
-	}
-	m.reloadOK.Store(1)
-	m.reloadedAt.Store(at.Unix())
-}
 
 // setFunc sets the function that returns the value of a family at each scrape. If it returns
 // NaN, the family is left out. setFunc panics if the name is not in the table or has a
@@ -400,11 +387,6 @@ func (m *metrics) ownFamilies() []family {
 	return slices.Concat(m.requestFamilies(), m.upstreamFamilies(), m.stateFamilies())
 }
 
-// load collects the value of an atomic number.
-func load(n *atomic.Int64) func(*exposition) {
-	return gaugeOf(func() float64 { return float64(n.Load()) })
-}
-
 // requestFamilies are what clients asked for and got.
 func (m *metrics) requestFamilies() []family {
 	ownerLabels := []string{"user", "bucket"}
@@ -421,7 +403,7 @@ func (m *metrics) requestFamilies() []family {
 		{"s3proxy_request_duration_seconds", "histogram", "Time from the head of a request to the end of its answer.", []string{"account", "operation"}, func(e *exposition) {
 			m.latencies.each(func(l labels, t *latency) { e.histogram(&t.duration, l[:]...) })
 		}},
-		{"s3proxy_requests_in_flight", gauge, "Requests that are being answered.", nil, load(&m.inFlight)},
+		{"s3proxy_requests_in_flight", gauge, "Requests that are being answered.", nil, gaugeOf(func() float64 { return float64(m.inFlight.Load()) })},
 		{"s3proxy_requests_total", counter, "Requests answered, by status code; 499 is a client that left before.", []string{"user", "bucket", "account", "operation", "code"}, func(e *exposition) {
 			m.requests.each(func(l labels, n *atomic.Int64) { e.sample(float64(n.Load()), l[:]...) })
 		}},
@@ -472,8 +454,8 @@ func (m *metrics) stateFamilies() []family {
 		{"s3proxy_build_info", gauge, "1, with what the gateway was built from.", []string{"version", "revision", "goversion"}, buildInfo},
 		{"s3proxy_certificate_expiry_timestamp_seconds", gauge, "When the certificate that clients see expires.", nil, nil},
 		{"s3proxy_client_connections", gauge, "Connections from clients that are open.", nil, nil},
-		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When a configuration was last applied.", nil, load(&m.reloadedAt)},
-		{"s3proxy_config_last_reload_successful", gauge, "1 if the last reload was applied, 0 if it failed.", nil, load(&m.reloadOK)},
+		{"s3proxy_config_last_reload_success_timestamp_seconds", gauge, "When a configuration was last applied.", nil, nil},
+		{"s3proxy_config_last_reload_successful", gauge, "1 if the last reload was applied, 0 if it failed.", nil, nil},
 		{"s3proxy_log_dropped_lines_total", counter, "Log lines dropped because the log was too slow or gone.", nil, nil},
 		{"s3proxy_ratelimit_store_busy_total", counter, "Requests refused because the shared limiter store had no time to decide on them.", nil, nil},
 		{"s3proxy_ratelimit_store_up", gauge, "1 if the shared limiter store is in use, 0 if this process limits by itself.", nil, nil},

@@ -37,7 +37,6 @@ func filledMetrics() *metrics {
 	}
 	m.account("minio").opened.Add(1)
 	m.refused("bob")
-	m.reloaded(true, time.Unix(1_700_000_000, 0))
 	m.observe(sample{user: "alice", account: "minio", bucket: "photos", operation: "GetObject", code: 200,
 		duration: 30 * time.Millisecond, firstByte: 3 * time.Millisecond, received: 0, sent: 1000})
 	m.observe(sample{code: 401, reason: reasonUnknownKey, duration: time.Microsecond, sent: 90})
@@ -160,7 +159,6 @@ func TestMetricsObserve(t *testing.T) {
 	minio := m.account("minio")
 	minio.reused.Add(4)
 	minio.retried(retryStatus503)
-	m.reloaded(false, time.Unix(1_800_000_000, 0))
 	wantSamples(t, m, map[string]float64{
 		`s3proxy_requests_total{user="alice",bucket="photos",account="minio",operation="GetObject",code="200"}`: 1,
 		`s3proxy_requests_total{user="other",bucket="other",account="other",operation="other",code="401"}`:      2,
@@ -179,8 +177,6 @@ func TestMetricsObserve(t *testing.T) {
 		`s3proxy_upstream_connections_reused_total{account="minio"}`:          4,
 		`s3proxy_upstream_retries_total{account="minio",reason="status_503"}`: 1,
 		`s3proxy_upstream_retries_total{account="minio",reason="connection"}`: 0,
-		`s3proxy_config_last_reload_successful`:                               0,
-		`s3proxy_config_last_reload_success_timestamp_seconds`:                1_700_000_000,
 		`s3proxy_credentials_expiry_timestamp_seconds{account="aws"}`:         2,
 		`s3proxy_refusals_total{account="other",reason="unknown_key"}`:        1,
 		`s3proxy_upstream_up{account="minio"}`:                                1,
@@ -267,15 +263,12 @@ func TestMetricsConcurrent(t *testing.T) {
 	m := newMetrics()
 	const workers, rounds = 8, 2000
 	var wait sync.WaitGroup
-	for w := range workers {
+	for range workers {
 		wait.Go(func() {
 			for i := range rounds {
 				m.observe(sample{user: "user" + strconv.Itoa(i%10), account: "minio", bucket: "photos", operation: "PutObject",
 					code: 200, duration: time.Millisecond, firstByte: time.Millisecond, received: 3, sent: 2})
 				m.account("minio").retried(retryTimeout)
-			}
-			if w == 0 {
-				m.reloaded(true, time.Now())
 			}
 		})
 	}
