@@ -6,11 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"strings"
 	"time"
 )
 
-// maxAPIKey is the longest API key, in characters.
-const maxAPIKey = 256
+// The lengths of API keys, in characters.
+const (
+	minAPIKey = 16 // as random hex digits they are 64 bits
+	maxAPIKey = 256
+)
 
 // A role says which actions a user may take in the buckets allowed to them.
 type role string
@@ -125,6 +129,35 @@ func newAuthenticator(users []*user) *authenticator {
 		}
 	}
 	return a
+}
+
+// withheld replaces a credential in the log.
+const withheld = "(withheld)"
+
+// withoutKeys returns a text of a client for the log, without the words in it that are keys of users,
+// whoever sent it. Of name=value the value is a word, too.
+func (a *authenticator) withoutKeys(text string) string {
+	var found []string
+	for word := range strings.FieldsFuncSeq(text, func(c rune) bool { return strings.ContainsRune("/?&:;,@#\"'()<>{}[]| \t", c) }) {
+		if _, value, ok := strings.Cut(word, "="); a.hasKey(word) {
+			found = append(found, word)
+		} else if ok && a.hasKey(value) {
+			found = append(found, value)
+		}
+	}
+	for _, key := range found {
+		text = strings.ReplaceAll(text, key, withheld)
+	}
+	return text
+}
+
+// hasKey reports whether a word is a key of a user.
+func (a *authenticator) hasKey(word string) bool {
+	if len(word) < minAPIKey || len(word) > maxAPIKey {
+		return false
+	}
+	_, known := a.byDigest[sha256.Sum256([]byte(word))]
+	return known
 }
 
 // authenticate finds out who sent a request, by one authentication method: x-api-key if

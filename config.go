@@ -24,7 +24,6 @@ const (
 	defaultShutdownTimeout = 30 * time.Second
 	defaultConnectTimeout  = 5 * time.Second
 	defaultHeaderTimeout   = 60 * time.Second
-	minAPIKey              = 16                 // characters; 16 random hex digits are 64 bits
 	defaultHSTS            = "max-age=31536000" // a year, without subdomains, which may not be the gateway's
 	maxLimitRequests       = 1000000            // a window of so many takes 8 MB for a user
 )

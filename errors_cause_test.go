@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -399,6 +400,51 @@ func TestMisplacedCredentialIsNotLogged(t *testing.T) {
 	resp, _ := g.raw("GET", "GET "+target+" HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\nUser-Agent: a "+own+"\r\n\r\n")
 	if text := g.log.String(); resp.StatusCode != 200 || strings.Contains(text, own[:8]) || !strings.Contains(text, "a (withheld)") {
 		t.Errorf("a signed request = %d, and is logged with its signature: %s", resp.StatusCode, text)
+	}
+}
+
+// A key is not in the log, whoever sends it and whatever becomes of the request.
+func TestKeyInAPathOrAgentIsNotLogged(t *testing.T) {
+	backend := startRecorder(t, nil)
+	digest := sha256.Sum256([]byte("known-by-digest-0123456789"))
+	g := startGateway(t, testConfig(backend.URL, with("nested_keys", true),
+		with("users.digest", map[string]any{"role": "user", "allowed_buckets": []string{"photos"}, "api_key_sha256": hex.EncodeToString(digest[:])})))
+	signed, _ := signedHead{method: "GET", path: "/photos/" + userKey}.presign("60")
+	for _, key := range []string{userKey, adminKey, "known-by-digest-0123456789"} {
+		for name, head := range map[string]string{
+			"without a key":          "GET /photos/" + key + " HTTP/1.1\r\n",
+			"with another's":         "GET /photos/a/" + key + "/b HTTP/1.1\r\nX-Api-Key: " + readOnlyKey + "\r\n",
+			"with an unknown key":    "GET /photos/" + key + " HTTP/1.1\r\nX-Api-Key: none\r\n",
+			"with an empty key":      "GET /photos/" + key + " HTTP/1.1\r\nX-Api-Key:\r\n",
+			"with its own":           "GET /photos/" + key + " HTTP/1.1\r\nX-Api-Key: " + key + "\r\n",
+			"by an unknown method":   "PATCH /photos/" + key + " HTTP/1.1\r\nX-Api-Key: " + key + "\r\n",
+			"with a malformed query": "GET /photos/" + key + "?%zz HTTP/1.1\r\nX-Api-Key: " + key + "\r\n",
+			"as a bucket":            "GET /" + key + "/k HTTP/1.1\r\n",
+			"as an encoded query":    "GET /photos/k%3Fx-api-key=" + key + "&a=b HTTP/1.1\r\n",
+			"to someone's signature": "GET /photos/" + key + " HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=user/20260102/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=ab\r\n",
+		} {
+			g.raw("GET", head+"Host: h\r\nConnection: close\r\nUser-Agent: a/"+key+" (x; "+key+")\r\n\r\n")
+			g.settle()
+			if text := g.log.String(); strings.Contains(text, key) {
+				t.Fatalf("a key %s is in the log: %s", name, text[strings.LastIndex(text, `"request_id"`):])
+			}
+		}
+	}
+	g.raw("GET", "GET "+signed+" HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\n\r\n")
+	g.settle()
+	if text := g.log.String(); strings.Contains(text, userKey) {
+		t.Errorf("the key of a user who signs is in the log: %s", text)
+	}
+}
+
+// Nobody can make a line of the log expensive.
+func TestTextsForTheLogTakeLinearTime(t *testing.T) {
+	q := &request{r: &http.Request{Header: http.Header{}}, auth: newAuthenticator(nil)}
+	text := strings.Repeat("Signature=", 100)
+	few := testing.AllocsPerRun(10, func() { q.withoutCredentials(text) })
+	many := testing.AllocsPerRun(10, func() { q.withoutCredentials(strings.Repeat(text, 32)) })
+	if many > 2*few+10 {
+		t.Errorf("%v allocations for 100 parameters, %v for 3200", few, many)
 	}
 }
 

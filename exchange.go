@@ -45,7 +45,7 @@ type exchange struct {
 func newExchange(w http.ResponseWriter, r *http.Request, g *gateway) *exchange {
 	x := &exchange{g: g, log: g.log, id: requestID(), start: time.Now()}
 	g.metrics.inFlight.Add(1)
-	x.request = request{r: r, head: headOf(r)}
+	x.request = request{r: r, head: headOf(r), auth: g.auth}
 	x.answer = newAnswer(w, r, &x.body, g.config.idleTimeout)
 	x.body = newRequestBody(r, x.control, x.idle)
 	x.watchClient()

@@ -43,7 +43,7 @@ func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool, cause slog.Attr)
 		slog.Int("upstream_status", x.backend.status),
 		slog.Float64("upstream_ms", milliseconds(x.backend.duration)),
 		slog.String("client", x.r.RemoteAddr),
-		slog.String("user_agent", shortened(x.withoutCredentials(x.r.UserAgent()), 256)),
+		slog.String("user_agent", shortened(x.withoutCredentials(shortened(x.r.UserAgent(), longestAgent)), 256)),
 	)
 	attrs = appendGiven(attrs, "key_id", x.keyID)
 	if x.claimed != nil {
@@ -66,6 +66,10 @@ func (x *exchange) appendAttrs(attrs []slog.Attr, aborted bool, cause slog.Attr)
 	}
 	return attrs
 }
+
+// longestAgent is how much of a User-Agent is looked at, in bytes: more than is logged, so that a
+// credential is not cut in two, and less than would take noticeable time.
+const longestAgent = 2048
 
 // appendGiven appends a field that is there only if it has a value.
 func appendGiven(attrs []slog.Attr, name, value string) []slog.Attr {

@@ -21,6 +21,7 @@ type request struct {
 	parsed bool        // target is known
 	query  []parameter // as received; once classified, what the backend gets
 
+	auth *authenticator // of the configuration that the request sees
 	caller
 	bucket *bucket // of target, once it is authorized; nil for the service
 }
@@ -74,27 +75,47 @@ func (q *request) userName() string {
 	return q.user.name
 }
 
-// withoutCredentials returns a text of the client for the log, without the API key or the
-// signature that authenticated the request, and without the signature of a presigned URL.
-// If a shell's quoting made the query a part of the key, that signature is still valid for
-// the key without it.
+// withoutCredentials returns a text of the client for the log, without what may authenticate a
+// request: the key that was sent, keys and signature of whom it names, and the signature of a
+// presigned URL. If a shell's quoting made the query a part of the key, that signature is still
+// valid for the key without it.
 func (q *request) withoutCredentials(text string) string {
-	switch {
-	case q.user == nil:
-	case q.claim != nil:
+	if values := q.r.Header["X-Api-Key"]; len(values) > 0 && len(values[0]) >= pieceSize {
+		text = strings.ReplaceAll(text, values[0], withheld)
+	}
+	for _, u := range []*user{q.user, q.claimed} {
+		if u == nil {
+			continue
+		}
+		for _, key := range u.keys {
+			if key.secret != "" {
+				text = strings.ReplaceAll(text, key.secret, withheld)
+			}
+		}
+	}
+	if q.claim != nil {
 		text = strings.ReplaceAll(text, q.claim.signature, withheld)
-	default:
-		text = strings.ReplaceAll(text, q.r.Header["X-Api-Key"][0], withheld)
 	}
-	before, rest, found := strings.Cut(text, "Signature=")
-	if !found {
-		return text
-	}
-	return before + withheld + q.withoutCredentials(strings.TrimLeft(rest, "0123456789abcdef"))
+	return withoutSignatures(q.auth.withoutKeys(text))
 }
 
-// withheld replaces a credential in the log.
-const withheld = "(withheld)"
+// withoutSignatures returns a text without the values of parameters whose names end in Signature.
+func withoutSignatures(text string) string {
+	const name = "Signature="
+	if !strings.Contains(text, name) {
+		return text
+	}
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, name)
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString(withheld)
+		text = strings.TrimLeft(rest, "0123456789abcdef")
+	}
+}
 
 // origin is the address of the gateway, as the client wrote it.
 func (q *request) origin() string {
