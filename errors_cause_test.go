@@ -128,7 +128,8 @@ type causeBackend struct {
 	seen   atomic.Pointer[[]string]
 }
 
-var causeSecrets = []string{"the whole Authorization", "the session token", "the access key id", "part of the signature"}
+var causeSecrets = []string{"the whole Authorization", "the session token", "the access key id", "part of the signature",
+	"the access key id in lower case", "part of the signature in upper case"}
 
 func (b *causeBackend) serve(_ int, conn net.Conn, r *bufio.Reader) {
 	_, header, err := readHead(r)
@@ -140,7 +141,8 @@ func (b *causeBackend) serve(_ int, conn net.Conn, r *bufio.Reader) {
 	}
 	authorization := header.Get("Authorization")
 	_, signature, _ := strings.Cut(authorization, "Signature=")
-	secret := []string{authorization, header.Get("X-Amz-Security-Token"), testCredentials.AccessKeyID, signature[:32]}[b.secret.Load()]
+	secret := []string{authorization, header.Get("X-Amz-Security-Token"), testCredentials.AccessKeyID, signature[:32],
+		strings.ToLower(testCredentials.AccessKeyID), strings.ToUpper(signature[:32])}[b.secret.Load()]
 	seen := append(*b.seen.Load(), signature)
 	b.seen.Store(&seen)
 	io.WriteString(conn, causeAnswer(*b.answer.Load(), secret))

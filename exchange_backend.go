@@ -50,22 +50,9 @@ func (c *backendCall) secrets() [6]string {
 		c.out.header.Get("X-Amz-Server-Side-Encryption-Customer-Key"), c.out.header.Get("X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key")}
 }
 
-// repeats reports whether a text of a backend's answer holds a piece of a secret.
+// repeats reports whether a text of a backend's answer holds a piece of a secret, in any case.
 func (c *backendCall) repeats(text string) bool {
 	if c.upstream == nil || text == "" {
-		return false
-	}
-	for _, part := range c.secrets() {
-		if holdsPiece(text, part) {
-			return true
-		}
-	}
-	return false
-}
-
-// repeatsInAnyCase is repeats for a text that may have the case changed.
-func (c *backendCall) repeatsInAnyCase(text string) bool {
-	if c.upstream == nil {
 		return false
 	}
 	secrets := c.secrets()
@@ -84,7 +71,7 @@ func (c *backendCall) private() (texts []string) {
 		}
 	}
 	for name, values := range c.out.header {
-		if strings.HasPrefix(name, "X-Amz-Meta-") || name == "X-Amz-Tagging" {
+		if name == "X-Amz-Tagging" || strings.HasPrefix(http.CanonicalHeaderKey(name), metadataPrefix) { // see wireName
 			for _, value := range values {
 				add(value)
 			}
@@ -102,7 +89,7 @@ func (c *backendCall) private() (texts []string) {
 // denies what.
 func (c *backendCall) quotable(message string) string {
 	message = strings.TrimSpace(message)
-	if message == "" || !isShowable(message) || c.repeatsInAnyCase(message) || holdsAnyPiece(message, c.private()) {
+	if message == "" || !isShowable(message) || c.repeats(message) || holdsAnyPiece(message, c.private()) {
 		return ""
 	}
 	return longWord.ReplaceAllStringFunc(message, func(word string) string {
@@ -116,6 +103,12 @@ func (c *backendCall) quotable(message string) string {
 // pieceSize is how much of a secret counts as an echo of it, in bytes. A text with twice
 // as many bytes of a secret in a row always holds a piece.
 const pieceSize = 8
+
+// holdsAnyPiece reports whether a text holds a piece of one of the parts, in any case.
+func holdsAnyPiece(text string, parts []string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(parts, func(part string) bool { return holdsPiece(text, strings.ToLower(part)) })
+}
 
 // holdsPiece reports whether a text holds a piece of a part, or all of a short part. Its
 // time depends on the part, but only the backend writes the text, and it knows the part.
@@ -131,12 +124,6 @@ func holdsPiece(text, part string) bool {
 	return false
 }
 
-// holdsAnyPiece reports whether a text holds a piece of one of the parts, in any case.
-func holdsAnyPiece(text string, parts []string) bool {
-	text = strings.ToLower(text)
-	return slices.ContainsFunc(parts, func(part string) bool { return holdsPiece(text, strings.ToLower(part)) })
-}
-
 // withoutEchoes removes from a backend's error what repeats a secret: its code, its headers, and
 // what it says for the log. Names of headers have the case that net/http gives them.
 func (c *backendCall) withoutEchoes(e *apiError) *apiError {
@@ -148,14 +135,14 @@ func (c *backendCall) withoutEchoes(e *apiError) *apiError {
 		e = upstreamError(e.Status, e.header, strings.NewReader(""))
 	}
 	e.upstream.message = c.quotable(e.upstream.message)
-	if c.repeatsInAnyCase(e.upstream.region) {
+	if c.repeats(e.upstream.region) {
 		e.upstream.region = ""
 	}
 	if e.upstream.region != "" {
 		e.cause = fmt.Errorf("%w; it expects the region %s: set accounts.%s.region", e.cause, e.upstream.region, c.upstream.account.name)
 	}
 	for name, values := range e.header {
-		if slices.ContainsFunc(values, c.repeats) || c.repeatsInAnyCase(name) {
+		if c.repeats(name) || slices.ContainsFunc(values, c.repeats) {
 			delete(e.header, name)
 		}
 	}

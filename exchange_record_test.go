@@ -121,7 +121,7 @@ func TestMessageOfABackendIsQuotedWithoutWhatMayBeSecret(t *testing.T) {
 	out := &outgoing{header: http.Header{
 		"Authorization": {"AWS4-HMAC-SHA256 Credential=x, Signature=fe5f80f77d5fa3beca038a248ff027d0445342fe2855ddc963176630326f1024"},
 		"X-Amz-Server-Side-Encryption-Customer-Key": {"customerKeyCanaryOfSixtyLettersInBase64+/="},
-		"X-Amz-Meta-Patient":                        {"Jane Doe"},
+		"x-amz-meta-patient":                        {"Jane Doe"},
 		"X-Amz-Tagging":                             {"password=12345678"},
 		"Content-Type":                              {"image/jpeg"},
 	}, query: []parameter{{"prefix", "private/folder/"}, {"list-type", "2"}}}
