@@ -29,9 +29,10 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 	mux.HandleFunc("GET "+healthyPage, func(w http.ResponseWriter, r *http.Request) {
 		answerText(w, http.StatusOK, "healthy")
 	})
+	deep := notForOtherSites(oneAtATime(func(w http.ResponseWriter, r *http.Request) { s.current.Load().answerDeep(w, r) }))
 	mux.HandleFunc("GET "+readyPage, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("deep") != "" && !draining.Load() {
-			s.current.Load().answerDeep(w, r)
+			deep(w, r)
 			return
 		}
 		answerReady(w, draining)
@@ -41,10 +42,10 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 	mux.HandleFunc("GET /{$}", status.answerPage)
 	mux.HandleFunc("GET "+statusPage, status.answerJSON)
 	mux.Handle("GET /metrics", s.metrics)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/", notForOtherSites(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", notForOtherSites(pprof.Profile))
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/trace", notForOtherSites(pprof.Trace))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conf := s.current.Load().config
 		harden(w.Header(), conf.hsts)
@@ -58,11 +59,40 @@ func newAdmin(s *service, draining *atomic.Bool, reload func() error) http.Handl
 	})
 }
 
+// notForOtherSites is for pages that cost something, and answer nothing to a page of another site,
+// which a browser lets ask anything that is an image or a link.
+func notForOtherSites(page http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch site := r.Header.Get("Sec-Fetch-Site"); {
+		case site == "none", site == "same-origin", site == "" && r.Header.Get("Origin") == "":
+			page(w, r)
+		default:
+			answerText(w, http.StatusForbidden, otherSites)
+		}
+	}
+}
+
+// otherSites is said to pages of other sites.
+const otherSites = "not for pages of other sites"
+
+// oneAtATime lets requests wait while one is answered.
+func oneAtATime(page http.HandlerFunc) http.HandlerFunc {
+	turn := make(chan struct{}, 1)
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+			page(w, r)
+		case <-r.Context().Done():
+		}
+	}
+}
+
 // answerReload reloads and says what came of it. It refuses pages of other sites: a
 // browser lets them send a POST anywhere, and says in these headers that it did.
 func answerReload(w http.ResponseWriter, r *http.Request, s *service, reload func() error) {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" || r.Header.Get("Origin") != "" {
-		answerText(w, http.StatusForbidden, "not for pages of other sites")
+		answerText(w, http.StatusForbidden, otherSites)
 		return
 	}
 	if err := reload(); err != nil {

@@ -60,6 +60,16 @@ func TestAdminPages(t *testing.T) {
 		{"POST", "/-/reload", []string{"Origin: https://evil.example"}, 403, ""},
 		{"POST", "/-/reload", []string{"Origin: null"}, 403, ""},
 
+		{"GET", "/-/ready?deep=1", []string{"Sec-Fetch-Site: cross-site"}, 403, ""},
+		{"GET", "/-/ready?deep=1", []string{"Sec-Fetch-Site: same-site"}, 403, ""},
+		{"GET", "/-/ready?deep=1", []string{"Origin: https://evil.example"}, 403, ""},
+		{"GET", "/-/ready?deep=1", []string{"Sec-Fetch-Site: same-origin"}, 200, "ok"}, // the status page has the link
+		{"GET", "/-/ready", []string{"Sec-Fetch-Site: cross-site"}, 200, "ready"},
+		{"GET", "/debug/pprof/trace?seconds=1", []string{"Sec-Fetch-Site: cross-site"}, 403, ""},
+		{"GET", "/debug/pprof/profile?seconds=1", []string{"Origin: null"}, 403, ""},
+		{"GET", "/debug/pprof/heap", []string{"Sec-Fetch-Site: cross-site"}, 403, ""},
+		{"GET", "/debug/pprof/", []string{"Sec-Fetch-Site: none"}, 200, "goroutine"},
+
 		{"GET", "/photos/k", []string{"X-Api-Key: " + adminKey}, 404, ""}, // objects are in front
 		{"GET", "/-/", nil, 404, ""},
 		{"GET", "/-/presign", nil, 404, ""},
@@ -77,6 +87,33 @@ func TestAdminPages(t *testing.T) {
 	}
 	if n := len(p.entries(configTaken)); n != 2 {
 		t.Errorf("%d configurations were taken, want 2", n)
+	}
+}
+
+// However many ask, a backend is asked once at a time.
+func TestDeepReadinessAsksOnceAtATime(t *testing.T) {
+	var asking, most atomic.Int32
+	arrived, answer := make(chan bool), make(chan bool)
+	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		n := asking.Add(1)
+		most.Store(max(most.Load(), n))
+		arrived <- true
+		<-answer
+		asking.Add(-1)
+	})
+	p := startReloadable(t, 0, testConfig(backend.URL, withAdmin))
+	var all sync.WaitGroup
+	const requests = 4
+	for range requests {
+		all.Go(func() { p.page("GET", "/-/ready?deep=1") })
+	}
+	for range requests {
+		<-arrived
+		answer <- true
+	}
+	all.Wait()
+	if most.Load() != 1 {
+		t.Errorf("the backend was asked %d times at once, want 1", most.Load())
 	}
 }
 
