@@ -226,12 +226,13 @@ func (q *requestLine) append(b []byte, on colours, level slog.Level) []byte {
 }
 
 // appendDetails appends, on lines of their own, what an operator wants to know of a request that
-// failed for a fault of the gateway or of a backend.
+// failed for a fault of the gateway or of a backend. The backend's words come last, so that nothing in
+// them can be taken for a field.
 func (q *requestLine) appendDetails(b []byte) []byte {
 	said := strings.Trim(q.upstreamCode+": "+q.upstreamMessage, ": ")
 	var details []string
 	for _, d := range []struct{ name, value string }{
-		{"", q.cause}, {"the backend says ", said}, {"account=", q.account}, {"expected_region=", q.expectedRegion}, {"request_id=", q.id},
+		{"", q.cause}, {"account=", q.account}, {"expected_region=", q.expectedRegion}, {"request_id=", q.id}, {"the backend says ", said},
 	} {
 		if d.value != "" {
 			details = append(details, d.name+d.value)

@@ -71,9 +71,9 @@ func TestShortLogOfRequests(t *testing.T) {
 			"upstream_code", "AuthorizationHeaderMalformed", "upstream_message", "the region 'us-east-1' is wrong; expecting 'eu-west-1'", "expected_region", "eu-west-1", "account", "main"},
 			"23:09:51 502 GET    photos/a.txt                        eve      GetObject            backend_region               0.4ms\n" +
 				"                    word word word word word word word word word word word word word word word word word word word word\n" +
-				"                    word word word word word end  the backend says AuthorizationHeaderMalformed: the region 'us-east-1'\n" +
-				"                    is wrong; expecting 'eu-west-1'  account=main  expected_region=eu-west-1\n" +
-				"                    request_id=0123456789ABCDEF\n"},
+				"                    word word word word word end  account=main  expected_region=eu-west-1  request_id=0123456789ABCDEF\n" +
+				"                    the backend says AuthorizationHeaderMalformed: the region 'us-east-1' is wrong; expecting\n" +
+				"                    'eu-west-1'\n"},
 		{"download cut", slog.LevelWarn, []any{"status", 200, "method", "GET", "operation", "GetObject", "bytes_out", int64(1<<20 + 1), "aborted", true, "duration_ms", 125_000.0},
 			"23:09:51 200 GET    photos/a.txt                        eve      GetObject            aborted              1.0MiB  2m05s\n" +
 				"                    request_id=0123456789ABCDEF\n"},
