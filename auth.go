@@ -5,7 +5,9 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -60,6 +62,15 @@ type apiKey struct {
 	digest [sha256.Size]byte
 	secret string // the key in the clear; "" if the configuration has the digest alone
 	id     string // for the log, which must not have the key: 8 hex digits of the digest
+}
+
+// quoted quotes a value that should be a short word. One as long as a key may be a secret in the wrong
+// place.
+func quoted(value string) string {
+	if len(value) >= minAPIKey {
+		return fmt.Sprintf("a value of %d bytes", len(value))
+	}
+	return strconv.Quote(value)
 }
 
 func keyOf(secret string) apiKey {

@@ -44,6 +44,7 @@ type configFile struct {
 	lookupEnv func(string) (string, bool)
 	errs      []error           // errors found while reading
 	empty     map[string]string // by path: what an empty value was read from
+	fetched   map[string]string // what values were read from, by value: no error repeats one
 	clear     bool              // a secret is in the file itself
 }
 
@@ -186,14 +187,18 @@ func loadConfig(path string, more ...func(*configFile) error) (*config, error) {
 // decodeConfig reads a file. It returns an error of syntax; check reports all others with
 // its own.
 func decodeConfig(data []byte, lookupEnv func(string) (string, bool)) (*configFile, error) {
-	file, written := configFile{lookupEnv: lookupEnv, empty: map[string]string{}}, configFile{}
+	file, written := configFile{lookupEnv: lookupEnv, empty: map[string]string{}, fetched: map[string]string{}}, configFile{}
 	err := decodeStrict(data, &file, func(path, s string) (string, error) {
 		if looksLikeVariable(s, lookupEnv) {
 			return "", errors.New("is a $ and a name: for an environment variable write it in braces, ${NAME}; a value that really begins with a $ goes into a file, file:PATH")
 		}
 		value, err := expandValue(s, lookupEnv)
-		if err == nil && value == "" && s != "" {
-			file.empty[path] = emptySource(s)
+		switch {
+		case value == s, err != nil:
+		case value == "":
+			file.empty[path] = sourceOf(s)
+		default:
+			file.fetched[value] = sourceOf(s)
 		}
 		return value, err
 	})

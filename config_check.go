@@ -27,6 +27,7 @@ type checker struct {
 	errs        []error
 	exampleKeys bool // -demo: the keys of config.example.json are allowed
 	empty       map[string]string
+	fetched     map[string]string
 	lookupEnv   func(string) (string, bool)
 }
 
@@ -39,7 +40,21 @@ func (c *checker) errorf(path, format string, args ...any) {
 			return
 		}
 	}
-	c.errs = append(c.errs, configError{path, fmt.Sprintf(format, args...) + c.emptyHint(path)})
+	c.errs = append(c.errs, configError{path, c.withoutFetched(fmt.Sprintf(format, args...)) + c.emptyHint(path)})
+}
+
+// shortestSecret is the length of the shortest value that is kept out of errors, in bytes.
+const shortestSecret = 8
+
+// withoutFetched returns a text without values that were read from a variable or from a file: they
+// are not where everybody may read them, and one in the wrong setting may be a secret.
+func (c *checker) withoutFetched(text string) string {
+	for value, source := range c.fetched {
+		if len(value) >= shortestSecret {
+			text = strings.NewReplacer(strconv.Quote(value), "what "+source+" has", value, "("+source+")").Replace(text)
+		}
+	}
+	return text
 }
 
 // emptyHint names the empty variable or file that the value at path was read from, if any.
@@ -58,7 +73,7 @@ func within(path, outer string) bool {
 // check turns the file into a config. The error joins all errors; there is no config with
 // it.
 func (f *configFile) check(exampleKeys bool) (*config, error) {
-	c := &checker{exampleKeys: exampleKeys, known: f.errs, empty: f.empty, lookupEnv: f.lookupEnv}
+	c := &checker{exampleKeys: exampleKeys, known: f.errs, empty: f.empty, fetched: f.fetched, lookupEnv: f.lookupEnv}
 	conf := &config{
 		buckets:         map[string]*bucket{},
 		maxFileSize:     defaultMaxFileSize,
@@ -242,7 +257,7 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 	}
 	c.atLeastZero(path+".max_in_flight", f.MaxInFlight, &a.maxInFlight)
 	if !validToken.MatchString(a.region) {
-		c.errorf(path+".region", "%q is not a region name", a.region)
+		c.errorf(path+".region", "%s is not a region name", quoted(a.region))
 	}
 	c.credentials(path, accountName, f, a)
 	if f.CAFile != "" {
@@ -252,10 +267,10 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 		}
 	}
 	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
-		c.errorf(path+".addressing", `must be "path" or "virtual", not %q`, f.Addressing)
+		c.errorf(path+".addressing", `must be "path" or "virtual", not %s`, quoted(f.Addressing))
 	}
 	if f.TrailingChecksums != "" && f.TrailingChecksums != "forward" && f.TrailingChecksums != "verify" {
-		c.errorf(path+".trailing_checksums", `must be "forward" or "verify", not %q`, f.TrailingChecksums)
+		c.errorf(path+".trailing_checksums", `must be "forward" or "verify", not %s`, quoted(f.TrailingChecksums))
 	}
 	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
 	return a
@@ -348,7 +363,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 	}
 	for i, method := range f.AllowedMethods {
 		if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
-			c.errorf(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "must be GET, HEAD, PUT, POST or DELETE, not %q", method)
+			c.errorf(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "must be GET, HEAD, PUT, POST or DELETE, not %s", quoted(method))
 		}
 	}
 	for i, header := range slices.Concat(f.AllowedHeaders, f.ExposeHeaders) {
@@ -442,7 +457,7 @@ func (c *checker) role(path, s string) role {
 			return r
 		}
 	}
-	c.errorf(path, `must be "admin", "user" or "readonly", not %q`, s)
+	c.errorf(path, `must be "admin", "user" or "readonly", not %s`, quoted(s))
 	return roleReadOnly
 }
 

@@ -29,8 +29,8 @@ func looksLikeVariable(s string, lookupEnv func(string) (string, bool)) bool {
 	return set || part[1] == strings.ToUpper(part[1])
 }
 
-// emptySource names the variable or file that an empty value was read from.
-func emptySource(written string) string {
+// sourceOf names the variable or file that a value was read from.
+func sourceOf(written string) string {
 	if path, ok := strings.CutPrefix(written, "file:"); ok {
 		return fmt.Sprintf("the file %q", path)
 	}

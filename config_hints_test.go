@@ -298,3 +298,39 @@ func TestPortInUseNamesTheSetting(t *testing.T) {
 		}
 	}
 }
+
+// A secret in the wrong setting is not in the errors, which the admin listener and the log show. Those
+// of the file itself are recognized by their length alone, where a short word is due.
+func TestConfigErrorsRepeatNoSecret(t *testing.T) {
+	const secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lookup := func(name string) (string, bool) { return secret, name == "SECRET" }
+	for _, path := range []string{
+		"accounts.main.region", "accounts.main.addressing", "accounts.main.trailing_checksums", "accounts.main.credentials", "accounts.main.endpoint_url",
+		"users.user.role", "server.cors.allowed_methods.0", "server.cors.allowed_origins.0", "server.cors.allowed_headers.0", "server.domain", "server.hsts", "server.host", "rate_limit.redis_url",
+		"accounts.main.buckets.0", "users.user.allowed_buckets.0", "max_file_size", "server.idle_timeout",
+	} {
+		for _, written := range []string{"${SECRET}", "file:" + file, secret} {
+			var value any = written
+			name, isList := strings.CutSuffix(path, ".0")
+			if isList {
+				value = []any{written}
+			}
+			data, err := json.Marshal(testConfig("http://localhost:1", with("server.cors", map[string]any{"allowed_origins": []any{"https://a.example"}}), with(name, value)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = parseConfig(data, lookup)
+			if err == nil {
+				t.Errorf("%s = %q is taken", path, written)
+				continue
+			}
+			if aWord := name == "accounts.main.region" || name == "users.user.role" || name == "accounts.main.credentials"; (written != secret || aWord) && strings.Contains(err.Error(), secret) {
+				t.Errorf("%s = %q: the error repeats the secret: %v", path, written, err)
+			}
+		}
+	}
+}
