@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 )
 
 // A subcommand is a command of the program. Its arguments are for the usage text. run adds
@@ -16,6 +18,7 @@ import (
 // printed itself.
 type subcommand struct {
 	name, arguments, summary string
+	orderly                  bool // a signal ends its context, and not the program at once
 	run                      func(ctx context.Context, flags *flag.FlagSet, args []string, std streams) error
 }
 
@@ -43,16 +46,30 @@ func (c *subcommand) start(ctx context.Context, args []string, std streams) erro
 		fmt.Fprintf(std.err, "usage:\n  s3-proxy %s %s   %s\n\nflags:\n", c.name, c.arguments, c.summary)
 		flags.PrintDefaults()
 	}
+	if c.orderly {
+		var stop func()
+		ctx, stop = untilSignal(ctx)
+		defer stop()
+	}
 	return c.run(ctx, flags, args, std)
 }
 
 // parseSome reads flags, up to the first argument that is none. It returns flag.ErrHelp for -help.
 func parseSome(flags *flag.FlagSet, args []string) error {
+	usage, out := flags.Usage, flags.Output()
+	flags.Usage = func() {}
+	flags.SetOutput(io.Discard) // package flag would print the whole usage for each slip
 	err := flags.Parse(args)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		return usageError{err}
+	flags.Usage = usage
+	flags.SetOutput(out)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		usage()
+		return err
+	case err != nil:
+		return usageError{fmt.Errorf("%w; see %s -help", err, flags.Name())}
 	}
-	return err
+	return nil
 }
 
 // parseAll reads flags, and refuses what is left.
@@ -66,9 +83,17 @@ func parseAll(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The second one ends the
+// program at once.
+func untilSignal(ctx context.Context) (context.Context, func()) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
 // isTerminal reports whether a stream is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"flag"
-	"io"
+	"fmt"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func TestWrongCommandLineEndsWithStatus2(t *testing.T) {
@@ -17,9 +23,21 @@ func TestWrongCommandLineEndsWithStatus2(t *testing.T) {
 		{"key -nonsense", "-nonsense"},
 		{"key hash", `unexpected argument "hash"; see s3-proxy key -help`},
 		{"-check key", `unexpected argument "key"`},
-		{"-nonsense", "-nonsense"},
+		{"-nonsense", "not defined: -nonsense; see s3-proxy -help"},
+		{"-watch 5", "-watch"},
+		{"-watch -5s", "-watch must be at least 100ms"},
+		{"-watch 1ns", "-watch must be at least 100ms"},
+		{"-log-level loud -check", "-log-level must be"},
+		{"-log-format xml -check", "-log-format must be"},
+		{"-demo -config x.json", "it goes without -config"},
+		{"-demo -check", "it goes without -config, -check"},
+		{"-demo-dir x -check", "-demo-dir goes with -demo"},
 	} {
-		err := run(t.Context(), strings.Fields(test.args), io.Discard, io.Discard)
+		var said syncBuffer
+		err := run(t.Context(), strings.Fields(test.args), &said, &said)
+		if said.String() != "" {
+			t.Errorf("run(%s) prints %q beside its error", test.args, said.String())
+		}
 		if err == nil || !strings.Contains(err.Error(), test.want) || exitStatus(err) != 2 {
 			t.Errorf("run(%s) = %v with status %d, want 2 and an error with %q", test.args, err, exitStatus(err), test.want)
 		}
@@ -28,6 +46,65 @@ func TestWrongCommandLineEndsWithStatus2(t *testing.T) {
 		t.Errorf("the status of another error = %d, want 1", got)
 	}
 }
+
+// The first signal lets a command end in order. The second one ends the program, as does the first
+// before and after it.
+func TestSecondSignalEndsTheProgram(t *testing.T) {
+	if dir := os.Getenv("UNTIL_SIGNAL"); dir != "" { // in a process of its own
+		ctx, stop := untilSignal(context.Background())
+		defer stop()
+		fmt.Println("ready")
+		<-ctx.Done()
+		fmt.Println("ending")
+		select {}
+	}
+	self := exec.Command(os.Args[0], "-test.run=^TestSecondSignalEndsTheProgram$")
+	self.Env = append(os.Environ(), "UNTIL_SIGNAL=1")
+	out, err := self.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := self.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for _, want := range []string{"ready", "ending"} {
+		if !lines.Scan() || lines.Text() != want {
+			self.Process.Kill()
+			t.Fatalf("the process says %q, want %q", lines.Text(), want)
+		}
+		self.Process.Signal(syscall.SIGINT)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- self.Wait() }()
+	again := time.NewTicker(10 * time.Millisecond) // it may have said so before its handler is gone
+	defer again.Stop()
+	for status := error(nil); status == nil; {
+		select {
+		case status = <-ended:
+		case <-again.C:
+			self.Process.Signal(syscall.SIGINT)
+		}
+	}
+	if status := self.ProcessState; status.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
+		t.Errorf("after the second signal: %v, want an end by it", status)
+	}
+}
+
+func TestKeyThatCouldNotBeWrittenIsAnError(t *testing.T) {
+	full := errors.New("no space left on device")
+	for _, args := range []string{"", "-hash"} {
+		err := keyCommand.start(t.Context(), strings.Fields(args), streams{strings.NewReader(userKey), brokenWriter{full}, brokenWriter{nil}})
+		if !errors.Is(err, full) {
+			t.Errorf("key %s = %v, want the error of its output", args, err)
+		}
+	}
+}
+
+// A brokenWriter fails, unless its error is nil.
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write(p []byte) (int, error) { return len(p), w.err }
 
 // The usage of the program names every command, and each explains itself.
 func TestEveryCommandHasItsUsage(t *testing.T) {

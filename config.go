@@ -231,7 +231,7 @@ func (f *configFile) holdsSecrets() bool {
 var variablePattern = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}`)
 
 // expandValue replaces ${NAME} and ${NAME:-default} by the value in the environment, and
-// "file:PATH" by the content of the file without its final line break. A variable that is
+// "file:PATH" by the content of the file without the line breaks at its end. A variable that is
 // not set, or a file that can't be read, is an error.
 func expandValue(s string, lookupEnv func(string) (string, bool)) (string, error) {
 	if path, ok := strings.CutPrefix(s, "file:"); ok {

@@ -15,6 +15,7 @@ package main
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -67,7 +68,9 @@ func runDemo(ctx context.Context, dir string, stdout io.Writer, log *slog.Logger
 	go server.Serve(listener)
 	defer server.Close()
 	return serve(ctx, conf, launch{log: log, ready: func(front, admin net.Addr) {
-		printDemo(stdout, conf, "http://"+front.String(), "http://"+admin.String(), dir)
+		var text bytes.Buffer // written at once, not among lines of the log
+		printDemo(&text, conf, "http://"+front.String(), "http://"+admin.String(), dir)
+		stdout.Write(text.Bytes())
 	}})
 }
 

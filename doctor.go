@@ -21,6 +21,7 @@ var doctorCommand = subcommand{
 	name:      "doctor",
 	arguments: "[-config FILE] [-write] [-json]",
 	summary:   "check a configuration, and ask its backends, Redis and this machine",
+	orderly:   true,
 	run:       runDoctor,
 }
 

@@ -32,7 +32,7 @@ func runKey(_ context.Context, flags *flag.FlagSet, args []string, std streams) 
 	}
 	if !*hash {
 		key := newKey()
-		fmt.Fprintf(std.out, `key      %s
+		_, err := fmt.Fprintf(std.out, `key      %s
 sha256   %s
 
 In users, with the key:
@@ -40,18 +40,21 @@ In users, with the key:
 or with its digest, which is no secret, for a user who sends x-api-key and signs nothing:
   "NAME": { "api_key_sha256": "%[2]s", "role": "user", "allowed_buckets": ["BUCKET"] }
 `, key, keyDigest(key))
-		return nil
+		return err
+	}
+	if isTerminal(std.in) {
+		fmt.Fprintln(std.err, "Type the key, which is shown, then Enter and Ctrl-D:")
 	}
 	key, err := readKey(std.in)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, `sha256   %s
+	_, err = fmt.Fprintf(std.out, `sha256   %s
 
 In users:
   "NAME": { "api_key_sha256": "%[1]s", "role": "user", "allowed_buckets": ["BUCKET"] }
 `, keyDigest(key))
-	return nil
+	return err
 }
 
 // newKey returns a new key in base64url. None begins with "-", which programs that take a key

@@ -93,11 +93,9 @@ var commands = []*subcommand{&doctorCommand, &explainCommand, &keyCommand}
 const logPatience = time.Second
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	// A log whose reader is gone must not end the transfers.
 	signal.Ignore(syscall.SIGPIPE)
-	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
+	switch err := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr); {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
 		if err != errReported {
@@ -154,6 +152,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer out.close(logPatience)
 	if o.demo {
+		ctx, stop := untilSignal(ctx)
+		defer stop()
 		return runDemo(ctx, o.demoDir, stdout, log)
 	}
 	source := configSource{o.config, fingerprint(o.config)}
@@ -165,6 +165,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		conf.describe(stdout)
 		return nil
 	}
+	ctx, stop := untilSignal(ctx)
+	defer stop()
 	return serve(ctx, conf, launch{configSource: source, log: log, out: out, watch: o.watch})
 }
 
@@ -196,7 +198,28 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.logFormat, "log-format", "auto", "short, text, json, or auto: short on a terminal and with -demo, json otherwise")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.BoolVar(&o.version, "version", false, "print the version and stop")
-	return o, parseAll(flags, args)
+	if err := parseAll(flags, args); err != nil {
+		return o, err
+	}
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return o, o.checkFlags(given)
+}
+
+// shortestWatch is the shortest interval of -watch.
+const shortestWatch = 100 * time.Millisecond
+
+// checkFlags refuses flags that mean nothing, or nothing together.
+func (o options) checkFlags(given map[string]bool) error {
+	switch {
+	case o.demo && (given["config"] || o.check || given["watch"]):
+		return usageError{errors.New("-demo has a configuration of its own: it goes without -config, -check and -watch")}
+	case given["demo-dir"] && !o.demo:
+		return usageError{errors.New("-demo-dir goes with -demo")}
+	case given["watch"] && o.watch < shortestWatch:
+		return usageError{fmt.Errorf("-watch must be at least %s, such as 5s; without it the file is not watched", shortestWatch)}
+	}
+	return nil
 }
 
 // load reads the configuration. With -check it also reads the credentials that the
@@ -248,7 +271,7 @@ func (o options) openLog(stderr io.Writer) (*logWriter, *slog.Logger, error) {
 func newLogger(w io.Writer, format, level string, on colours) (*slog.Logger, error) {
 	var least slog.Level
 	if err := least.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("-log-level must be debug, info, warn or error, not %q", level)
+		return nil, usageError{fmt.Errorf("-log-level must be debug, info, warn or error, not %q", level)}
 	}
 	handlerOptions := &slog.HandlerOptions{Level: least}
 	switch format {
@@ -259,5 +282,5 @@ func newLogger(w io.Writer, format, level string, on colours) (*slog.Logger, err
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, handlerOptions)), nil
 	}
-	return nil, fmt.Errorf("-log-format must be short, text, json or auto, not %q", format)
+	return nil, usageError{fmt.Errorf("-log-format must be short, text, json or auto, not %q", format)}
 }

@@ -45,7 +45,7 @@ var mutations = []mutation{
 	{"a bucket may belong to two accounts", "config_check.go",
 		`		c.errorf(path, "bucket %q is claimed by account %q already", f.Name, other.account.name)`, "		_ = other"},
 	{"the log has the key", "exchange_record.go",
-		"shortened(x.withoutCredentials(x.r.UserAgent()), 256)", `shortened(x.r.Header.Get("X-Api-Key"), 256)`},
+		"shortened(x.withoutCredentials(shortened(x.r.UserAgent(), longestAgent)), 256)", `shortened(x.r.Header.Get("X-Api-Key"), 256)`},
 	{"a place among the requests in flight is not given back", "exchange.go",
 		"	for _, n := range x.busy {\n		n.leave()\n", "	for range x.busy {\n"},
 	{"an account that failed is refused for ever", "upstream_circuit.go",
