@@ -96,7 +96,7 @@ func answerReload(w http.ResponseWriter, r *http.Request, s *service, reload fun
 		return
 	}
 	if err := reload(); err != nil {
-		answerText(w, http.StatusInternalServerError, "reload failed; keeping the previous settings:\n"+err.Error())
+		answerText(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	text := "applied"

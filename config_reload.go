@@ -223,7 +223,7 @@ func fingerprint(path string) (sum [sha256.Size]byte) {
 // changes returns the paths of the settings that differ between two configurations. It
 // returns no values: they may be secrets.
 func changes(before, now *config) []string {
-	var paths []string
+	paths := []string{}
 	note := func(path string, same bool) {
 		if !same {
 			paths = append(paths, path)

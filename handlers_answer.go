@@ -102,7 +102,7 @@ func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiE
 	}
 	form := a.form(doc.name)
 	if form == nil {
-		return nil, badGateway(fmt.Errorf("want a document %s, have %s", a.forms[0].names[0], rootName(doc.name)))
+		return nil, badGateway(fmt.Errorf("the document must be %s, not %s", a.forms[0].names[0], rootName(doc.name)))
 	}
 	if err := form.root.check(doc); err != nil {
 		return nil, badGateway(err)

@@ -299,7 +299,7 @@ func (p *listedPage) read(body io.Reader, size int64, a answerSpec, query []para
 		return err
 	}
 	if p.form = a.form(p.name); p.form == nil {
-		return fmt.Errorf("want a document %s, have %s", a.forms[0].names[0], rootName(p.name))
+		return fmt.Errorf("the document must be %s, not %s", a.forms[0].names[0], rootName(p.name))
 	}
 	if p.child("EncodingType") == "url" {
 		if err := p.form.list.decode(&p.element); err != nil {

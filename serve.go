@@ -221,13 +221,17 @@ func (p *program) follow(ctx context.Context, hangup <-chan os.Signal) {
 // reload reads the certificates and the configuration again. What can't be applied
 // stays as it was. The error has been logged.
 func (p *program) reload() error {
-	var failure error
+	var failed error
 	if p.certificates != nil {
-		if failure = p.certificates.reload(); failure != nil {
-			p.log.Error("could not reload the TLS files; keeping the previous certificate", localCauseAttr(failure))
+		if err := p.certificates.reload(); err != nil {
+			p.log.Error("could not reload the TLS files; keeping the previous certificate", localCauseAttr(err))
+			failed = fmt.Errorf("the TLS files could not be reloaded, and the previous certificate is in use: %w", err)
 		}
 	}
-	return errors.Join(failure, p.service.reload())
+	if err := p.service.reload(); err != nil {
+		return errors.Join(failed, fmt.Errorf("the configuration could not be reloaded, and the previous one is in use: %w", err))
+	}
+	return failed
 }
 
 // serveAdmin serves the operator's pages.

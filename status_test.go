@@ -523,8 +523,8 @@ func TestStatusOfTLSFilesWithAnError(t *testing.T) {
 		t.Errorf("at the start: error %q, attention %q, want none", r.Process.CertificateError, r.Attention)
 	}
 	replaceFile(t, files[0], "half a certificate")
-	if status, _ := p.reload(); status == 200 {
-		t.Error("a reload with half a certificate succeeded")
+	if status, text := p.reload(); status != 500 || !strings.HasPrefix(text, "the TLS files could not be reloaded") || strings.Contains(text, "the configuration could not") {
+		t.Errorf("POST /-/reload with half a certificate = %d %s, want 500 that blames the TLS files alone", status, text)
 	}
 	r := p.status("")
 	if !strings.Contains(r.Process.CertificateError, "server.tls_cert_file") || len(r.Attention) != 1 || !strings.Contains(r.Attention[0], r.Process.CertificateError) {

@@ -103,7 +103,7 @@ func rewrite(f *requestForm, source io.Reader, out *heldDocument) error {
 	for first := true; s.members == 0 || len(r.open) > 0; first = false {
 		t, err := s.next()
 		if err != nil {
-			return fmt.Errorf("want a document %s: %w", f.root, noEOF(err))
+			return fmt.Errorf("the document must be %s: %w", f.root, noEOF(err))
 		}
 		if err := r.take(t, first); err != nil {
 			return err
@@ -126,7 +126,7 @@ func (r *rewriter) take(t tokenKind, first bool) error {
 			r.text = bytes.TrimPrefix(r.text, []byte("\ufeff")) // a byte order mark
 		}
 		if !blank(r.text) {
-			return fmt.Errorf("want a document %s, have text", r.form.root)
+			return fmt.Errorf("the document must be %s, not text", r.form.root)
 		}
 	case t == textToken:
 		return r.addText()
@@ -148,7 +148,7 @@ func (r *rewriter) begin() error {
 	case !r.scope.allows(r.name.prefix):
 		return errNamespace
 	case parent == nil && e.name != r.form.root:
-		return fmt.Errorf("want a document %s, have another", r.form.root)
+		return fmt.Errorf("the document must be %s, not another", r.form.root)
 	case parent == nil:
 		r.spaced = r.scope.uri(r.name.prefix) != ""
 	default:

@@ -166,12 +166,12 @@ func (s *scanner) document(root string) (element, error) {
 	for start := true; ; start = false {
 		t, err := s.next()
 		if err != nil {
-			return element{}, fmt.Errorf("want a document %s: %w", root, noEOF(err))
+			return element{}, fmt.Errorf("the document must be %s: %w", root, noEOF(err))
 		}
 		switch t {
 		case startToken:
 			if root != "" && s.name.local != root {
-				return element{}, fmt.Errorf("want a document %s, have %s", root, rootName(s.name.local))
+				return element{}, fmt.Errorf("the document must be %s, not %s", root, rootName(s.name.local))
 			}
 			if err := s.element(1); err != nil {
 				return element{}, err
@@ -182,7 +182,7 @@ func (s *scanner) document(root string) (element, error) {
 				s.text = bytes.TrimPrefix(s.text, []byte("\ufeff")) // a byte order mark
 			}
 			if !blank(s.text) {
-				return element{}, fmt.Errorf("want a document %s, have text", root)
+				return element{}, fmt.Errorf("the document must be %s, not text", root)
 			}
 		case endToken:
 			return element{}, errors.New("the end of an element that has no start")
