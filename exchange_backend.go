@@ -83,21 +83,35 @@ func (c *backendCall) private() (texts []string) {
 	return texts
 }
 
-// quotable returns a backend's message as the log may have it: "" if it is not plain text, or repeats
-// in any case a secret or what is private, and otherwise the message without its long words that
+// longestMessage is how much of a backend's message is looked at, in bytes: more than is quoted, so
+// that no secret is cut in two.
+const longestMessage = 4096
+
+// quotable returns the beginning of a backend's message as the log may have it: "" if it repeats in
+// any case a secret or what is private, and otherwise in printable ASCII, without its long words that
 // have digits. The rest is what the operator is to read, such as the region, or whom a policy
 // denies what.
 func (c *backendCall) quotable(message string) string {
 	message = strings.TrimSpace(message)
-	if message == "" || !isShowable(message) || c.repeats(message) || holdsAnyPiece(message, c.private()) {
+	message = message[:min(len(message), longestMessage)]
+	if message == "" || c.repeats(message) || holdsAnyPiece(message, c.private()) {
 		return ""
 	}
-	return longWord.ReplaceAllStringFunc(message, func(word string) string {
+	message = longWord.ReplaceAllStringFunc(message, func(word string) string {
 		if strings.ContainsAny(word, "0123456789") {
 			return withheld
 		}
 		return word
 	})
+	return shortened(strings.Map(func(char rune) rune {
+		switch {
+		case char == '\n', char == '\r', char == '\t':
+			return ' '
+		case char < ' ', char > '~':
+			return '?'
+		}
+		return char
+	}, message), maxForeign)
 }
 
 // pieceSize is how much of a secret counts as an echo of it, in bytes. A text with twice

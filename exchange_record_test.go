@@ -140,10 +140,14 @@ func TestMessageOfABackendIsQuotedWithoutWhatMayBeSecret(t *testing.T) {
 		"no tag PASSWORD=12345678":                                                       "",
 		"no such prefix private/folder/":                                                 "",
 		"2 requests of image/jpeg":                                                       "2 requests of image/jpeg",
-		"two\nlines":                                                                     "",
-		"\x1b[31mred":                                                                    "",
-		"not ASCII: \u202e":                                                              "",
-		strings.Repeat("a ", 121):                                                        "",
+		"two\r\nlines":                                                                   "two  lines",
+		"\x1b[31mred":                                                                    "?[31mred",
+		"für \u202e":                                                                     "f?r ?",
+		strings.Repeat("a ", 121):                                                        strings.Repeat("a ", 120) + "…",
+		strings.Repeat("a ", 110) + testCredentials.SecretAccessKey:                      "",
+		strings.Repeat("a ", 1_000) + testCredentials.SecretAccessKey:                    "",
+		strings.Repeat("a ", 2_048) + testCredentials.SecretAccessKey:                    strings.Repeat("a ", 120) + "…",
+		"User: arn:aws:iam::123456789012:user/gateway is not authorized to perform: s3:GetObject on resource: \"arn:aws:s3:::photos/2026/a.jpg\" because no identity-based policy allows the s3:GetObject action": "User: arn:aws:iam::123456789012:user/gateway is not authorized to perform: s3:GetObject on resource: \"arn:aws:s3:::photos/2026/a.jpg\" because no identity-based policy allows the s3:GetObject action",
 	} {
 		if got := c.quotable(message); got != want {
 			t.Errorf("quotable(%q) = %q, want %q", message, got, want)
