@@ -43,6 +43,9 @@ func (d *redisDoctor) examine(ctx context.Context) {
 		return
 	}
 	clock, err := redisTime(c)
+	if err == nil {
+		err = tryRights(c)
+	}
 	d.store.put(c, err == nil)
 	if err != nil {
 		d.refused(err)
@@ -55,12 +58,14 @@ func (d *redisDoctor) examine(ctx context.Context) {
 	d.decide()
 }
 
-// decide asks for a decision, in the time that the limiter has. The key is not a user's: a name
-// with a slash is none.
+// doctorKey returns a key that is not a user's: a name with a slash is none.
+func doctorKey() string { return windowKey("doctor/" + rand.Text()) }
+
+// decide asks for a decision, in the time that the limiter has.
 func (d *redisDoctor) decide() {
 	windows := &sharedWindows{store: d.store, log: slog.New(slog.DiscardHandler)}
 	start := time.Now()
-	_, err := windows.admit(windowKey("doctor/"+rand.Text()), rateLimit{1, time.Second}, start)
+	_, err := windows.admit(doctorKey(), rateLimit{1, time.Second}, start)
 	switch {
 	case err == nil:
 		d.add(redisSetting, "redis_ok", "%s decides, in %s", d.store.server.addr, roughly(time.Since(start)))
@@ -103,6 +108,23 @@ func (d *redisDoctor) refused(err error) {
 
 // limiterRights are what a user of the store needs to run windowScript.
 const limiterRights = "+eval +evalsha +select +time +llen +lindex +ltrim +del +rpush +pexpire"
+
+// tryRights sends each command of windowScript by itself, and returns the error of one that the user
+// may not send. The script sends some of them only when a window has moved on, and the store has
+// no code for one that fails within it.
+func tryRights(c *redisConn) error {
+	key := doctorKey()
+	for _, command := range [][]string{
+		{"LLEN", key}, {"RPUSH", key, "0"}, {"PEXPIRE", key, "1000"}, {"LINDEX", key, "0"}, {"LTRIM", key, "0", "-1"}, {"DEL", key}, {"EVAL", "return 0", "1", key},
+	} {
+		_, err := c.do(command...)
+		var refusal redisError
+		if isRefusal := errors.As(err, &refusal); err != nil && (!isRefusal || refusal.code == "NOPERM") {
+			return err
+		}
+	}
+	return nil
+}
 
 // redisTime asks the store for its clock.
 func redisTime(c *redisConn) (time.Time, error) {

@@ -76,6 +76,26 @@ func testDoctorRedis(t *testing.T, e *everyVerdict) {
 	testDoctorRedisPort(t, e)
 }
 
+// Each right that the script needs is missed, whatever the state of the windows is.
+func TestDoctorMissesEveryRightOfTheLimiter(t *testing.T) {
+	for right := range strings.FieldsSeq(limiterRights) {
+		name := strings.ToUpper(right[1:])
+		if name == "SELECT" { // sent at the start of a connection, if the URL names a database
+			continue
+		}
+		usual := storeOf(0, admitted)
+		_, store := newFakeRedis(t, func(addr string, command []string) string {
+			if command[0] == name {
+				return "-NOPERM this user has no permissions to run the '" + strings.ToLower(name) + "' command\r\n"
+			}
+			return usual(addr, command)
+		})
+		r := &report{secrets: func() []string { return nil }}
+		(&redisDoctor{r.chapter("Redis"), store}).examine(t.Context())
+		r.want(t, redisSetting, "redis_right", right)
+	}
+}
+
 // The store of a configuration is examined with its accounts.
 func testDoctorRedisPort(t *testing.T, e *everyVerdict) {
 	demo := startDemoBackend(t)
@@ -122,17 +142,23 @@ func TestDoctorTouchesNoWindow(t *testing.T) {
 	var keys []string
 	usual := storeOf(0, admitted)
 	_, store := newFakeRedis(t, func(addr string, command []string) string {
-		if command[0] == "EVALSHA" {
+		switch command[0] {
+		case "EVALSHA", "EVAL":
 			keys = append(keys, command[3])
+		case "AUTH", "TIME":
+		default:
+			keys = append(keys, command[1])
 		}
 		return usual(addr, command)
 	})
 	(&redisDoctor{(&report{}).chapter("Redis"), store}).examine(t.Context())
-	if len(keys) != 1 {
-		t.Fatalf("keys = %q, want one", keys)
+	if len(keys) == 0 {
+		t.Fatal("the store was asked for no key")
 	}
-	name := strings.TrimSuffix(strings.TrimPrefix(keys[0], windowKey("")[:len(windowKey(""))-1]), "}")
-	if validIdentifier.MatchString(name) {
-		t.Errorf("the window %q may be a user's", name)
+	for _, key := range keys {
+		name, isWindow := strings.CutPrefix(strings.TrimSuffix(key, "}"), windowKey("")[:len(windowKey(""))-1])
+		if !isWindow || validIdentifier.MatchString(name) {
+			t.Errorf("the key %q may be a user's, or is one that the user may not use", key)
+		}
 	}
 }
