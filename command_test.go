@@ -94,17 +94,17 @@ func TestSecondSignalEndsTheProgram(t *testing.T) {
 func TestKeyThatCouldNotBeWrittenIsAnError(t *testing.T) {
 	full := errors.New("no space left on device")
 	for _, args := range []string{"", "-hash"} {
-		err := keyCommand.start(t.Context(), strings.Fields(args), streams{strings.NewReader(userKey), brokenWriter{full}, brokenWriter{nil}})
+		err := keyCommand.start(t.Context(), strings.Fields(args), streams{strings.NewReader(userKey), failingOutput{full}, failingOutput{nil}})
 		if !errors.Is(err, full) {
 			t.Errorf("key %s = %v, want the error of its output", args, err)
 		}
 	}
 }
 
-// A brokenWriter fails, unless its error is nil.
-type brokenWriter struct{ err error }
+// A failingOutput fails, unless its error is nil.
+type failingOutput struct{ err error }
 
-func (w brokenWriter) Write(p []byte) (int, error) { return len(p), w.err }
+func (w failingOutput) Write(p []byte) (int, error) { return len(p), w.err }
 
 // The usage of the program names every command, and each explains itself.
 func TestEveryCommandHasItsUsage(t *testing.T) {
