@@ -220,6 +220,7 @@ func TestMetricTellsWhetherAnAccountAnswers(t *testing.T) {
 	g := startGateway(t, testConfig(backend.URL))
 	s := new(service)
 	s.current.Store(g.gw)
+	s.reloaded(nil)
 	s.register(g.gw.metrics)
 	up := func() (float64, bool) {
 		_, families := scraped(t, g.gw.metrics)
