@@ -333,6 +333,12 @@ func (s *service) registerAccounts(m *metrics) {
 		}
 		return float64(u.account.source.failures.Load())
 	}))
+	m.setAccountFunc("s3proxy_upstream_circuit_open", byAccount(func(u *upstream) float64 {
+		if u.circuit.isOpen() {
+			return 1
+		}
+		return 0
+	}))
 	m.setAccountFunc("s3proxy_upstream_up", byAccount(func(u *upstream) float64 {
 		switch answers, known := u.history.up(); {
 		case !known:

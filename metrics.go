@@ -81,7 +81,6 @@ type latency struct{ duration, firstByte histogram }
 type accountMetrics struct {
 	opened  atomic.Int64 // connections dialed
 	reused  atomic.Int64 // requests on a connection that was kept
-	refused atomic.Int64 // 1: its requests are refused, because it does not answer
 	resumed atomic.Int64 // bodies that broke off and were continued, or asked for again
 	retries [len(retryReasons)]atomic.Int64
 }
@@ -419,9 +418,7 @@ func (m *metrics) upstreamFamilies() []family {
 	return []family{
 		{"s3proxy_credentials_expiry_timestamp_seconds", gauge, "When the credentials in use for the account expire.", accountLabel, nil},
 		{"s3proxy_credentials_refresh_failures_total", counter, "Attempts to fetch credentials for the account that failed.", accountLabel, nil},
-		{"s3proxy_upstream_circuit_open", gauge, "1 while requests for the account are refused because its backend does not answer.", accountLabel, func(e *exposition) {
-			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.refused.Load()), l[:]...) })
-		}},
+		{"s3proxy_upstream_circuit_open", gauge, "1 while requests for the account are refused because its backend does not answer.", accountLabel, nil},
 		{"s3proxy_upstream_connections_opened_total", counter, "Connections to the backend that were opened.", accountLabel, func(e *exposition) {
 			m.accounts.each(func(l labels, a *accountMetrics) { e.sample(float64(a.opened.Load()), l[:]...) })
 		}},

@@ -409,11 +409,11 @@ func summary(names []string, states map[string]accountHealth, reports []accountS
 func downInWords(down, total int, reports []accountStatus) string {
 	var words []string
 	for _, a := range reports[:min(down, len(reports), failuresInWords)] {
-		text := a.Name
+		why := "the backend does not answer" // an account may be refused before a request to it has ended
 		if a.LastError != nil {
-			text += ": " + a.LastError.inShort()
+			why = a.LastError.inShort()
 		}
-		words = append(words, text)
+		words = append(words, a.Name+": "+why)
 	}
 	if more := down - len(words); more > 0 {
 		words = append(words, fmt.Sprintf("and %d more", more))

@@ -160,6 +160,71 @@ func TestStatusOfARefusedAccountKeepsTheCause(t *testing.T) {
 	}
 }
 
+// What opened the circuit of an account has no part in the account that a reload puts in its place.
+func TestStatusOfARefusedAccountThatAReloadRepairs(t *testing.T) {
+	p := startReloadable(t, 0, testConfig("http://127.0.0.1:1", withAdmin))
+	for range circuitFailures + 3 {
+		p.do("PUT", "/photos/k", userKey, "x")
+	}
+	p.wantSample(`s3proxy_upstream_circuit_open{account="main"}`, 1)
+	p.take(testConfig(startDemoBackend(t).URL, withAdmin))
+	p.wantSample(`s3proxy_upstream_circuit_open{account="main"}`, 0)
+	if r := p.status(""); r.State != "idle" || r.Summary != "The account main has not been asked yet" {
+		t.Errorf("after the reload: %s: %s, want idle", r.State, r.Summary)
+	}
+	p.do("PUT", "/photos/k", userKey, "x")
+	await(t, "the request to end", func() bool { return p.status("").Process.RequestsInFlight == 0 })
+	if r := p.status(""); r.State != "ok" || r.account(t, "main").State != healthOK || r.Summary != "The account main answers" {
+		t.Errorf("after an answer: %s: %s, want ok", r.State, r.Summary)
+	}
+	p.wantSample(`s3proxy_upstream_circuit_open{account="main"}`, 0)
+	p.wantSample(`s3proxy_upstream_up{account="main"}`, 1)
+}
+
+// Requests that were in flight at a backend when a reload took it away may still fail.
+func TestStatusIsNotOfAnUpstreamThatWasReplaced(t *testing.T) {
+	config := testConfig("http://127.0.0.1:1", with("accounts.gone", anotherAccount("http://127.0.0.1:1", "elsewhere")))
+	s, rewrite, log := testService(t, config)
+	m := newMetrics()
+	s.register(m)
+	before := s.current.Load()
+	gone := before.accounts["gone"].circuit
+	fail := func(c *circuit) {
+		for range circuitFailures {
+			c.leave(false, failedOutcome, time.Now())
+		}
+	}
+	fail(gone)
+	rewrite(testConfig("http://127.0.0.1:2"))
+	if err := s.reload(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.current.Load().retire(nil)
+	fail(before.accounts["main"].circuit)
+	if r := s.report(time.Now(), maxListed, false); r.State != "idle" || r.account(t, "main").State != healthIdle {
+		t.Errorf("%s, %s, want idle, idle", r.State, r.account(t, "main").State)
+	}
+	wantSamples(t, m, map[string]float64{`s3proxy_upstream_circuit_open{account="main"}`: 0})
+	if text, _ := scraped(t, m); strings.Contains(text, `circuit_open{account="gone"}`) {
+		t.Error("the metrics have the circuit of an account that was removed")
+	}
+	if text := log.String(); strings.Contains(text, "account=main") {
+		t.Errorf("the log says that the new account is refused:\n%s", text)
+	}
+}
+
+// An account may be refused before a request to it has ended.
+func TestStatusOfARefusedAccountWithoutAnError(t *testing.T) {
+	s, _, _ := testService(t, testConfig("http://127.0.0.1:1"))
+	defer s.current.Load().retire(nil)
+	for range circuitFailures {
+		s.current.Load().accounts["main"].circuit.leave(false, failedOutcome, time.Now())
+	}
+	if r := s.report(time.Now(), maxListed, false); r.State != "failing" || r.Summary != "The account main: the backend does not answer" {
+		t.Errorf("%s: %s", r.State, r.Summary)
+	}
+}
+
 func TestStatusOfUsersAndErrors(t *testing.T) {
 	p := startReloadable(t, 0, testConfig(startDemoBackend(t).URL, withAdmin, with("users.ro.rate_limit", map[string]any{"requests": 3, "window_seconds": 3600})))
 	p.do("PUT", "/photos/k", userKey, "12345")

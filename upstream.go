@@ -41,7 +41,7 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 		pool:    newPool(a, counts),
 		counts:  counts,
 		budget:  newRetryBudget(time.Now()),
-		circuit: &circuit{changed: circuitReport(a.name, counts, log)},
+		circuit: &circuit{changed: circuitReport(a.name, log)},
 		load:    new(inFlight),
 		history: newAccountHistory(time.Now()),
 		idle:    idle,
@@ -51,15 +51,13 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 	}
 }
 
-// circuitReport logs and counts that an account is refused, or no longer.
-func circuitReport(accountName string, counts *accountMetrics, log *slog.Logger) func(open bool) {
+// circuitReport logs that an account is refused, or no longer.
+func circuitReport(accountName string, log *slog.Logger) func(open bool) {
 	return func(open bool) {
 		if open {
-			counts.refused.Store(1)
 			log.Warn("the backend does not answer; refusing its requests until a probe succeeds", "account", accountName)
 			return
 		}
-		counts.refused.Store(0)
 		log.Info("the backend answers again", "account", accountName)
 	}
 }
@@ -85,7 +83,7 @@ func (u *upstream) successor(a *account, idle time.Duration) *upstream {
 func (u *upstream) health() accountHealth {
 	answers, known := u.history.up()
 	switch {
-	case u.counts.refused.Load() != 0:
+	case u.circuit.isOpen():
 		return healthRefused
 	case !known:
 		return healthIdle
@@ -95,9 +93,11 @@ func (u *upstream) health() accountHealth {
 	return healthOK
 }
 
-// retire stops the credential refresh and closes idle connections.
+// retire stops the credential refresh and closes idle connections. Requests in flight may still
+// fail, which is no news of the account that now has the name.
 func (u *upstream) retire() {
 	u.stop()
+	u.circuit.silence()
 	u.pool.retire()
 }
 

@@ -18,12 +18,13 @@ const (
 // A circuit counts the failures of an account's requests. It may be used by several goroutines at
 // once.
 type circuit struct {
+	mu sync.Mutex // guards the rest
+
 	// changed, if not nil, is called when the account is refused from now on, or no longer. It
 	// must not use the circuit.
 	changed func(open bool)
 
-	mu       sync.Mutex // guards the rest
-	failures int        // in a row
+	failures int // in a row
 	refusal  time.Duration
 	until    time.Time // no request before; zero: the circuit is closed
 	probing  bool      // a request is on its way to find out
@@ -88,6 +89,21 @@ func (c *circuit) leave(probe bool, o outcome, now time.Time) {
 	}
 }
 
+// isOpen reports whether the account is refused, but for probes.
+func (c *circuit) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.until.IsZero()
+}
+
+// silence ends the reports of changes.
+func (c *circuit) silence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changed = nil
+}
+
+// report requires that mu is held.
 func (c *circuit) report(open bool) {
 	if c.changed != nil {
 		c.changed(open)
