@@ -30,7 +30,7 @@ import (
 
 const (
 	// maxSeries bounds the label sets of one vec, at about 200 bytes each. It has room for
-	// 20,000 users with a few buckets each; then users and buckets become "other".
+	// 20,000 users with a few buckets each; then users, buckets and accounts become "other".
 	maxSeries = 1 << 18
 	// maxScrapes bounds the scrapes at one time: each sorts what it writes.
 	maxScrapes    = 4
@@ -210,9 +210,9 @@ func (v *vec[V]) at(l labels) *V {
 		return value.(*V)
 	}
 	if v.count.Load() >= maxSeries {
-		// The first two labels are names of the configuration, of which there may be
-		// any number; the others are from short lists.
-		for i := range 2 {
+		// Names of the configuration, of which there may be any number, are among the first
+		// three labels; the others are from short lists.
+		for i := range 3 {
 			if l[i] != "" {
 				l[i] = otherLabel
 			}

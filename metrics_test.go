@@ -320,9 +320,14 @@ func TestMetricsSeriesBound(t *testing.T) {
 		t.Errorf("%d series, want %d", n, maxSeries+1)
 	}
 	m.requests.count.Store(maxSeries)
-	m.observe(sample{user: "alice", bucket: "photos", operation: "GetObject", code: 503})
+	for i := range 100 {
+		m.observe(sample{user: "alice", bucket: "photos", account: fmt.Sprint("account", i), operation: "GetObject", code: 503})
+	}
+	if n := m.requests.count.Load(); n != maxSeries+1 {
+		t.Errorf("%d series of requests, want %d", n, maxSeries+1)
+	}
 	wantSamples(t, m, map[string]float64{
-		`s3proxy_requests_total{user="other",bucket="other",account="other",operation="GetObject",code="503"}`: 1,
+		`s3proxy_requests_total{user="other",bucket="other",account="other",operation="GetObject",code="503"}`: 100,
 	})
 }
 
