@@ -13,7 +13,6 @@ package main
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -77,7 +76,7 @@ func (h *heartbeat) stop() {
 func (h *heartbeat) beat() {
 	defer func() {
 		if p := recover(); p != nil {
-			h.x.log.Error("panic", "request_id", h.x.id, "panic", shortened(fmt.Sprint(p), maxCause), "stack", string(debug.Stack()))
+			h.x.log.Error("panic", "request_id", h.x.id, "panic", panicWords(p), "stack", string(debug.Stack()))
 		}
 	}()
 	if h.space() == nil {

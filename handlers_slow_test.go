@@ -5,7 +5,10 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/textproto"
 	"strings"
 	"testing"
 	"time"
@@ -173,5 +176,19 @@ func TestSlowOperationsKeepTheirStatusWhileTheyCan(t *testing.T) {
 		if resp.StatusCode != 200 || resp.ContentLength != int64(len(body)) || !strings.HasSuffix(body, "</"+call.root+">") {
 			t.Errorf("%s by HTTP/1.0 = %d with the length %d, %q, want the whole document and its length", call.name, resp.StatusCode, resp.ContentLength, body)
 		}
+	}
+}
+
+// A brokenWriter panics with what a peer sent.
+type brokenWriter struct{ http.ResponseWriter }
+
+func (brokenWriter) Header() http.Header { panic(textproto.ProtocolError("canary")) }
+
+func TestPanicOfASignOfLifeIsLoggedInOwnWords(t *testing.T) {
+	var log syncBuffer
+	x := &exchange{log: slog.New(slog.NewTextHandler(&log, nil)), id: "1", answer: answer{ResponseWriter: brokenWriter{httptest.NewRecorder()}}}
+	(&heartbeat{x: x}).beat()
+	if text := log.String(); !strings.Contains(text, "msg=panic request_id=1") || strings.Contains(text, "panic=canary") {
+		t.Errorf("the log has %.300q, want a panic without its text", text)
 	}
 }
