@@ -315,12 +315,21 @@ func (g *gateway) copyTags(x *exchange, src copyOrigin, source, out http.Header)
 	case refusal != nil:
 		return refusal
 	case count != "" && count != strconv.Itoa(len(tags)):
-		return badGateway(fmt.Errorf("the source has %q tags, and %d of them were sent", shortened(count, 16), len(tags)))
+		return badGateway(wrongTagCount(count, len(tags)))
 	}
 	if len(tags) > 0 {
 		out["X-Amz-Tagging"] = []string{canonicalQuery(tags)}
 	}
 	return nil
+}
+
+// wrongTagCount returns the error for a source that announced another number of tags than it sent.
+// It repeats of the header only a number.
+func wrongTagCount(announced string, sent int) error {
+	if n, err := strconv.ParseUint(announced, 10, 16); err == nil {
+		return fmt.Errorf("the source has %d tags, and %d of them were sent", n, sent)
+	}
+	return fmt.Errorf("the source has another number of tags than the %d that were sent", sent)
 }
 
 // hasNoTags reports whether an error says that the source has no tags, or the server no

@@ -238,6 +238,32 @@ func TestCopyIsNotStoredByATargetThatAnswersWithAnError(t *testing.T) {
 	}
 }
 
+// The number of tags is the backend's, and nothing else of the header is repeated.
+func TestCopyOfASourceWithAnotherNumberOfTags(t *testing.T) {
+	for count, want := range map[string]string{
+		"3":                "the source has 3 tags, and 1 of them were sent",
+		"backend-secret-c": "the source has another number of tags than the 1 that were sent",
+		"99999999999999":   "the source has another number of tags than the 1 that were sent",
+	} {
+		source := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("tagging") {
+				io.WriteString(w, `<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>`)
+				return
+			}
+			w.Header().Set("X-Amz-Tagging-Count", count)
+			io.WriteString(w, "meow")
+		})
+		sink := startRecorder(t, answerAsS3)
+		g := startGateway(t, twoAccounts(source.URL, sink.URL))
+		resp, body := g.do("PUT", "/faraway/copy", userKey, "", "x-amz-copy-source: photos/cat")
+		wantError(t, resp, body, 502, "BadGateway")
+		if line := g.lineOf(resp); line["cause"] != want {
+			t.Errorf("with the count %q the cause is %q, want %q", count, line["cause"], want)
+		}
+		sink.wantNone(t)
+	}
+}
+
 // copySpecs are the two operations that copy, to the bucket photos.
 var copySpecs = []requestSpec{
 	{method: "PUT", path: "/photos/x"},
