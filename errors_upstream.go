@@ -125,7 +125,8 @@ func reasonOfBackend(status int, header http.Header, code string) refusalReason 
 }
 
 // codeForStatus returns the code of an error that came without a document, as in the
-// answer to a HEAD.
+// answer to a HEAD. It is never empty: Cloudflare's 520, or nginx's 444, has no name to make a
+// code of.
 func codeForStatus(status int) string {
 	switch status {
 	case 400:
@@ -149,7 +150,14 @@ func codeForStatus(status int) string {
 	case 500, 502, 504:
 		return "InternalError"
 	}
-	return strings.ReplaceAll(http.StatusText(status), " ", "")
+	code := strings.ReplaceAll(http.StatusText(status), " ", "")
+	switch {
+	case code != "" && looksLikeCode(code):
+		return code
+	case status >= 500:
+		return "InternalError"
+	}
+	return "InvalidRequest"
 }
 
 // errorCode returns the code of an error document and the condition that did not hold.

@@ -64,6 +64,11 @@ func TestUpstreamError(t *testing.T) {
 		{416, "", 416, "InvalidRange"},
 		{501, "", 501, "NotImplemented"},
 		{503, "<html>canary</html>", 503, "ServiceUnavailable"},
+		{418, "", 418, "InvalidRequest"}, // whose name is no code
+		{444, "", 444, "InvalidRequest"}, // nginx's
+		{520, "", 520, "InternalError"},  // Cloudflare's
+		{526, "<html>canary</html>", 526, "InternalError"},
+		{599, "", 599, "InternalError"},
 		// The gateway's credentials, clock and configuration are not the client's concern.
 		{403, document("SignatureDoesNotMatch"), 502, "BadGateway"},
 		{403, document("InvalidAccessKeyId"), 502, "BadGateway"},
