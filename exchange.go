@@ -26,6 +26,7 @@ type exchange struct {
 	request
 	answer
 	backend backendCall
+	source  backendCall // that succeeded, of a copy between accounts whose target was asked then
 	g       *gateway
 	log     *slog.Logger
 	id      string // request id

@@ -152,6 +152,9 @@ func (x *exchange) count(cause slog.Attr) {
 	if b := x.g.buckets[x.target.bucket]; b != nil {
 		s.bucket, s.account = b.name, b.account.name
 	}
+	if u := x.backend.upstream; u != nil { // of a copy, perhaps the source's; as in the log
+		s.account = u.account.name
+	}
 	if x.backend.status != 0 {
 		s.firstByte = x.backend.duration
 	}
@@ -193,6 +196,9 @@ func (x *exchange) remember(s *sample, now time.Time) {
 	}
 	if u := x.backend.upstream; u != nil {
 		u.history.observe(s, now)
+	}
+	if u := x.source.upstream; u != nil && x.status != statusClientGone {
+		u.history.observe(&sample{backend: answeredOutcome, firstByte: x.source.duration}, now)
 	}
 	x.g.recent.errors.observe(s, now)
 }

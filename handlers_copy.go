@@ -10,6 +10,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -151,11 +152,37 @@ func (g *gateway) copyAcross(x *exchange, src copyOrigin, span string, out *outg
 		}
 	}
 	if out.length = resp.ContentLength; out.length > 0 {
-		out.body, out.payloadHash, out.interrupt = source, unsignedPayload, source.interrupt
+		out.body, out.payloadHash, out.interrupt = sourceBody{source}, unsignedPayload, source.interrupt
 	}
 	doc, refusal := x.storeCopy(out, h)
 	x.resumed += source.resumed()
+	if refusal != nil && isSourceError(refusal.cause) { // which says nothing of the target
+		x.backend, x.source = x.source, backendCall{}
+	}
 	return doc, refusal
+}
+
+// A sourceBody is the body of a source while the target gets it. Its errors are sourceErrors.
+type sourceBody struct{ *resumedBody }
+
+// Read implements io.Reader.
+func (b sourceBody) Read(p []byte) (int, error) {
+	n, err := b.resumedBody.Read(p)
+	if err != nil && err != io.EOF {
+		err = sourceError{err}
+	}
+	return n, err
+}
+
+// A sourceError is an error of reading the source of a copy, as opposed to sending it to the target.
+type sourceError struct{ error }
+
+// Unwrap is for errors.As and errors.Is.
+func (e sourceError) Unwrap() error { return e.error }
+
+func isSourceError(err error) bool {
+	_, is := errors.AsType[sourceError](err)
+	return is
 }
 
 // resumedSource returns the body of a source that was just opened. It is continued if it breaks

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,6 +262,128 @@ func TestCopyOfASourceWithAnotherNumberOfTags(t *testing.T) {
 			t.Errorf("with the count %q the cause is %q, want %q", count, line["cause"], want)
 		}
 		sink.wantNone(t)
+	}
+}
+
+// Of a copy between accounts the log, the metrics, the list of errors and the states of the accounts
+// name the same account as the one that failed. Here main has the source, and other the target.
+func TestCopyBetweenAccountsBlamesTheAccountThatFailed(t *testing.T) {
+	const down = "http://127.0.0.1:1"
+	answering := func(h http.HandlerFunc) string { return startRecorder(t, h).URL }
+	cut := func(size int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Amz-Tagging-Count", "0")
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+			w.Write(make([]byte, size-1))
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	}
+	stalls := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Amz-Tagging-Count", "0")
+		w.Header().Set("Content-Length", "1000")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+	status := func(code int, body string) string {
+		return answering(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(code)
+			io.WriteString(w, body)
+		})
+	}
+	for _, test := range []struct {
+		name           string
+		source, target string
+		states         string // of the account of the source and of that of the target
+		blamed, reason string
+	}{
+		{"no error", answering(answerAsS3), answering(answerAsS3), "ok ok", "other", ""},
+		{"the source breaks off", answering(cut(1000)), answering(answerAsS3), "failing idle", "main", "backend_broken"},
+		{"a large source breaks off", answering(cut(5 << 20)), answering(answerAsS3), "failing idle", "main", "backend_broken"},
+		{"the source stalls", answering(stalls), answering(answerAsS3), "failing idle", "main", "backend_timeout"},
+		{"the source is down", down, answering(answerAsS3), "failing idle", "main", "backend_connect"},
+		{"the source refuses the credentials", status(403, "<Error><Code>InvalidAccessKeyId</Code></Error>"), answering(answerAsS3), "failing idle", "main", "backend_credentials"},
+		{"the source denies it", status(403, "<Error><Code>AccessDenied</Code></Error>"), answering(answerAsS3), "ok idle", "main", "backend_denied"},
+		{"the source is not there", status(404, "<Error><Code>NoSuchKey</Code></Error>"), answering(answerAsS3), "ok idle", "main", ""},
+		{"the target is down", answering(answerAsS3), down, "ok failing", "other", "backend_connect"},
+		{"the target refuses early", answering(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Amz-Tagging-Count", "0")
+			w.Header().Set("Content-Length", strconv.Itoa(5<<20))
+			w.Write(make([]byte, 5<<20))
+		}), startRawBackend(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+			readHead(r)
+			io.WriteString(conn, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
+			io.Copy(io.Discard, r)
+		}), "ok failing", "other", "backend_error"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := startGateway(t, twoAccounts(test.source, test.target))
+			g.gw.config.idleTimeout = time.Second
+			for _, u := range g.gw.accounts {
+				u.idle = 50 * time.Millisecond
+			}
+			resp, _ := g.do("PUT", "/faraway/copy", userKey, "", "x-amz-copy-source: photos/cat")
+			line := g.lineOf(resp)
+			reason, _ := line["reason"].(string)
+			if line["account"] != test.blamed || reason != test.reason {
+				t.Errorf("the log has the account %v and the reason %q, want %s and %q", line["account"], reason, test.blamed, test.reason)
+			}
+			wantBlame(t, g.gw, test.states, test.blamed, test.reason)
+		})
+	}
+}
+
+// wantBlame compares the states of the accounts main and other, and where the one error is counted. An
+// empty reason means no error.
+func wantBlame(t *testing.T, g *gateway, states, blamed, reason string) {
+	t.Helper()
+	s := &service{metrics: g.metrics}
+	s.current.Store(g)
+	s.reloaded(nil)
+	s.register(g.metrics)
+	r := s.report(time.Now(), maxListed, false)
+	main, other := r.account(t, "main"), r.account(t, "other")
+	if got := fmt.Sprint(main.State, " ", other.State); got != states {
+		t.Errorf("the states are %q, want %q", got, states)
+	}
+	for _, a := range []accountStatus{main, other} {
+		want := 1
+		if a.State == healthIdle {
+			want = 0
+		}
+		if a.Traffic.Requests != int64(want) || (a.LastError != nil) != (a.State == healthFailing) {
+			t.Errorf("%s, which is %s, has %d requests and the last error %+v, want %d requests", a.Name, a.State, a.Traffic.Requests, a.LastError, want)
+		}
+	}
+	if reason == "" {
+		if len(r.Errors) != 0 {
+			t.Errorf("errors %+v, want none", r.Errors)
+		}
+		return
+	}
+	if len(r.Errors) != 1 || r.Errors[0].Account != blamed || string(r.Errors[0].Reason) != reason {
+		t.Errorf("errors %+v, want %s of %s", r.Errors, reason, blamed)
+	}
+	labels := `{account="` + blamed + `",reason="` + reason + `"}`
+	wantSamples(t, g.metrics, map[string]float64{"s3proxy_refusals_total" + labels: 1})
+	text, _ := scraped(t, g.metrics)
+	if failed := strings.Contains(states, "failing"); strings.Contains(text, "s3proxy_upstream_last_error_timestamp_seconds"+labels) != failed ||
+		strings.Count(text, "\ns3proxy_refusals_total{") != 1 {
+		t.Errorf("the metrics do not have the error of %s alone", blamed)
+	}
+}
+
+// Which account has too many requests in flight is said too.
+func TestCopyBetweenAccountsNamesTheAccountThatIsFull(t *testing.T) {
+	for _, full := range []string{"main", "other"} {
+		g := startGateway(t, twoAccounts(startRecorder(t, answerAsS3).URL, startRecorder(t, answerAsS3).URL))
+		g.gw.accounts[full].account.maxInFlight = 1
+		g.gw.accounts[full].load.enter(1)
+		resp, _ := g.do("PUT", "/faraway/copy", userKey, "", "x-amz-copy-source: photos/cat")
+		if line := g.lineOf(resp); line["account"] != full || line["reason"] != "account_in_flight" {
+			t.Errorf("the log has %v %v, want account_in_flight of %s", line["reason"], line["account"], full)
+		}
+		wantBlame(t, g.gw, map[string]string{"main": "idle idle", "other": "ok idle"}[full], full, "account_in_flight")
 	}
 }
 

@@ -46,10 +46,13 @@ func newRead(t target, query []parameter) *outgoing {
 // success of the request is an error. So is one whose body has neither length nor chunks:
 // it ends where the connection ends, which may be a cut.
 func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
+	if x.backend.upstream != nil && x.backend.upstream != b.upstream {
+		x.source = x.backend
+	}
+	x.backend.asks(b.upstream, out)
 	if refusal := x.occupy(b.upstream); refusal != nil {
 		return nil, refusal
 	}
-	x.backend.asks(b.upstream, out)
 	start := time.Now()
 	resp, err := x.g.roundTrip(b.upstream, x.r.Context(), out)
 	x.backend.duration = time.Since(start)
