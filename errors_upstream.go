@@ -51,7 +51,7 @@ var gatewayErrors = map[string]blame{
 // may have its host, an access key or the string to sign.
 //
 // S3 explains its errors in a document, except to a HEAD. Who sends a page instead is a web server, or
-// a TLS server that was asked in plain HTTP.
+// a TLS server that was asked in plain HTTP: the cause is a pageError then.
 func upstreamError(status int, header http.Header, body io.Reader) *apiError {
 	text := bufio.NewReader(io.LimitReader(body, maxErrorDocument))
 	_, none := text.Peek(1)
@@ -61,9 +61,34 @@ func upstreamError(status int, header http.Header, body io.Reader) *apiError {
 	}
 	e := errorOfBackend(status, header, &doc)
 	if err != nil && none == nil && status < 500 && e.reason != reasonBackendBusy && e.cause == nil {
-		e.reason, e.cause = reasonBackendProtocol, fmt.Errorf("the backend answered %d with something that is no error document of S3", status)
+		e.cause = &pageError{status}
+		if !refusesSize(status) {
+			e.reason = reasonBackendProtocol
+		}
 	}
 	return e
+}
+
+// A pageError is the cause of an error that came without an error document of S3.
+type pageError struct{ status int }
+
+func (e *pageError) Error() string {
+	return fmt.Sprintf("the backend answered %d with something that is no error document of S3", e.status)
+}
+
+func isPageError(err error) bool {
+	_, is := errors.AsType[*pageError](err)
+	return is
+}
+
+// refusesSize reports whether a status says that the client's body, URL or header is too large. A
+// web server before an S3 server says so with a page.
+func refusesSize(status int) bool {
+	switch status {
+	case http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
+		return true
+	}
+	return false
 }
 
 // errorOfBackend is upstreamError for a document that was read already.
@@ -242,11 +267,16 @@ func troubleOf(err error) refusalReason {
 }
 
 // errorInDocument returns the error that an element Error describes under a status of
-// success. Its status is the one that S3 gives to the code.
+// success. Its status is the one that S3 gives to the code. With a code that is not known here it is a
+// 500, which clients send again, but nobody knows that the backend has failed.
 func errorInDocument(e *element) *apiError {
-	status := s3Errors[e.child("Code")].status
-	if status < 400 {
-		status = 500
+	known, isKnown := s3Errors[e.child("Code")]
+	if !isKnown {
+		known.status = http.StatusInternalServerError
 	}
-	return errorOfBackend(status, nil, e)
+	failure := errorOfBackend(known.status, nil, e)
+	if !isKnown && failure.upstream.code != "" && failure.reason == reasonBackendError {
+		failure.reason = ""
+	}
+	return failure
 }

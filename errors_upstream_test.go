@@ -128,3 +128,90 @@ func TestPreconditionFailedNamesTheCondition(t *testing.T) {
 		}
 	}
 }
+
+// What a web server before the backend answers to a client's large request says nothing of the account,
+// and neither does any page once the account has answered as S3 does.
+func TestPagesOfAWebServerAreTroubleOnlyOfAnAccountThatNeverAnsweredAsS3(t *testing.T) {
+	const page, document = "<html>413 Request Entity Too Large</html>", "<Error><Code>NoSuchKey</Code></Error>"
+	type answer struct {
+		status   int
+		body, id string
+	}
+	for _, test := range []struct {
+		name    string
+		answers []answer
+		reason  string // of the last, which also has a cause
+		up      float64
+	}{
+		{"a body that is too large", []answer{{413, page, ""}}, "", 1},
+		{"a URL that is too long", []answer{{414, page, ""}}, "", 1},
+		{"a header that is too large", []answer{{431, page, ""}}, "", 1},
+		{"a page at first", []answer{{400, page, ""}}, "backend_protocol", 0},
+		{"a page after a page", []answer{{200, page, ""}, {400, page, ""}}, "backend_protocol", 0},
+		{"a page after a document of S3", []answer{{404, document, ""}, {400, page, ""}}, "", 1},
+		{"a page after a document with a code that nobody knows", []answer{{409, "<Error><Code>Strange</Code></Error>", ""}, {400, page, ""}}, "", 1},
+		{"a page after a request id of S3", []answer{{200, "meow", "4442587FB7D0A2F9"}, {404, page, ""}}, "", 1},
+		{"a page that denies, after a document of S3", []answer{{404, document, ""}, {403, page, ""}}, "backend_denied", 1},
+		{"a page that asks for credentials, after a document of S3", []answer{{404, document, ""}, {401, page, ""}}, "backend_credentials", 0},
+	} {
+		for _, method := range []string{"GET", "HEAD", "PUT"} {
+			next := 0
+			backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+				if test.answers[next].id != "" {
+					w.Header().Set("X-Amz-Request-Id", test.answers[next].id)
+				}
+				w.WriteHeader(test.answers[next].status)
+				io.WriteString(w, test.answers[next].body)
+			})
+			g := startGateway(t, testConfig(backend.URL))
+			if last := test.answers[len(test.answers)-1].status; method == "HEAD" && !headRefusals[last] {
+				continue // the answer has no page
+			}
+			var line map[string]any
+			for i := range test.answers {
+				next = i
+				do := "GET"
+				if i == len(test.answers)-1 {
+					do = method
+				}
+				resp, _ := g.do(do, "/photos/k", userKey, "")
+				line = g.lineOf(resp)
+			}
+			if reason, _ := line["reason"].(string); reason != test.reason || line["cause"] == nil && reason != "backend_denied" {
+				t.Errorf("%s, to a %s: the log has the reason %q and the cause %v, want %q", test.name, method, reason, line["cause"], test.reason)
+			}
+			if health := g.gw.accounts["main"].health(); (health == healthOK) != (test.up == 1) {
+				t.Errorf("%s, to a %s: the account is %s", test.name, method, health)
+			}
+		}
+	}
+}
+
+// An error under a status of success makes its account failing only if the code is one of a backend
+// that failed.
+func TestErrorUnder200WithAnUnknownCodeIsNoTroubleOfTheAccount(t *testing.T) {
+	for code, want := range map[string]struct {
+		status int
+		reason refusalReason
+	}{
+		"NoSuchTagSet":       {500, ""},
+		"InvalidObjectName":  {500, ""},
+		"ObjectLockConflict": {500, ""},
+		"NoSuchKey":          {404, ""},
+		"InternalError":      {500, reasonBackendError},
+		"ServiceUnavailable": {503, reasonBackendError},
+		"SlowDown":           {503, reasonBackendBusy},
+		"InvalidAccessKeyId": {502, reasonBackendCredentials},
+		"ExpiredToken":       {502, reasonBackendToken},
+		"NotSignedUp":        {502, reasonBackendCredentials}, // not in s3Errors
+		"":                   {500, reasonBackendError},
+	} {
+		doc, err := parseDocument(strings.NewReader("<Error><Code>"+code+"</Code></Error>"), "Error")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := errorInDocument(&doc); e.Status != want.status || e.reason != want.reason || e.Code == "" {
+			t.Errorf("errorInDocument(%s) = %d %s, reason %q, want %d, reason %q", code, e.Status, e.Code, e.reason, want.status, want.reason)
+		}
+	}
+}

@@ -117,6 +117,7 @@ func (x *exchange) checkDocument(doc *element, a answerSpec) (*answerForm, *apiE
 			return nil, badGateway(err)
 		}
 	}
+	x.backend.upstream.provesS3()
 	return form, nil
 }
 

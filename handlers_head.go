@@ -17,7 +17,7 @@ var headRefusals = map[int]bool{http.StatusBadRequest: true, http.StatusUnauthor
 // headRefusal returns the error of a HEAD that was refused with a status. It is the error of
 // a GET in its place if that blames the gateway, else the HEAD's own.
 func (x *exchange) headRefusal(status int, header http.Header) *apiError {
-	e := x.backend.withoutEchoes(upstreamError(status, header, http.NoBody))
+	e := x.refusalOf(status, header, http.NoBody)
 	if !headRefusals[status] {
 		return e
 	}
@@ -31,13 +31,13 @@ func (x *exchange) headRefusal(status int, header http.Header) *apiError {
 		return e
 	}
 	x.backend.out = get
-	refusal := x.backend.withoutEchoes(upstreamError(resp.StatusCode, nil, plainBody(resp)))
+	refusal := x.refusalOf(resp.StatusCode, nil, plainBody(resp))
 	io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
 	if refusal.Code == "BadGateway" {
 		refusal.cause = fmt.Errorf("the backend answered a HEAD with %d, and a GET with %d %s", status, resp.StatusCode, refusal.upstream.code)
 		return refusal
 	}
-	e.reason, e.upstream = refusal.reason, refusal.upstream
+	e.reason, e.cause, e.upstream = refusal.reason, refusal.cause, refusal.upstream
 	return e
 }
 

@@ -65,7 +65,7 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 		if out.method == http.MethodHead {
 			return nil, x.headRefusal(resp.StatusCode, resp.Header)
 		}
-		refusal := x.backend.withoutEchoes(upstreamError(resp.StatusCode, resp.Header, plainBody(resp)))
+		refusal := x.refusalOf(resp.StatusCode, resp.Header, plainBody(resp))
 		io.CopyN(io.Discard, resp.Body, maxErrorDocument) // a drained connection is kept
 		return nil, refusal
 	}
@@ -74,6 +74,20 @@ func (x *exchange) send(b *bucket, out *outgoing) (*http.Response, *apiError) {
 		return nil, badGateway(errors.New("an answer with neither length nor chunks"))
 	}
 	return resp, nil
+}
+
+// refusalOf returns the error for an answer that is not a success. A page of a web server is trouble of
+// the account only until an answer proves that there is an S3 server behind it: then the client
+// has probably provoked the page, with a long header for example.
+func (x *exchange) refusalOf(status int, header http.Header, body io.Reader) *apiError {
+	e := upstreamError(status, header, body)
+	if e.upstream.code != "" {
+		x.backend.upstream.provesS3()
+	}
+	if isPageError(e.cause) && x.backend.upstream.isS3.Load() {
+		e.reason = reasonOfBackend(status, header, "")
+	}
+	return x.backend.withoutEchoes(e)
 }
 
 // occupy counts the exchange as one of the account's requests in flight, until it ends.

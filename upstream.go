@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type upstream struct {
 	circuit *circuit
 	load    *inFlight // requests in flight, of all configurations with the account
 	history *accountHistory
+	isS3    *atomic.Bool  // it has answered as an S3 server does
 	idle    time.Duration // how long the backend may make no progress
 	backoff time.Duration
 	log     *slog.Logger
@@ -44,6 +46,7 @@ func newUpstream(a *account, idle time.Duration, counts *accountMetrics, log *sl
 		circuit: &circuit{changed: circuitReport(a.name, log)},
 		load:    new(inFlight),
 		history: newAccountHistory(time.Now()),
+		isS3:    new(atomic.Bool),
 		idle:    idle,
 		backoff: firstBackoff,
 		log:     log,
@@ -136,7 +139,17 @@ func (u *upstream) attempt(ctx context.Context, out *outgoing, connect func(cont
 	defer func() { u.circuit.leave(probe, result, time.Now()) }()
 	resp, err := u.sendOn(ctx, out, connect)
 	result = outcomeOf(ctx, err)
+	if err == nil && resp.Header["X-Amz-Request-Id"] != nil {
+		u.provesS3()
+	}
 	return resp, err
+}
+
+// provesS3 notes that an answer was one of an S3 server, and not of any web server.
+func (u *upstream) provesS3() {
+	if !u.isS3.Load() { // a store would take the cache line from other processors
+		u.isS3.Store(true)
+	}
 }
 
 // outcomeOf returns what an error of a request says about its backend. An answer of any kind, and
