@@ -184,7 +184,7 @@ func (s *service) report(now time.Time, listed int, draining bool) *statusReport
 	r.Users = g.userStatuses(now, listed)
 	for _, e := range g.recent.errors.list() {
 		r.Errors = append(r.Errors, errorStatus{e.count, e.first, e.last, e.requestID, e.user, e.account, e.bucket, e.operation,
-			e.status, e.upstreamStatus, e.code, e.reason, e.cause})
+			e.status, e.upstreamStatus, e.lastCode, e.reason, e.cause})
 	}
 	r.Summary = summary(names, states, r.Accounts)
 	r.Attention = r.attention()

@@ -10,6 +10,7 @@ package main
 // lists, and the rest is bounded here.
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -227,20 +228,36 @@ func (h *userHistory) lastSeen() time.Time {
 type errorKind struct {
 	user, account, bucket, operation string
 	reason                           refusalReason
-	code                             string
+	code                             string // "other" for one that is not known here: a backend may make it up
 	status, upstreamStatus           int
+}
+
+// kindOf returns the kind of an error. A stranger can name any bucket, so what strangers do is of one
+// kind whatever bucket they name.
+func kindOf(s *sample) errorKind {
+	kind := errorKind{s.user, s.account, s.bucket, s.operation, s.reason, s.errorCode, s.code, s.upstreamStatus}
+	if kind.user == "" {
+		kind.account, kind.bucket = "", ""
+	}
+	_, known := s3Errors[kind.code]
+	_, blames := gatewayErrors[kind.code]
+	if !known && !blames && kind.code != "" {
+		kind.code = otherLabel
+	}
+	return kind
 }
 
 // A keptError is all errors of a kind, with the latest.
 type keptError struct {
 	errorKind
-	count            int64
-	first, last      time.Time
-	requestID, cause string // of the last
+	count                      int64
+	first, last                time.Time
+	requestID, cause, lastCode string // of the last
 }
 
-// An errorHistory has the last kinds of errors. So neither a stranger who tries keys nor a
-// backend that is down displaces all others. It may be used by several goroutines at once.
+// An errorHistory has the last kinds of errors. When there are too many, one of the user or of the
+// account with the most kinds is given up. So neither a stranger who tries keys nor a backend that
+// is down displaces all others. It may be used by several goroutines at once.
 type errorHistory struct {
 	mu   sync.Mutex // guards kept
 	kept []keptError
@@ -252,26 +269,44 @@ func (h *errorHistory) observe(s *sample, now time.Time) {
 	if s.reason == "" {
 		return
 	}
-	kind := errorKind{s.user, s.account, s.bucket, s.operation, s.reason, s.errorCode, s.code, s.upstreamStatus}
+	kind := kindOf(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	oldest := 0
 	for i := range h.kept {
 		if e := &h.kept[i]; e.errorKind == kind {
 			e.count++
-			e.last, e.requestID, e.cause = now, s.requestID, shortened(s.cause, maxShown)
+			e.last, e.requestID, e.cause, e.lastCode = now, s.requestID, shortened(s.cause, maxShown), s.errorCode
 			return
 		}
-		if h.kept[i].last.Before(h.kept[oldest].last) {
-			oldest = i
-		}
 	}
-	fresh := keptError{kind, 1, now, now, s.requestID, shortened(s.cause, maxShown)}
+	fresh := keptError{kind, 1, now, now, s.requestID, shortened(s.cause, maxShown), s.errorCode}
 	if len(h.kept) < keptErrors {
 		h.kept = append(h.kept, fresh)
 	} else {
-		h.kept[oldest] = fresh
+		h.kept[h.dispensable(&kind)] = fresh
 	}
+}
+
+// dispensable returns the index of the error that a new kind displaces: the oldest of the user or of the
+// account that then would have the most kinds. All users of a gateway may share an account, so of
+// the errors of an account it is one of the user with the most. It requires that mu is held.
+func (h *errorHistory) dispensable(fresh *errorKind) (index int) {
+	ofUser, ofAccount := map[string]int{fresh.user: 1}, map[string]int{fresh.account: 1}
+	for i := range h.kept {
+		ofUser[h.kept[i].user]++
+		ofAccount[h.kept[i].account]++
+	}
+	delete(ofAccount, "") // that is none
+	byNeed := func(a, b *keptError) int {
+		userA, accountA, userB, accountB := ofUser[a.user], ofAccount[a.account], ofUser[b.user], ofAccount[b.account]
+		return cmp.Or(cmp.Compare(max(userB, accountB), max(userA, accountA)), cmp.Compare(userB+accountB, userA+accountA), a.last.Compare(b.last))
+	}
+	for i := range h.kept {
+		if byNeed(&h.kept[i], &h.kept[index]) < 0 {
+			index = i
+		}
+	}
+	return index
 }
 
 // list returns the errors, the latest first.

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,69 @@ func TestErrorHistoryKeepsKinds(t *testing.T) {
 	}
 	if list = h.list(); len(list) != keptErrors || list[0].user != "149" || list[keptErrors-1].user != "100" {
 		t.Errorf("%d errors, the first of %s, want the last %d", len(list), list[0].user, keptErrors)
+	}
+}
+
+// Nobody displaces the errors of others: a stranger by the names of buckets, a backend by its codes
+// and statuses, or a user by buckets and operations.
+func TestErrorHistoryIsNotFloodedByOne(t *testing.T) {
+	now := time.Now()
+	flood := func(of func(i int) sample) func(h *errorHistory) {
+		return func(h *errorHistory) {
+			for i := range 1000 {
+				s := of(i)
+				h.observe(&s, now.Add(time.Minute+time.Duration(i)))
+			}
+		}
+	}
+	reasonsOf := []refusalReason{reasonNoKey, reasonUnknownKey, reasonUnknownUser, reasonBadSignature, reasonMalformedSignature}
+	for _, test := range []struct {
+		name  string
+		flood func(h *errorHistory)
+		kinds int // of the flood, at most
+	}{
+		{"a stranger who names buckets", flood(func(i int) sample {
+			return sample{code: 401, reason: reasonsOf[i%5], bucket: fmt.Sprint("bucket", i%12), account: fmt.Sprint("account", i%3)}
+		}), 5},
+		{"a backend with any code", flood(func(i int) sample {
+			return sample{user: "user", account: "bad", bucket: "photos", operation: "GetObject", reason: reasonBackendDenied, code: 403, upstreamStatus: 403, errorCode: fmt.Sprint("Code", i)}
+		}), 1},
+		{"a backend with any status, of many users", flood(func(i int) sample {
+			return sample{user: fmt.Sprint("user", i%7), account: "bad", reason: reasonBackendError, code: 500 + i%100, upstreamStatus: 500 + i%100}
+		}), keptErrors - 10},
+		{"a user with many buckets", flood(func(i int) sample {
+			return sample{user: "eve", account: "main", bucket: fmt.Sprint("bucket", i), operation: "DeleteObject", reason: reasonRole, code: 403, errorCode: "AccessDenied"}
+		}), keptErrors - 10},
+	} {
+		var h errorHistory
+		for i := range 10 { // of two users, and of the account of the flood's user
+			h.observe(&sample{user: fmt.Sprint("alice", i%2), account: "main", bucket: fmt.Sprint("b", i), code: 502, reason: reasonBackendConnect}, now)
+		}
+		test.flood(&h)
+		kept := 0
+		for _, e := range h.list() {
+			if strings.HasPrefix(e.user, "alice") {
+				kept++
+			}
+		}
+		if flooding := len(h.list()) - kept; kept != 10 || flooding > test.kinds || flooding == 0 {
+			t.Errorf("%s: %d of the 10 errors before are kept, and %d of the flood, want all, and at most %d", test.name, kept, flooding, test.kinds)
+		}
+	}
+}
+
+// Codes that are not known are of one kind, which has the last of them.
+func TestErrorHistoryHasTheLastCode(t *testing.T) {
+	var h errorHistory
+	for i, code := range []string{"AccessDenied", "Strange", "Stranger", "NotSignedUp", ""} {
+		h.observe(&sample{reason: reasonBackendDenied, code: 403, user: "user", errorCode: code}, time.Unix(int64(i), 0))
+	}
+	var got []string
+	for _, e := range h.list() {
+		got = append(got, fmt.Sprint(e.count, " ", e.lastCode))
+	}
+	if want := []string{"1 ", "1 NotSignedUp", "2 Stranger", "1 AccessDenied"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
