@@ -20,7 +20,8 @@ const (
 	certificateSoon = 7 * 24 * time.Hour // before the end of a certificate
 	maxReloadError  = 4 << 10            // bytes of the error of a reload
 	slotsOfAMinute  = int(time.Minute / slotLength)
-	failuresInWords = 3 // accounts that the summary names
+	failuresInWords = 3  // accounts that the summary names
+	maxExpiries     = 10 // of accounts, each in a sentence
 )
 
 // A statusReport is the state of the gateway at an instant. Instants that are not known, or that
@@ -178,6 +179,10 @@ func (s *service) report(now time.Time, listed int, draining bool) *statusReport
 		states[name] = u.health()
 	}
 	names := accountsToList(states)
+	var ends []accountEnds // of those that are not listed, too
+	for _, name := range names {
+		ends = append(ends, g.accounts[name].ends())
+	}
 	for _, name := range names[:min(len(names), listed)] {
 		r.Accounts = append(r.Accounts, g.accounts[name].report(states[name], now))
 	}
@@ -187,7 +192,7 @@ func (s *service) report(now time.Time, listed int, draining bool) *statusReport
 			e.status, e.upstreamStatus, e.lastCode, e.reason, e.cause})
 	}
 	r.Summary = summary(names, states, r.Accounts)
-	r.Attention = r.attention()
+	r.Attention = r.attention(ends)
 	r.State = overall(states, len(r.Attention) > 0)
 	return r
 }
@@ -278,9 +283,26 @@ func accountsToList(states map[string]accountHealth) []string {
 	return names
 }
 
+// accountEnds are the instants from which an account can't be used; zero: none is known.
+type accountEnds struct {
+	name                     string
+	certificate, credentials time.Time // certificate is the backend's
+}
+
+func (u *upstream) ends() accountEnds {
+	ends := accountEnds{name: u.account.name}
+	if seconds := u.pool.certificateEnd.Load(); seconds != 0 {
+		ends.certificate = time.Unix(seconds, 0).UTC()
+	}
+	if seconds := u.account.source.expires(); seconds != 0 {
+		ends.credentials = time.Unix(seconds, 0).UTC()
+	}
+	return ends
+}
+
 // report returns the state of one account.
 func (u *upstream) report(state accountHealth, now time.Time) accountStatus {
-	past := u.history.snapshot(now)
+	past, ends := u.history.snapshot(now), u.ends()
 	a := accountStatus{
 		Name:        u.account.name,
 		Endpoint:    u.account.scheme + "://" + u.account.host + u.account.basePath,
@@ -288,16 +310,11 @@ func (u *upstream) report(state accountHealth, now time.Time) accountStatus {
 		LastSuccess: past.success,
 		Traffic:     past.traffic(),
 		Connections: connectionsStatus{u.load.count.Load(), u.account.maxInFlight, u.pool.idleConns(), u.counts.opened.Load(), u.counts.reused.Load()},
-		Credentials: credentialsStatus{Source: cmp.Or(u.account.source.kind, "config"), Failures: u.account.source.failures.Load()},
+		Credentials: credentialsStatus{cmp.Or(u.account.source.kind, "config"), ends.credentials, u.account.source.failures.Load()},
 	}
+	a.CertificateExpires = ends.certificate
 	if f := past.failure; !f.at.IsZero() {
 		a.LastError = &accountError{f.at, f.requestID, f.status, f.code, f.reason, f.cause}
-	}
-	if seconds := u.account.source.expires(); seconds != 0 {
-		a.Credentials.Expires = time.Unix(seconds, 0).UTC()
-	}
-	if seconds := u.pool.certificateEnd.Load(); seconds != 0 {
-		a.CertificateExpires = time.Unix(seconds, 0).UTC()
 	}
 	return a
 }
@@ -440,8 +457,9 @@ func (e *accountError) inShort() string {
 	return cmp.Or(e.Cause, string(e.Reason), e.Code, fmt.Sprintf("status %d", e.Status))
 }
 
-// attention returns what an operator should look at, besides accounts that are down.
-func (r *statusReport) attention() []string {
+// attention returns what an operator should look at, besides accounts that are down. The ends are
+// those of all accounts.
+func (r *statusReport) attention(ends []accountEnds) []string {
 	list := []string{}
 	note := func(holds bool, format string, args ...any) {
 		if holds {
@@ -453,16 +471,36 @@ func (r *statusReport) attention() []string {
 	note(len(r.Configuration.AwaitsRestart) > 0, "A restart is needed for: %s", strings.Join(r.Configuration.AwaitsRestart, ", "))
 	note(r.Limiter.Store == "down", "The shared limiter store at %s does not answer, and each gateway limits by itself: %s", r.Limiter.Address, r.Limiter.Cause)
 	note(r.Process.DroppedLogLines > 0, "%d lines of the log were dropped", r.Process.DroppedLogLines)
-	ends := func(what string, at time.Time, before time.Duration) {
-		left := at.Sub(r.Time)
-		note(!at.IsZero() && left <= 0, "%s has expired", what)
-		note(!at.IsZero() && left > 0 && left < before, "%s expires in %s", what, inUnits(left))
-	}
 	note(r.Process.CertificateError != "", "The TLS files could not be reloaded; the previous certificate is in use: %s", r.Process.CertificateError)
-	ends("The certificate of the gateway", r.Process.CertificateExpires, certificateSoon)
-	for _, a := range r.Accounts {
-		ends("The certificate of the backend of "+a.Name, a.CertificateExpires, certificateSoon)
-		ends("The set of credentials of "+a.Name, a.Credentials.Expires, 0) // a source renews them before
+	if at := r.Process.CertificateExpires; !at.IsZero() {
+		list = appendExpiry(list, "The certificate of the gateway", at.Sub(r.Time), certificateSoon)
+	}
+	return append(list, expiries(ends, r.Time)...)
+}
+
+// expiries says what of the accounts has expired or will soon: the first of them, and how many more.
+func expiries(ends []accountEnds, now time.Time) (list []string) {
+	for _, e := range ends {
+		if !e.certificate.IsZero() {
+			list = appendExpiry(list, "The certificate of the backend of "+e.name, e.certificate.Sub(now), certificateSoon)
+		}
+		if !e.credentials.IsZero() { // a source renews them before
+			list = appendExpiry(list, "The set of credentials of "+e.name, e.credentials.Sub(now), 0)
+		}
+	}
+	if more := len(list) - maxExpiries; more > 1 {
+		list = append(list[:maxExpiries], fmt.Sprintf("%d more certificates or sets of credentials of accounts have expired, or expire soon", more))
+	}
+	return list
+}
+
+// appendExpiry appends a sentence on something that has expired, or is to within the time before.
+func appendExpiry(list []string, what string, left, before time.Duration) []string {
+	switch {
+	case left <= 0:
+		return append(list, what+" has expired")
+	case left < before:
+		return append(list, what+" expires in "+inUnits(left))
 	}
 	return list
 }

@@ -369,6 +369,42 @@ func TestStatusOfManyAccountsAndUsers(t *testing.T) {
 	})
 }
 
+// What a report says of all accounts does not depend on how many it lists.
+func TestStatusSaysWhatExpiresOfAccountsThatAreNotListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		changes := []func(map[string]any){}
+		for i := range maxListed + 12 {
+			changes = append(changes, with(fmt.Sprintf("accounts.a-%03d", i), anotherAccount("http://localhost:1", fmt.Sprintf("bucket-%03d", i))))
+		}
+		s, _, _ := testService(t, testConfig("http://localhost:1", changes...))
+		now, accounts := time.Now(), s.current.Load().accounts
+		expire := func(name string) {
+			accounts[name].account.source.current.Store(&expiringCredentials{credentials: testCredentials, expires: now.Add(-time.Minute)})
+		}
+		wants := func(want ...string) {
+			t.Helper()
+			for _, listed := range []int{1, maxListed, 1000} {
+				if r := s.report(now, listed, false); r.State != "attention" || !slices.Equal(r.Attention, want) {
+					t.Errorf("%d listed: %s, %q, want attention, %q", listed, r.State, r.Attention, want)
+				}
+			}
+		}
+		expire("a-111")
+		wants("The set of credentials of a-111 has expired")
+		accounts["a-110"].pool.certificateEnd.Store(now.Add(time.Hour).Unix())
+		wants("The certificate of the backend of a-110 expires in 1 h", "The set of credentials of a-111 has expired")
+		var want []string
+		for i := range maxListed {
+			expire(fmt.Sprintf("a-%03d", i))
+			if i < maxExpiries {
+				want = append(want, fmt.Sprintf("The set of credentials of a-%03d has expired", i))
+			}
+		}
+		wants(append(want, fmt.Sprintf("%d more certificates or sets of credentials of accounts have expired, or expire soon", maxListed+2-maxExpiries))...)
+		s.current.Load().retire(nil)
+	})
+}
+
 func TestStatusSummary(t *testing.T) {
 	for _, test := range []struct{ states, want string }{
 		{"a=idle", "The account a has not been asked yet"},
@@ -399,14 +435,14 @@ func TestStatusSummary(t *testing.T) {
 func TestStatusAttention(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	r := &statusReport{Time: now}
-	if got := r.attention(); len(got) != 0 {
+	if got := r.attention(nil); len(got) != 0 {
 		t.Errorf("%q, want nothing", got)
 	}
 	r.Process = processStatus{Draining: true, DroppedLogLines: 3, CertificateExpires: now.Add(50 * time.Hour), CertificateError: "no such file"}
 	r.Limiter = limiterStatus{Store: "down", Address: "redis:6379", Cause: "connection refused"}
-	r.Accounts = []accountStatus{
-		{Name: "a", CertificateExpires: now.Add(-time.Hour), Credentials: credentialsStatus{Expires: now.Add(time.Minute)}},
-		{Name: "b", CertificateExpires: now.Add(30 * 24 * time.Hour), Credentials: credentialsStatus{Expires: now}},
+	accounts := []accountEnds{
+		{name: "a", certificate: now.Add(-time.Hour), credentials: now.Add(time.Minute)},
+		{name: "b", certificate: now.Add(30 * 24 * time.Hour), credentials: now},
 	}
 	want := []string{
 		"The gateway is stopping: it accepts no more connections",
@@ -417,7 +453,7 @@ func TestStatusAttention(t *testing.T) {
 		"The certificate of the backend of a has expired",
 		"The set of credentials of b has expired",
 	}
-	if got := r.attention(); !slices.Equal(got, want) {
+	if got := r.attention(accounts); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
