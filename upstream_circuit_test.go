@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -173,5 +174,28 @@ func TestRequestsInFlightOfAnAccountAreBounded(t *testing.T) {
 	clients.Wait()
 	if resp, body := g.do("GET", "/photos/k", adminKey, ""); resp.StatusCode != 200 {
 		t.Errorf("GET after the others = %d %s, want 200", resp.StatusCode, body)
+	}
+}
+
+// The request whose failure makes the circuit refuse says what is wrong, as does each probe later.
+func TestRefusedRetryDoesNotHideTheCause(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	g := startGateway(t, testConfig(closed.URL))
+	u := g.gw.accounts["main"]
+	for _, state := range []string{"before it refuses", "as a probe"} {
+		if state == "as a probe" {
+			u.circuit.until = time.Now()
+		} else {
+			u.circuit.failures = circuitFailures - 1
+		}
+		resp, _ := g.do("GET", "/photos/k", userKey, "")
+		if line := g.lineOf(resp); line["reason"] != "backend_connect" || resp.StatusCode != 502 {
+			t.Errorf("%s: %d with the reason %v, want 502 with backend_connect", state, resp.StatusCode, line["reason"])
+		}
+	}
+	resp, _ := g.do("GET", "/photos/k", userKey, "")
+	if line := g.lineOf(resp); line["reason"] != "backend_down" {
+		t.Errorf("afterwards: the reason is %v, want backend_down", line["reason"])
 	}
 }

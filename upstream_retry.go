@@ -34,8 +34,12 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 	}
 	u.budget.sent(time.Now())
 	connect := u.pool.get
+	var before error
 	for attempt := 1; ; attempt++ {
 		resp, err := u.attempt(ctx, out, connect)
+		if before != nil && isRefusal(err) {
+			return nil, before // which made the circuit refuse, and says what is wrong
+		}
 		if attempt == attempts || ctx.Err() != nil || !retriable(resp, err) {
 			return resp, err
 		}
@@ -52,7 +56,7 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 		if err := sleep(ctx, wait, nil); err != nil {
 			return nil, err
 		}
-		if err != nil {
+		if before = err; err != nil {
 			connect = u.pool.dial // the kept ones may be as broken
 		}
 	}
@@ -62,14 +66,19 @@ func (u *upstream) roundTrip(ctx context.Context, out *outgoing) (*http.Response
 // S3's SlowDown is a 503; other services answer 429.
 func retriable(resp *http.Response, err error) bool {
 	if err != nil {
-		_, refused := errors.AsType[*circuitError](err)
-		return !refused && !errors.Is(err, errNoProgress) // then the time is used up
+		return !isRefusal(err) && !errors.Is(err, errNoProgress) // then the time is used up
 	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
 	return false
+}
+
+// isRefusal reports whether the backend was not asked, because it has not answered others.
+func isRefusal(err error) bool {
+	_, refused := errors.AsType[*circuitError](err)
+	return refused
 }
 
 // retryDelay returns how long to wait before the next attempt. It returns false if the
