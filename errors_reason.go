@@ -4,6 +4,8 @@ package main
 // where a code of S3 is too coarse. AccessDenied has eight reasons, and each has its own remedy.
 // A program may rely on these words: none changes its meaning, and new ones may come.
 
+import "strings"
+
 // A refusalReason is one of the words of reasons. The zero value is that of an error that a
 // backend gave to the client's own request, such as NoSuchKey.
 type refusalReason string
@@ -106,22 +108,22 @@ var reasons = []reasonText{
 	{reasonLimiterBusy, "the shared limiter store has no time to decide on the request", "look at the Redis server of rate_limit.redis_url, and at the network before it"},
 	{reasonMemory, "too many documents are in memory", "send fewer large lists, completions and deletions at once"},
 
-	{reasonAmbiguous, "two servers could read the request in two ways, as in request smuggling", "correct the client, or the proxy before the gateway; the answer says what is in doubt"},
+	{reasonAmbiguous, "two servers could read the request in two ways, as in request smuggling", "correct the client, or the proxy before the gateway; the message says what is in doubt"},
 	{reasonHost, "the Host header names no bucket below server.domain", "correct the host, or use path-style addresses"},
-	{reasonPath, "the path is not valid, or another server could read it as another object", `the answer says why; keys with slashes need "nested_keys": true`},
+	{reasonPath, "the path is not valid, or another server could read it as another object", `the message says why; keys with slashes need "nested_keys": true`},
 	{reasonMethod, "there is no such method for this path", "see the header Allow of the answer"},
 	{reasonOperation, "the gateway does not implement the operation", "do without it, or ask the backend directly"},
 	{reasonCORS, "a preflight that server.cors does not allow", "add the origin, the method and the headers to server.cors"},
-	{reasonParameter, "a parameter of the query is not valid, or not known for the operation", "the answer names it; do without it, or correct it"},
-	{reasonHeader, "a header is not valid, not allowed, or not known", "the answer names it; do without it, or correct it"},
+	{reasonParameter, "a parameter of the query is not valid, or not known for the operation", "the message names it; do without it, or correct it"},
+	{reasonHeader, "a header is not valid, not allowed, or not known", "the message names it; do without it, or correct it"},
 	{reasonLength, "the upload has no length", "send Content-Length, and x-amz-decoded-content-length with aws-chunked"},
 	{reasonTooLarge, "the body is larger than is allowed", "raise max_file_size, or upload in parts"},
 	{reasonBodyCut, "the body ended before its length; nothing was stored", "look for a connection that broke, on the side of the client"},
 	{reasonBodyTimeout, "the client sent nothing of the body for server.idle_timeout; nothing was stored", "look for a connection that stalls, on the side of the client"},
-	{reasonBodyFraming, "the chunks of an aws-chunked body are not well-formed; nothing was stored", "the answer says what is wrong; look for what changes the body on the way"},
+	{reasonBodyFraming, "the chunks of an aws-chunked body are not well-formed; nothing was stored", "the message says what is wrong; look for what changes the body on the way"},
 	{reasonDigest, "the body is not what a digest or checksum says, or the digest is not one; nothing was stored", "look for what changes the body on the way"},
-	{reasonDocument, "the document in the body is not valid, or not known", "the answer says what is wrong"},
-	{reasonCopySource, "the source of a copy is not valid, or can't be copied", "the answer says why"},
+	{reasonDocument, "the document in the body is not valid, or not known", "the message says what is wrong"},
+	{reasonCopySource, "the source of a copy is not valid, or can't be copied", "the message says why"},
 	{reasonPrecondition, "a condition for the source of a copy does not hold", "this is what the client asked to be told"},
 	{reasonHTTPVersion, "the client speaks HTTP/1.0, in which the end of this answer can't be told from a cut", "use HTTP/1.1; nginx: proxy_http_version 1.1"},
 
@@ -133,13 +135,13 @@ var reasons = []reasonText{
 	{reasonBackendProtocol, "the backend's answer is not one of an S3 server", "the cause says what is wrong; endpoint_url of accounts.ACCOUNT must be that of an S3 service, with https:// if it speaks TLS"},
 	{reasonBackendCredentials, "the backend refuses the credentials of the account, not those of the client", "correct access_key_id and secret_access_key, or credentials, of accounts.ACCOUNT"},
 	{reasonBackendToken, "the session token of the account has expired, or belongs to another key", "give accounts.ACCOUNT a new session_token, or a source in credentials that refreshes it"},
-	{reasonBackendRegion, "the bucket is in another region, or at another address of the service", "set region and endpoint_url of accounts.ACCOUNT; the line has expected_region if the backend names one"},
+	{reasonBackendRegion, "the bucket is in another region, or at another address of the service", "set region and endpoint_url of accounts.ACCOUNT; the log has expected_region if the backend names one"},
 	{reasonBackendClock, "the clocks of the backend and of the gateway differ by more than 15 minutes", "set the clock that is wrong"},
 	{reasonBackendDenied, "the backend refuses it to the account, whoever the user is", "allow it to the key of accounts.ACCOUNT, in the policies of the service"},
 	{reasonBackendBucket, "the backend has no such bucket under the name that the configuration gives", "correct BUCKET in accounts.ACCOUNT.buckets, or make the bucket"},
 	{reasonBackendBusy, "the backend asks for fewer requests", "wait; max_in_flight of accounts.ACCOUNT bounds what the gateway sends at once"},
-	{reasonBackendError, "the backend failed", "look at the backend's own log, for the upstream_request_id of the line"},
-	{reasonBackendDown, "the account is refused for a while, because its backend failed many requests in a row", "the lines before say why; the gateway tries again by itself"},
+	{reasonBackendError, "the backend failed", "look at the backend's own log, for the request that the gateway's log names in upstream_request_id"},
+	{reasonBackendDown, "the account is refused for a while, because its backend failed many requests in a row", "earlier lines of the log say why; the gateway tries again by itself"},
 
 	{reasonInternal, "a fault of the gateway", "report it, with the line that says panic and has the same request_id"},
 }
@@ -153,6 +155,9 @@ func (r refusalReason) text() *reasonText {
 	}
 	return nil
 }
+
+// isBackends reports whether the reason is in what a backend did.
+func (r refusalReason) isBackends() bool { return strings.HasPrefix(string(r), "backend_") }
 
 // isTrouble reports whether an account can't serve its clients for this reason. That one is busy,
 // denies a request or lacks a bucket is no such reason: it answers.

@@ -102,7 +102,14 @@ func errorOfBackend(status int, header http.Header, doc *element) *apiError {
 		}
 		e := newError(why, "BadGateway", "")
 		e.upstream = said
-		e.cause = fmt.Errorf("the backend answered %d %s", status, code)
+		switch {
+		case code != "":
+			e.cause = fmt.Errorf("the backend answered %d %s", status, code)
+		case status < 400:
+			e.cause = fmt.Errorf("the backend answered %d, a redirection", status)
+		default:
+			e.cause = fmt.Errorf("the backend answered %d", status)
+		}
 		return e
 	}
 	e := &apiError{Status: status, Code: code, condition: condition, reason: why, upstream: said, header: header}

@@ -97,12 +97,16 @@ func (c *backendCall) quotable(message string) string {
 	if message == "" || c.repeats(message) || holdsAnyPiece(message, c.private()) {
 		return ""
 	}
-	message = longWord.ReplaceAllStringFunc(message, func(word string) string {
-		if strings.ContainsAny(word, "0123456789") {
+	return plainText(longWord.ReplaceAllStringFunc(message, func(word string) string {
+		if strings.ContainsAny(word, "0123456789") && !strings.HasPrefix(strings.ToLower(word), "x-amz-") { // the name of a header has no secret
 			return withheld
 		}
 		return word
-	})
+	}))
+}
+
+// plainText returns the beginning of a text, in printable ASCII.
+func plainText(text string) string {
 	return shortened(strings.Map(func(char rune) rune {
 		switch {
 		case char == '\n', char == '\r', char == '\t':
@@ -111,7 +115,7 @@ func (c *backendCall) quotable(message string) string {
 			return '?'
 		}
 		return char
-	}, message), maxForeign)
+	}, text), maxForeign)
 }
 
 // pieceSize is how much of a secret counts as an echo of it, in bytes. A text with twice

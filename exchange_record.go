@@ -87,6 +87,9 @@ func (x *exchange) appendRefusal(attrs []slog.Attr) []slog.Attr {
 		return attrs
 	}
 	attrs = append(attrs, slog.String("code", e.Code))
+	if e.reason != "" && !e.reason.isBackends() && e.Message != s3Errors[e.Code].message {
+		attrs = append(attrs, slog.String("message", plainText(x.withoutCredentials(e.Message))))
+	}
 	if x.backend.repeats(e.upstream.code) {
 		return attrs
 	}

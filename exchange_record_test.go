@@ -142,6 +142,7 @@ func TestMessageOfABackendIsQuotedWithoutWhatMayBeSecret(t *testing.T) {
 		"2 requests of image/jpeg":                                                       "2 requests of image/jpeg",
 		"two\r\nlines":                                                                   "two  lines",
 		"\x1b[31mred":                                                                    "?[31mred",
+		"the x-amz-checksum-crc64nvme header":                                            "the x-amz-checksum-crc64nvme header",
 		"für \u202e":                                                                     "f?r ?",
 		strings.Repeat("a ", 121):                                                        strings.Repeat("a ", 120) + "…",
 		strings.Repeat("a ", 110) + testCredentials.SecretAccessKey:                      "",
@@ -209,6 +210,9 @@ func TestReasonTellsWhatIsWrongWithTheBackend(t *testing.T) {
 		if line := g.lines()[0]; line["reason"] != test.reason {
 			t.Errorf("%s: the log has %v, want the reason %s", test.endpoint, line, test.reason)
 		}
+		if cause, _ := g.lines()[0]["cause"].(string); cause != strings.TrimSpace(cause) {
+			t.Errorf("%s: the cause is %q, want no space around it", test.endpoint, cause)
+		}
 	}
 }
 
@@ -262,5 +266,26 @@ func TestTroubleOfAnErrorOfAnUpload(t *testing.T) {
 	}
 	if got := troubleOf(errors.New("text before the document")); got != reasonBackendProtocol {
 		t.Errorf("troubleOf an error of the protocol = %s, want %s", got, reasonBackendProtocol)
+	}
+}
+
+// What the gateway said to the client is in the log if it says more than the code, and never with a
+// value of the request.
+func TestLogHasTheMessageOfARefusal(t *testing.T) {
+	g := startGateway(t, testConfig(startRecorder(t, nil).URL))
+	for _, test := range []struct {
+		method, target, header string
+		want                   any
+	}{
+		{"GET", "/photos?odd=canary", "", `the query parameter "odd" is not supported here`},
+		{"GET", "/photos?" + adminKey + "=1", "", `the query parameter "(withheld)" is not supported here`},
+		{"PUT", "/photos/k", "x-amz-odd-and-long-name-2: canary", "the header x-amz-odd-and-long-name-2 is not supported"},
+		{"GET", "/photos/a%0d%0ab", "", "the key holds a control character"},
+		{"POST", "/photos/k?uploadId=u", "", nil}, // MalformedXML says it all
+	} {
+		resp, _ := g.do(test.method, test.target, userKey, "", test.header)
+		if got := g.lineOf(resp)["message"]; got != test.want {
+			t.Errorf("%s %s = %d, and the message in the log is %v, want %v", test.method, test.target, resp.StatusCode, got, test.want)
+		}
 	}
 }
