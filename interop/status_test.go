@@ -262,6 +262,29 @@ const contrasts = `(() => {
 	return [...bad].join(', ');
 })()`
 
+// Expressions for what a narrow window shows without being moved sideways: where texts of the page
+// reach out of it, and the text of the last error of the failing account that is within it.
+const (
+	hidden = `(() => {
+	const out = [document.documentElement, ...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.id || e.tagName);
+	const texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+	while (texts.nextNode()) {
+		const text = texts.currentNode, range = document.createRange();
+		if (!text.data.trim() || text.parentElement.closest('thead, title')) continue;
+		range.selectNodeContents(text);
+		if ([...range.getClientRects()].some(r => r.left < 0 || r.right > innerWidth)) out.push(text.data.trim());
+	}
+	return out.join(', ');
+})()`
+	shown = `(() => {
+	const cell = document.querySelector('.accounts tr:is(.failing, .refused) .cause');
+	return [...cell.querySelectorAll('span, .remedy')].filter(e => {
+		const box = e.getBoundingClientRect();
+		return box.width > 0 && box.height > 0 && box.left >= 0 && box.right <= innerWidth && box.top < 844;
+	}).map(e => e.textContent).join(' ');
+})()`
+)
+
 // The page fills while it is looked at, without being loaded again; an account that dies turns red,
 // and green when it is back.
 func TestInteropStatusPage(t *testing.T) {
@@ -331,22 +354,39 @@ func TestInteropStatusPage(t *testing.T) {
 	}
 	b.picture(t, "4-down-dark")
 
+	// On a phone nothing is to the right of what can be seen, least of all what is wrong.
+	b.resize(t, 400, 844)
+	if found := b.eval(t, hidden); found != "" {
+		t.Errorf("at 400 pixels, out of sight: %s", found)
+	}
+	for _, text := range []string{"connection refused", "To do: "} {
+		if got := b.eval(t, shown); !strings.Contains(got, text) {
+			t.Errorf("at 400 pixels the failing account shows %q, want %q in it", got, text)
+		}
+	}
+	b.picture(t, "5-phone-dark")
+	b.prefer(t, "light")
+	b.picture(t, "6-phone")
+	b.prefer(t, "dark")
+	b.resize(t, 1440, 900)
+
 	dies.start(t)
 	b.becomes(t, state("backend"), "ok")
 	b.becomes(t, verdict, "✓ All 2 accounts answer.")
-	b.picture(t, "5-back-dark")
+	b.picture(t, "7-back-dark")
 	b.prefer(t, "light")
 
-	// On a phone the tables move in their own boxes, and stay where they are moved to.
-	b.resize(t, 390, 844)
-	b.becomes(t, "document.documentElement.scrollWidth <= 390", "true")
+	// A table that is wider than its box moves in it, and stays where it is moved to.
+	b.resize(t, 1100, 900)
+	b.eval(t, "document.body.style.width = '500px'")
+	b.becomes(t, "document.documentElement.scrollWidth <= 1100", "true")
 	b.eval(t, "document.getElementById('scroll-users').focus()")
 	b.eval(t, "document.getElementById('scroll-accounts').scrollLeft = 150")
 	b.changes(t, clock)
 	if at := b.eval(t, "document.getElementById('scroll-accounts').scrollLeft + document.activeElement.id"); at != "150scroll-users" {
 		t.Errorf("after the page was renewed: %s, want 150scroll-users", at)
 	}
-	b.picture(t, "6-phone")
+	b.eval(t, "document.body.style.width = ''")
 
 	load.home()
 	b.resize(t, 1440, 900)
@@ -354,12 +394,12 @@ func TestInteropStatusPage(t *testing.T) {
 	b.open(t, in.admin+"/")
 	b.becomes(t, verdict, "✓ All 2 accounts answer.")
 	b.changes(t, clock) // by the browser itself
-	b.picture(t, "7-no-script")
+	b.picture(t, "8-no-script")
 	b.checkPage(t, in.admin)
 
 	b.call(t, "Emulation.setScriptExecutionDisabled", config{"value": false}, nil)
 	b.open(t, in.admin+"/")
 	in.stop(t)
 	b.becomes(t, "document.getElementById('lost').hidden", "false")
-	b.picture(t, "8-gateway-gone")
+	b.picture(t, "9-gateway-gone")
 }
