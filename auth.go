@@ -64,9 +64,9 @@ type apiKey struct {
 	id     string // for the log, which must not have the key: 8 hex digits of the digest
 }
 
-// quoted quotes a value that should be a short word. One as long as a key may be a secret in the wrong
+// quotedWord quotes a value that should be a short word. One as long as a key may be a secret in the wrong
 // place.
-func quoted(value string) string {
+func quotedWord(value string) string {
 	if len(value) >= minAPIKey {
 		return fmt.Sprintf("a value of %d bytes", len(value))
 	}

@@ -257,7 +257,7 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 	}
 	c.atLeastZero(path+".max_in_flight", f.MaxInFlight, &a.maxInFlight)
 	if !validToken.MatchString(a.region) {
-		c.errorf(path+".region", "%s is not a region name", quoted(a.region))
+		c.errorf(path+".region", "%s is not a region name", quotedWord(a.region))
 	}
 	c.credentials(path, accountName, f, a)
 	if f.CAFile != "" {
@@ -267,10 +267,10 @@ func (c *checker) account(path, accountName string, f accountFile) *account {
 		}
 	}
 	if f.Addressing != "" && f.Addressing != "path" && f.Addressing != "virtual" {
-		c.errorf(path+".addressing", `must be "path" or "virtual", not %s`, quoted(f.Addressing))
+		c.errorf(path+".addressing", `must be "path" or "virtual", not %s`, quotedWord(f.Addressing))
 	}
 	if f.TrailingChecksums != "" && f.TrailingChecksums != "forward" && f.TrailingChecksums != "verify" {
-		c.errorf(path+".trailing_checksums", `must be "forward" or "verify", not %s`, quoted(f.TrailingChecksums))
+		c.errorf(path+".trailing_checksums", `must be "forward" or "verify", not %s`, quotedWord(f.TrailingChecksums))
 	}
 	c.endpoint(path+".endpoint_url", f.EndpointURL, a)
 	return a
@@ -363,7 +363,7 @@ func (c *checker) cors(path string, f *corsFile) *cors {
 	}
 	for i, method := range f.AllowedMethods {
 		if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
-			c.errorf(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "must be GET, HEAD, PUT, POST or DELETE, not %s", quoted(method))
+			c.errorf(fmt.Sprintf("%s.allowed_methods[%d]", path, i), "must be GET, HEAD, PUT, POST or DELETE, not %s", quotedWord(method))
 		}
 	}
 	for i, header := range slices.Concat(f.AllowedHeaders, f.ExposeHeaders) {
@@ -457,7 +457,7 @@ func (c *checker) role(path, s string) role {
 			return r
 		}
 	}
-	c.errorf(path, `must be "admin", "user" or "readonly", not %s`, quoted(s))
+	c.errorf(path, `must be "admin", "user" or "readonly", not %s`, quotedWord(s))
 	return roleReadOnly
 }
 

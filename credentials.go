@@ -91,7 +91,7 @@ func newCredentialSource(spec, accountName string, lookupEnv func(string) (strin
 	kind, argument, hasArgument := strings.Cut(spec, ":")
 	use := credentialProviders[kind]
 	if use == nil || hasArgument && (kind != "profile" || argument == "") {
-		return nil, fmt.Errorf(`must be "env", "profile:NAME", "web-identity", "ecs" or "imds", not %s`, quoted(spec))
+		return nil, fmt.Errorf(`must be "env", "profile:NAME", "web-identity", "ecs" or "imds", not %s`, quotedWord(spec))
 	}
 	s := staticCredentials(credentials{})
 	s.account, s.kind = accountName, kind
