@@ -56,15 +56,15 @@ func (c *subcommand) start(ctx context.Context, args []string, std streams) erro
 
 // parseSome reads flags, up to the first argument that is none. It returns flag.ErrHelp for -help.
 func parseSome(flags *flag.FlagSet, args []string) error {
-	usage, out := flags.Usage, flags.Output()
+	help, out := flags.Usage, flags.Output()
 	flags.Usage = func() {}
 	flags.SetOutput(io.Discard) // package flag would print the whole usage for each slip
 	err := flags.Parse(args)
-	flags.Usage = usage
+	flags.Usage = help
 	flags.SetOutput(out)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		usage()
+		help()
 		return err
 	case err != nil:
 		return usageError{fmt.Errorf("%w; see %s -help", err, flags.Name())}

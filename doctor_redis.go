@@ -119,7 +119,7 @@ func tryRights(c *redisConn) error {
 	} {
 		_, err := c.do(command...)
 		var refusal redisError
-		if isRefusal := errors.As(err, &refusal); err != nil && (!isRefusal || refusal.code == "NOPERM") {
+		if said := errors.As(err, &refusal); err != nil && (!said || refusal.code == "NOPERM") {
 			return err
 		}
 	}
