@@ -142,9 +142,6 @@ func newAuthenticator(users []*user) *authenticator {
 	return a
 }
 
-// withheld replaces a credential in the log.
-const withheld = "(withheld)"
-
 // withoutKeys returns a text of a client for the log, without the words in it that are keys of users,
 // whoever sent it. Of name=value the value is a word, too.
 func (a *authenticator) withoutKeys(text string) string {

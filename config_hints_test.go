@@ -113,7 +113,7 @@ func TestUnknownFieldIsGuessed(t *testing.T) {
 		{"port", "it belongs into server or server.admin"},
 		{"endpoint_url", "it belongs into accounts.NAME"},
 		{"redis_url", "it belongs into rate_limit or users.NAME.rate_limit"},
-		{"server.max_file_size", "it belongs at the top level of the file"},
+		{"server.max_file_size", "it belongs into the top level of the file"},
 		{"zzz", "unknown field"},
 	} {
 		got := faultOf(t, configText(t, with(test.path, "x")), nil)

@@ -136,7 +136,7 @@ func placesOf(path string, t reflect.Type, key string) []string {
 			if tag == key {
 				where := strings.TrimPrefix(path, ".")
 				if where == "" {
-					where = "the document itself"
+					where = "the top level of the file"
 				}
 				places = append(places, where)
 			} else if tag != "" {

@@ -4,8 +4,10 @@ package main
 // knows of requests or backends.
 
 import (
+	"fmt"
 	"math"
 	"net/http"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -22,6 +24,7 @@ type apiError struct {
 	header    http.Header // of the backend's answer, if it was one
 
 	reason   refusalReason
+	logged   string // Message as the log may have it; "": as it is
 	cause    error
 	upstream backendWords // what the backend said, if it was one
 }
@@ -49,6 +52,19 @@ func newError(why refusalReason, code, message string) *apiError {
 	}
 	return &apiError{Status: known.status, Code: code, Message: message, reason: why}
 }
+
+// newNameError is newError for a message about a name that the client made up. The log has the name
+// only if it looks like one: a client may put anything there.
+func newNameError(why refusalReason, code, format, name string) *apiError {
+	e := newError(why, code, fmt.Sprintf(format, shortened(name, 64)))
+	if !plainName.MatchString(name) {
+		e.logged = fmt.Sprintf(format, withheld)
+	}
+	return e
+}
+
+// plainName matches what S3 calls headers and parameters, and no key or digest.
+var plainName = regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
 
 // s3Errors are the codes that the gateway itself answers with, and those of a backend that
 // need a message. All but the last five are S3's.

@@ -34,6 +34,9 @@ import (
 	"syscall"
 )
 
+// withheld replaces a credential in the log.
+const withheld = "(withheld)"
+
 // causeAttr returns the attribute of a log line for an error that involves a peer. For nil
 // it is the empty attribute, which a handler leaves out.
 func causeAttr(err error) slog.Attr {

@@ -4,7 +4,6 @@ package main
 // its method and level. The rows are in operations.go.
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 )
@@ -38,7 +37,7 @@ func classify(rows []*operation, h http.Header, query []parameter) (*operation, 
 	}
 	for _, p := range query {
 		if op == nil || !op.takes(p.name) {
-			return nil, newError(reasonParameter, "NotImplemented", fmt.Sprintf("the query parameter %q is not supported here", shortened(p.name, 64)))
+			return nil, newNameError(reasonParameter, "NotImplemented", "the query parameter %q is not supported here", p.name)
 		}
 	}
 	for _, p := range query {

@@ -4,6 +4,7 @@ package main
 // adds to the metrics and to the status page. The fields of the line are documented in docs/metrics-and-logs.md.
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -88,7 +89,7 @@ func (x *exchange) appendRefusal(attrs []slog.Attr) []slog.Attr {
 	}
 	attrs = append(attrs, slog.String("code", e.Code))
 	if e.reason != "" && !e.reason.isBackends() && e.Message != s3Errors[e.Code].message {
-		attrs = append(attrs, slog.String("message", plainText(x.withoutCredentials(e.Message))))
+		attrs = append(attrs, slog.String("message", plainText(x.withoutCredentials(cmp.Or(e.logged, e.Message)))))
 	}
 	if x.backend.repeats(e.upstream.code) {
 		return attrs

@@ -279,8 +279,10 @@ func TestLogHasTheMessageOfARefusal(t *testing.T) {
 	}{
 		{"GET", "/photos?odd=canary", "", `the query parameter "odd" is not supported here`},
 		{"GET", "/photos?" + adminKey + "=1", "", `the query parameter "(withheld)" is not supported here`},
-		{"PUT", "/photos/k", "x-amz-odd-and-long-name-2: canary", "the header x-amz-odd-and-long-name-2 is not supported"},
+		{"PUT", "/photos/k", "x-amz-odd-and-long-name: canary", "the header x-amz-odd-and-long-name is not supported"},
 		{"GET", "/photos/a%0d%0ab", "", "the key holds a control character"},
+		{"PUT", "/photos/k", "x-amz-canary-0123456789: a", "the header (withheld) is not supported"},
+		{"GET", "/photos?Canary=a", "", `the query parameter "(withheld)" is not supported here`},
 		{"POST", "/photos/k?uploadId=u", "", nil}, // MalformedXML says it all
 	} {
 		resp, _ := g.do(test.method, test.target, userKey, "", test.header)

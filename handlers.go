@@ -222,10 +222,10 @@ func (x *exchange) moveHeaders() *apiError {
 		case toHeader:
 			name := http.CanonicalHeaderKey(p.name)
 			if !isToken(name) || !isHeaderText(p.value) || slices.Contains(moved, name) {
-				return newError(reasonParameter, "InvalidArgument", fmt.Sprintf("the query parameter %q is given twice, or is no header", shortened(p.name, 64)))
+				return newNameError(reasonParameter, "InvalidArgument", "the query parameter %q is given twice, or is no header", p.name)
 			}
 			if values, sent := x.r.Header[name]; sent && foldSpace(strings.Join(values, ",")) != foldSpace(p.value) {
-				return newError(reasonHeader, "InvalidArgument", fmt.Sprintf("the header %s has another value in the query", shortened(strings.ToLower(name), 64)))
+				return newNameError(reasonHeader, "InvalidArgument", "the header %s has another value in the query", strings.ToLower(name))
 			}
 			x.r.Header[name] = []string{p.value}
 			moved = append(moved, name)

@@ -312,9 +312,9 @@ func checkUnknown(name string) *apiError {
 	case isDropped(name):
 		return nil
 	case matches(refusedHeaders, name), isTrigger(name), looksReserved(name):
-		return newError(reasonHeader, "InvalidRequest", fmt.Sprintf("the header %s is not allowed", shortened(strings.ToLower(name), 64)))
+		return newNameError(reasonHeader, "InvalidRequest", "the header %s is not allowed", strings.ToLower(name))
 	case strings.HasPrefix(name, "X-Amz-"):
-		return newError(reasonHeader, "NotImplemented", fmt.Sprintf("the header %s is not supported", shortened(strings.ToLower(name), 64)))
+		return newNameError(reasonHeader, "NotImplemented", "the header %s is not supported", strings.ToLower(name))
 	}
 	return nil
 }
@@ -350,7 +350,7 @@ func checkConnection(h http.Header, signed []string) *apiError {
 			name := http.CanonicalHeaderKey(option)
 			_, passes := ruleFor(name)
 			if passes || isDropped(name) || checkUnknown(name) != nil || slices.Contains(signed, option) {
-				return newError(reasonHeader, "InvalidRequest", fmt.Sprintf("the Connection header names %s, which is not a hop-by-hop header", shortened(option, 64)))
+				return newNameError(reasonHeader, "InvalidRequest", "the Connection header names %s, which is not a hop-by-hop header", option)
 			}
 		}
 	}
