@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 )
 
 // A severity says what a finding means for the exit status: only an error fails.
@@ -150,22 +149,43 @@ var marks = map[bool]map[severity]string{
 	false: {severityOK: "ok", severityWarning: "warning", severityError: "ERROR"},
 }
 
-// writeTable writes a line for each finding, and a summary.
+// writeTable writes a line for each finding, and a summary. No text can look like another line,
+// or act on a terminal.
 func (r *report) writeTable(w io.Writer, utf8Locale bool) {
-	all := r.findings()
-	mark, subjects, names := 0, 0, 0
-	for _, f := range all {
-		mark = max(mark, utf8.RuneCountInString(marks[utf8Locale][f.Severity]))
-		subjects, names = max(subjects, len(f.Subject)), max(names, len(f.Verdict))
+	var rows [][]string
+	for _, f := range r.findings() {
+		rows = append(rows, []string{marks[utf8Locale][f.Severity], f.Subject, f.Verdict, f.Text})
 	}
-	for _, f := range all {
-		fmt.Fprintf(w, "%-*s  %-*s  %-*s  %s\n", mark, marks[utf8Locale][f.Severity], subjects, f.Subject, names, f.Verdict, f.Text)
-	}
+	writeColumns(w, rows)
 	fmt.Fprintf(w, "\n%s, %s", plural(r.count(severityError), "error"), plural(r.count(severityWarning), "warning"))
 	if r.count(severityError)+r.count(severityWarning) > 0 {
 		fmt.Fprint(w, "; docs/doctor.md explains the words of the third column")
 	}
 	fmt.Fprintln(w)
+}
+
+// writeColumns writes rows in columns. What a terminal could act on, and the end of a line, is
+// escaped.
+func writeColumns(w io.Writer, rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, text := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], columnsOfText(text, false))
+		}
+	}
+	for _, row := range rows {
+		var line []byte
+		for i, text := range row {
+			line = appendVisible(line, text, false)
+			if i < len(row)-1 {
+				line = appendSpaces(line, widths[i]-columnsOfText(text, false)+len("  "))
+			}
+		}
+		w.Write(append(line, '\n'))
+	}
 }
 
 // writeJSON writes the report as one document.

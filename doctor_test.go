@@ -337,6 +337,21 @@ func TestDoctorIsBoundedInTime(t *testing.T) {
 	}
 }
 
+// No text can look like another line, or act on a terminal: not the names of the gateway's own
+// certificate, and not those of the configuration.
+func TestDoctorTableHasNoControlCharacters(t *testing.T) {
+	r := &report{}
+	s := r.chapter("x")
+	s.add("\x1b[2Jboo", "config_error", "a\n✓ b \u202e\x9b c\xff é")
+	s.add("plain", "config_ok", "b")
+	var out bytes.Buffer
+	r.writeTable(&out, true)
+	want := `✗  \x1b[2Jboo  config_error  a\n✓ b \u202e\x9b c\xff é` + "\n" + `✓  plain       config_ok     b` + "\n"
+	if got := out.String(); !strings.HasPrefix(got, want) {
+		t.Errorf("the table is\n%swant\n%s", got, want)
+	}
+}
+
 // Every verdict is in docs/doctor.md, with its severity.
 func TestEveryVerdictIsInTheDocs(t *testing.T) {
 	got := map[string]severity{}

@@ -3,10 +3,8 @@ package main
 // The lines of an explanation.
 
 import (
-	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 )
 
 // An explainedStep is a line of an explanation.
@@ -16,20 +14,16 @@ type explainedStep struct {
 	text     string
 }
 
-// writeSteps writes a line for each step, in columns.
+// writeSteps writes a line for each step, in columns. The further lines of a text have nothing in
+// the others.
 func writeSteps(w io.Writer, steps []explainedStep, utf8Locale bool) {
-	mark, name := 0, 0
+	var rows [][]string
 	for _, s := range steps {
-		mark = max(mark, utf8.RuneCountInString(marks[utf8Locale][s.severity]))
-		name = max(name, len(s.name))
-	}
-	for _, s := range steps {
-		for i, line := range strings.Split(s.text, "\n") {
-			if i == 0 {
-				fmt.Fprintf(w, "%-*s  %-*s  %s\n", mark, marks[utf8Locale][s.severity], name, s.name, line)
-			} else {
-				fmt.Fprintf(w, "%-*s  %-*s  %s\n", mark, "", name, "", line)
-			}
+		mark, name := marks[utf8Locale][s.severity], s.name
+		for line := range strings.SplitSeq(s.text, "\n") {
+			rows = append(rows, []string{mark, name, line})
+			mark, name = "", ""
 		}
 	}
+	writeColumns(w, rows)
 }
