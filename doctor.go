@@ -37,9 +37,6 @@ func runDoctor(ctx context.Context, flags *flag.FlagSet, args []string, std stre
 		d.progressTo = std.err
 	}
 	r := d.examine(ctx, *path)
-	if ctx.Err() != nil {
-		return errors.New("interrupted")
-	}
 	if *asJSON {
 		if err := r.writeJSON(std.out, *path); err != nil {
 			return err
@@ -47,11 +44,22 @@ func runDoctor(ctx context.Context, flags *flag.FlagSet, args []string, std stre
 	} else {
 		r.writeTable(std.out, isUTF8Locale(os.Getenv))
 	}
-	if r.count(severityError) > 0 {
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("interrupted")
+	case r.count(severityError) > 0:
 		return errReported
 	}
 	return nil
 }
+
+const (
+	accountsAtOnce = 64 // that are asked
+
+	// connectionsAtOnce bounds the connections of all accounts together: a shell may allow 256
+	// descriptors.
+	connectionsAtOnce = 128
+)
 
 // A doctor examines a configuration and what it names. A test may set dialer.
 type doctor struct {
@@ -61,9 +69,9 @@ type doctor struct {
 }
 
 // examine returns what it has found. It takes as long as the slowest of what it asks, which
-// all have limits.
+// all have limits. If ctx ends before, it returns what is known then.
 func (d *doctor) examine(ctx context.Context, path string) *report {
-	r := &report{secrets: func() []string { return nil }}
+	r := &report{secrets: func() []string { return nil }, interrupted: func() bool { return ctx.Err() != nil }}
 	file := r.chapter("configuration")
 	conf, err := loadConfig(path)
 	if err != nil {
@@ -81,18 +89,29 @@ func (d *doctor) examine(ctx context.Context, path string) *report {
 		asked.Go(func() { examine(ctx) })
 	}
 	asked.Wait()
+	if ctx.Err() != nil {
+		file.keep(path, "interrupted", "the doctor was interrupted: what has no line here was not looked at to its end")
+	}
 	return r
 }
 
 // examinations adds the chapters of a report, in their order, and returns what fills them.
 func (d *doctor) examinations(r *report, conf *config) (all []func(context.Context)) {
 	all = append(all, (&localDoctor{chapter: r.chapter("this machine"), conf: conf}).examine)
+	turns := make(chan struct{}, min(accountsAtOnce, len(conf.accounts)))
 	for _, a := range conf.accounts {
 		examined := addAccount(r, conf, a, d.write)
+		examined.atOnce = min(bucketsAtOnce, connectionsAtOnce/cap(turns))
 		if d.dialer != nil {
 			examined.upstream.pool.dialer = d.dialer
 		}
-		all = append(all, examined.examine)
+		all = append(all, func(ctx context.Context) {
+			turns <- struct{}{}
+			defer leave(turns)
+			if ctx.Err() == nil {
+				examined.examine(ctx)
+			}
+		})
 	}
 	if conf.redis != nil {
 		all = append(all, (&redisDoctor{r.chapter("Redis"), newRedisStore(*conf.redis)}).examine)

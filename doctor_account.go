@@ -5,7 +5,9 @@ package main
 // nothing, and with -write a probe object.
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,12 +15,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	accountTime    = 10 * time.Second // for all that is asked of an account
-	bucketsAtOnce  = 8                // that an account is asked for
+	bucketsAtOnce  = 8                // that an account is asked for, at most
 	maxSuggestions = 2                // letters in which a name differs that was probably meant
 )
 
@@ -29,7 +32,23 @@ type accountDoctor struct {
 	upstream *upstream
 	buckets  []*bucketDoctor // in the order of their names
 	write    bool            // a probe object may be written
+	atOnce   int             // buckets that are asked for at the same time
+
+	unlisted, unwritten atomic.Int64 // buckets for which there was no time
+
+	asksForAll sync.Once
+	all        visibleBuckets // valid after asksForAll
 }
+
+// visibleBuckets are the buckets that the account's key sees.
+type visibleBuckets struct {
+	names   []string
+	secrets []string // that authenticated the question
+	err     error    // the names are not known
+}
+
+// errNoList is the error of an answer that is no list of buckets: mostly, the key may not see one.
+var errNoList = errors.New("no list of buckets")
 
 // A bucketDoctor examines a bucket of an account.
 type bucketDoctor struct {
@@ -41,7 +60,7 @@ type bucketDoctor struct {
 // addAccount adds the chapters of an account and its buckets to a report.
 func addAccount(r *report, conf *config, a *account, write bool) *accountDoctor {
 	path := "accounts." + a.name
-	d := &accountDoctor{chapter: r.chapter(path), path: path, write: write}
+	d := &accountDoctor{chapter: r.chapter(path), path: path, write: write, atOnce: bucketsAtOnce}
 	d.upstream = newUpstream(a, min(conf.idleTimeout, answerTime), newMetrics().account(a.name), slog.New(slog.DiscardHandler))
 	var names []string
 	for name, b := range conf.buckets {
@@ -59,7 +78,7 @@ func addAccount(r *report, conf *config, a *account, write bool) *accountDoctor 
 }
 
 // examine fills the chapters, within accountTime. If the account itself fails, its buckets are
-// not asked for.
+// not asked for. Buckets for which there is no time are counted: nothing is known of them.
 func (d *accountDoctor) examine(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, accountTime)
 	defer cancel()
@@ -79,7 +98,7 @@ func (d *accountDoctor) examine(ctx context.Context) {
 		return
 	}
 	d.begin("buckets")
-	turns := make(chan struct{}, bucketsAtOnce)
+	turns := make(chan struct{}, d.atOnce)
 	var asked sync.WaitGroup
 	for _, b := range d.buckets {
 		turns <- struct{}{}
@@ -89,6 +108,17 @@ func (d *accountDoctor) examine(ctx context.Context) {
 		})
 	}
 	asked.Wait()
+	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		d.remain(d.unlisted.Load(), "looked at")
+		d.remain(d.unwritten.Load(), "written to")
+	}
+}
+
+// remain adds how many buckets there was no time for.
+func (d *accountDoctor) remain(n int64, doneTo string) {
+	if n > 0 {
+		d.add(d.path, "buckets_left", "%s of %d not %s: the time for an account, %s, is over, and it answers; for these, run the doctor with a file that has no others", plural(int(n), "bucket"), len(d.buckets), doneTo, accountTime)
+	}
 }
 
 // hasCredentials fetches the credentials if they are not in the configuration.
@@ -224,11 +254,30 @@ func (d *accountDoctor) addressing() {
 	d.add(d.path, "addressing_wrong", "the service takes the name of a bucket in the %s, not in the %s; set %s.addressing to %q", there, not, d.path, style)
 }
 
+// errNoTime is the error of a question that there was no time for. It says nothing of the bucket.
+var errNoTime = errors.New("the time is over")
+
+// ask asks for a list of the bucket.
+func (b *bucketDoctor) ask(ctx context.Context) (*s3Answer, error) {
+	if ctx.Err() != nil {
+		return nil, errNoTime
+	}
+	reply, err := ask(ctx, b.account.upstream, listOf(b.bucket))
+	if err != nil && ctx.Err() != nil {
+		return nil, errNoTime
+	}
+	return reply, err
+}
+
 // examine asks for the bucket.
 func (b *bucketDoctor) examine(ctx context.Context) {
 	d := b.account
-	reply, err := ask(ctx, d.upstream, listOf(b.bucket))
+	reply, err := b.ask(ctx)
 	found := diagnosis{}
+	if err == errNoTime {
+		d.unlisted.Add(1)
+		return
+	}
 	if err != nil {
 		found = failureDiagnosis(hostOf(b.bucket), d.path+".endpoint_url", err)
 	} else if found = reply.accountDiagnosis(b.chapter, d.path); found.verdict == "" {
@@ -254,28 +303,60 @@ func (b *bucketDoctor) examine(ctx context.Context) {
 		b.add(b.title, found.verdict, "%s%s", found.text, seen)
 		return
 	}
-	if d.write {
-		(&prober{b.chapter, b.bucket}).probe(ctx)
+	if d.write && !(&prober{b.chapter, b.bucket}).probe(ctx) {
+		d.unwritten.Add(1)
 	}
+}
+
+// seen returns the buckets that the account's key sees. The account is asked for them once.
+func (d *accountDoctor) seen(ctx context.Context) *visibleBuckets {
+	d.asksForAll.Do(func() {
+		d.all.err = errNoList
+		reply, err := ask(ctx, d.styled(false), newRead(target{}, nil))
+		if err == nil && reply.root == "ListAllMyBucketsResult" && reply.status == http.StatusOK {
+			d.all.names, d.all.err = reply.bucketNames()
+			d.all.secrets = reply.secrets()
+		}
+	})
+	return &d.all
 }
 
 // visible returns which buckets the account's key sees, to complete the text of a bucket that is
 // missing or refused; "" if it may not know.
 func (b *bucketDoctor) visible(ctx context.Context) string {
-	reply, err := ask(ctx, b.account.styled(false), newRead(target{}, nil))
-	if err != nil || reply.root != "ListAllMyBucketsResult" || reply.status != http.StatusOK {
+	all := b.account.seen(ctx)
+	switch {
+	case all.err == errNoList:
 		return ""
-	}
-	names := reply.bucketNames()
-	if len(names) == 0 {
+	case all.err != nil:
+		return "; the list of the buckets that the account's key sees is too long to be read, or not complete"
+	case len(all.names) == 0:
 		return "; the account's key sees no bucket at all"
 	}
-	slices.SortStableFunc(names, func(x, y string) int { return b.unlike(x) - b.unlike(y) })
+	names := b.nearest(all.names)
 	hint := ""
 	if b.unlike(names[0]) <= maxSuggestions && names[0] != b.backendName {
 		hint = "; did you mean the first?"
 	}
-	return "; the account's key sees " + b.list(names, reply.secrets()...) + hint
+	return "; the account's key sees " + b.list(names, all.secrets...) + hint
+}
+
+// nearest returns names in another order: those that are most like the bucket's come first.
+func (b *bucketDoctor) nearest(names []string) []string {
+	type candidate struct {
+		text   string
+		unlike int
+	}
+	var all []candidate
+	for _, text := range names {
+		all = append(all, candidate{text, b.unlike(text)})
+	}
+	slices.SortStableFunc(all, func(x, y candidate) int { return cmp.Compare(x.unlike, y.unlike) })
+	sorted := make([]string, len(all))
+	for i, c := range all {
+		sorted[i] = c.text
+	}
+	return sorted
 }
 
 // unlike returns by how many letters a name differs from the bucket's.

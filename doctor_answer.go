@@ -21,6 +21,10 @@ const (
 	clockLimit = 15 * time.Minute // S3 refuses what is signed at a time further off
 )
 
+// maxBucketList bounds a list of buckets, in bytes. An account at AWS can have 10,000 buckets; a
+// bucket takes about 130 bytes.
+const maxBucketList = 2 << 20
+
 // A diagnosis is what is wrong, and what to do. The zero value means that nothing is.
 type diagnosis struct{ verdict, text string }
 
@@ -72,7 +76,11 @@ func s3AnswerOf(u *upstream, out *outgoing, resp *http.Response) (*s3Answer, err
 	a.call.asks(u, out)
 	a.call.answered(resp)
 	var err error
-	if a.body, err = io.ReadAll(io.LimitReader(plainBody(resp), maxErrorDocument)); err != nil {
+	limit := int64(maxErrorDocument)
+	if out.target == (target{}) {
+		limit = maxBucketList
+	}
+	if a.body, err = io.ReadAll(io.LimitReader(plainBody(resp), limit)); err != nil {
 		return nil, err
 	}
 	if a.root = rootOf(a.body); a.root == "Error" {
@@ -237,20 +245,18 @@ func failureDiagnosis(host, setting string, err error) diagnosis {
 	return diagnosis{"not_http", fmt.Sprintf("what %s answers is not HTTP (%s); correct the port of %s", host, ownWords(err), setting)}
 }
 
-// bucketNames returns the names in a list of buckets.
-func (a *s3Answer) bucketNames() (names []string) {
+// bucketNames returns the names in a list of buckets. A list that was cut is an error.
+func (a *s3Answer) bucketNames() (names []string, err error) {
 	doc, err := parseDocument(bytes.NewReader(a.body), "ListAllMyBucketsResult")
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	buckets := doc.first("Buckets")
-	if buckets == nil {
-		return nil
-	}
-	for _, b := range buckets.children {
-		if listed := b.child("Name"); validBackendName.MatchString(listed) {
-			names = append(names, listed)
+	if buckets := doc.first("Buckets"); buckets != nil {
+		for _, b := range buckets.children {
+			if listed := b.child("Name"); validBackendName.MatchString(listed) {
+				names = append(names, listed)
+			}
 		}
 	}
-	return names
+	return names, nil
 }

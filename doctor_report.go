@@ -30,8 +30,8 @@ var verdicts = severities(map[severity]string{
 	severityOK: "config_ok port_free certificate_ok descriptors_ok connected tls_ok clock_ok credentials_ok bucket_ok " +
 		"write_ok redis_ok",
 	severityWarning: "config_warning port_gateway certificate_expires client_ca_expired descriptors_few bucket_unused " +
-		"tls_expires clock_drift probe_left redis_clock",
-	severityError: "config_error port_taken port_refused certificate_expired certificate_error dns_unknown dns_failed " +
+		"tls_expires clock_drift buckets_left probe_left redis_clock",
+	severityError: "interrupted config_error port_taken port_refused certificate_expired certificate_error dns_unknown dns_failed " +
 		"connection_refused connection_timeout connection_failed tls_expired tls_authority tls_name " +
 		"tls_invalid tls_plain tls_failed plain_tls no_answer broken_off not_http redirected not_s3 " +
 		"clock_wrong credentials_missing key_unknown secret_wrong token_wrong region_wrong endpoint_wrong " +
@@ -60,9 +60,10 @@ type finding struct {
 
 // A report is what was found, in chapters that are filled at the same time.
 type report struct {
-	secrets  func() []string // that no finding may hold a piece of
-	chapters []*chapter
-	progress func() // called after each step of a chapter; may be nil
+	secrets     func() []string // that no finding may hold a piece of
+	interrupted func() bool     // by the user; nil: never
+	chapters    []*chapter
+	progress    func() // called after each step of a chapter; may be nil
 }
 
 // A chapter is the findings about one thing, in order. It may be used by several goroutines
@@ -84,17 +85,29 @@ func (r *report) chapter(title string) *chapter {
 }
 
 // add adds a finding, unless it is there already. A text of a peer must have gone through foreign.
+// After an interruption it adds no error: what fails then fails for that reason.
 func (s *chapter) add(subject, verdict, format string, args ...any) {
-	kind, known := verdicts[verdict]
-	if !known {
-		kind = severityError
+	if interrupted := s.report.interrupted; interrupted != nil && interrupted() && severityOf(verdict) == severityError {
+		return
 	}
+	s.keep(subject, verdict, fmt.Sprintf(format, args...))
+}
+
+// keep adds a finding, unless it is there already.
+func (s *chapter) keep(subject, verdict, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found := finding{kind, subject, verdict, fmt.Sprintf(format, args...)}
+	found := finding{severityOf(verdict), subject, verdict, text}
 	if !slices.Contains(s.findings, found) {
 		s.findings = append(s.findings, found)
 	}
+}
+
+func severityOf(verdict string) severity {
+	if kind, known := verdicts[verdict]; known {
+		return kind
+	}
+	return severityError
 }
 
 // begin notes what is looked at next; "" is the end.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,8 @@ func TestDoctorFindsEveryVerdict(t *testing.T) {
 			"bucket":        testDoctorBucket,
 			"write":         testDoctorWrite,
 			"Redis":         testDoctorRedis,
+			"time":          testDoctorTime,
+			"interruption":  testDoctorInterruption,
 		} {
 			t.Run(name, func(t *testing.T) { test(t, e) })
 		}
@@ -182,8 +186,9 @@ func TestDoctorCommand(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := run(ctx, []string{"doctor", "-config", healthy}, &syncBuffer{}, &syncBuffer{}); err == nil || err == errReported {
-		t.Errorf("an interrupted doctor = %v, want an error that says so", err)
+	var out syncBuffer
+	if err := run(ctx, []string{"doctor", "-config", healthy}, &out, &syncBuffer{}); err == nil || err == errReported || !strings.Contains(out.String(), " interrupted ") {
+		t.Errorf("an interrupted doctor = %v, want an error that says so, and the report\n%s", err, out.String())
 	}
 }
 
@@ -334,6 +339,154 @@ func TestDoctorIsBoundedInTime(t *testing.T) {
 			cancel()
 			serving.Wait()
 		})
+	}
+}
+
+// A slowServer is an S3 server that has every bucket, and takes slowServerTime for each answer.
+type slowServer struct {
+	objects    sync.Map // by path
+	open, most atomic.Int64
+	serving    sync.WaitGroup
+}
+
+const slowServerTime = 100 * time.Millisecond
+
+// dial is a dialer whose connections all lead to the server.
+func (s *slowServer) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	for now, most := s.open.Add(1), s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
+	}
+	s.serving.Go(func() { s.serve(server) })
+	return &countedConn{Conn: client, closes: sync.OnceFunc(func() { s.open.Add(-1) })}, nil
+}
+
+// A countedConn tells when it is closed.
+type countedConn struct {
+	net.Conn
+	closes func()
+}
+
+func (c *countedConn) Close() error {
+	c.closes()
+	return c.Conn.Close()
+}
+
+func (s *slowServer) serve(conn net.Conn) {
+	defer conn.Close()
+	for in := bufio.NewReader(conn); ; {
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		text := ""
+		switch object, stored := s.objects.Load(r.URL.Path); {
+		case r.Method == "PUT":
+			content, _ := io.ReadAll(r.Body)
+			s.objects.Store(r.URL.Path, string(content))
+		case r.Method == "DELETE":
+			s.objects.Delete(r.URL.Path)
+		case stored:
+			text = object.(string)
+		default:
+			text = emptyList
+		}
+		time.Sleep(slowServerTime)
+		if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text); err != nil {
+			return
+		}
+	}
+}
+
+// manyBuckets returns a configuration of accounts with buckets that the admin may use.
+func manyBuckets(accounts, buckets int) map[string]any {
+	all := map[string]any{}
+	for a := range accounts {
+		var names []any
+		for b := range buckets {
+			names = append(names, fmt.Sprintf("bucket-%04d-%04d", a, b))
+		}
+		all[fmt.Sprintf("account-%04d", a)] = map[string]any{"endpoint_url": "http://s3.example", "access_key_id": testCredentials.AccessKeyID,
+			"secret_access_key": testCredentials.SecretAccessKey, "buckets": names}
+	}
+	return testConfig("http://s3.example", with("accounts", all), with("users", map[string]any{"admin": map[string]any{"api_key": adminKey, "role": "admin", "allowed_buckets": []any{"*"}}}))
+}
+
+// An account that answers, and has more buckets than there is time for, has no errors: those that
+// were not asked for are counted in a warning. No probe object is begun that there is no time for.
+func testDoctorTime(t *testing.T, e *everyVerdict) {
+	path := writeConfig(t, manyBuckets(1, 1200))
+	for _, write := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var server slowServer
+			start := time.Now()
+			r := (&doctor{write: write, dialer: server.dial}).examine(t.Context(), path)
+			if took := time.Since(start); took > accountTime+deleteTime {
+				t.Errorf("with write %t: took %s", write, took)
+			}
+			server.serving.Wait()
+			server.objects.Range(func(path, _ any) bool {
+				t.Errorf("%s was left", path)
+				return true
+			})
+			e.note(r)
+			found := map[string]int{}
+			for _, f := range r.findings() {
+				found[f.Verdict]++
+				if f.Severity == severityError || f.Verdict == "probe_left" {
+					t.Errorf("with write %t: %s %s: %s", write, f.Subject, f.Verdict, f.Text)
+					return
+				}
+			}
+			r.want(t, "accounts.account-0000", "buckets_left", "of 1200 not looked at", "10s")
+			if !write && (found["bucket_ok"] < 700 || found["buckets_left"] != 1) {
+				t.Errorf("found %v, want nearly 800 buckets_ok and a warning", found)
+			}
+		})
+	}
+}
+
+// However many accounts there are, the doctor has few connections at once: a shell may allow 256
+// descriptors.
+func TestDoctorHasFewConnectionsAtOnce(t *testing.T) {
+	path := writeConfig(t, manyBuckets(300, 4))
+	synctest.Test(t, func(t *testing.T) {
+		var server slowServer
+		r := (&doctor{dialer: server.dial}).examine(t.Context(), path)
+		server.serving.Wait()
+		most := server.most.Load()
+		if n := r.count(severityError); n > 0 || most > connectionsAtOnce || most < accountsAtOnce {
+			t.Errorf("%d errors and %d connections at once, want none and %d to %d", n, most, accountsAtOnce, connectionsAtOnce)
+		}
+	})
+}
+
+// An interrupted doctor prints what it has found, and that it was interrupted. It deletes the
+// object that it was writing, and names it: the write may still be carried out. What the
+// interruption made fail is no error.
+func testDoctorInterruption(t *testing.T, e *everyVerdict) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	backend := obstructed(t, "PUT", func(w http.ResponseWriter, r *http.Request) {
+		interrupt()
+		<-r.Context().Done()
+	})
+	path := writeConfig(t, testConfig(backend.URL, with("accounts.main.buckets", []any{"photos"}), with("users.none.allowed_buckets", []any{"photos"}), with("users.user.allowed_buckets", []any{"photos"})))
+	r := (&doctor{write: true}).examine(ctx, path)
+	e.note(r)
+	r.want(t, path, "interrupted")
+	r.want(t, "bucket photos", "bucket_ok")
+	r.want(t, "bucket photos", "probe_left", probePrefix)
+	for _, f := range r.findings() {
+		if f.Severity == severityError && f.Verdict != "interrupted" {
+			t.Errorf("%s %s: %s", f.Subject, f.Verdict, f.Text)
+		}
+		if f.Verdict != "probe_left" {
+			continue
+		}
+		_, rest, _ := strings.Cut(f.Text, probePrefix)
+		key, _, _ := strings.Cut(rest, " ")
+		if !slices.ContainsFunc(backend.requests(), func(r seenRequest) bool { return r.method == "DELETE" && r.uri == "/photos/"+probePrefix+key }) {
+			t.Errorf("%s was not deleted", key)
+		}
 	}
 }
 

@@ -3,10 +3,12 @@ package main
 // doctor -write: an object is written to each bucket, read, compared and deleted.
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -14,6 +16,10 @@ import (
 
 // probePrefix begins the keys of probe objects, so that one that was left can be recognised.
 const probePrefix = "s3-proxy-doctor-"
+
+// probeTime is the least time that is left for an account when a probe object is written, so that
+// few writes are broken off.
+const probeTime = 3 * time.Second
 
 // deleteTime bounds the deletion of a probe object, which happens after an interruption, too.
 const deleteTime = 5 * time.Second
@@ -24,33 +30,60 @@ type prober struct {
 	*bucket
 }
 
-// probe writes an object under a new key, and deletes it whatever happens.
-func (b *prober) probe(ctx context.Context) {
+// probe writes an object under a new key, and deletes it whatever happens. It returns false if
+// there was no time to know whether that works.
+func (b *prober) probe(ctx context.Context) (known bool) {
+	if ends, limited := ctx.Deadline(); ctx.Err() != nil || limited && time.Until(ends) < probeTime {
+		return false
+	}
 	key, content := probePrefix+rand.Text(), rand.Text()
-	digest := sha256.Sum256([]byte(content))
-	put := &outgoing{
-		method: http.MethodPut, target: b.target(key), header: http.Header{"Content-Type": {"text/plain"}},
-		body: strings.NewReader(content), length: int64(len(content)), payloadHash: hex.EncodeToString(digest[:]),
-	}
-	written, err := ask(ctx, b.upstream, put)
-	if err == nil && written.status >= 400 && written.status < 500 { // nothing was stored
-		b.unwritten(written, "write")
-		return
-	}
-	version := ""
-	if err == nil {
-		version = written.header.Get("X-Amz-Version-Id")
-	}
-	defer b.remove(ctx, key, version)
+	written, err := b.put(ctx, key, content)
+	version, doubt := "", ""
 	switch {
 	case err != nil:
-		b.add(b.title, "write_failed", "an object of %d bytes was not written: %s", len(content), ownWords(err))
-		return
-	case !isSuccess(written.status):
+		doubt = "no answer says whether it was written, and it may still be"
+	case written.status >= 500:
+		doubt = fmt.Sprintf("the backend answers the write with %d, and may have stored it", written.status)
+	case !isSuccess(written.status): // nothing was stored
 		b.unwritten(written, "write")
-		return
+		return true
+	default:
+		version = written.header.Get("X-Amz-Version-Id")
 	}
+	defer func() {
+		// A write of unknown outcome may end after the deletion, and in a bucket with versions the
+		// deletion of an unknown version keeps it: so an answer to the deletion proves nothing.
+		if why := cmp.Or(doubt, b.remove(ctx, key, version)); why != "" {
+			b.left(key, why)
+		}
+	}()
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return false
+	case err != nil:
+		b.add(b.title, "write_failed", "an object of %d bytes was not written: %s", len(content), ownWords(err))
+		return true
+	case doubt != "":
+		b.unwritten(written, "write")
+		return true
+	}
+	return b.compare(ctx, key, content)
+}
+
+// put writes an object.
+func (b *prober) put(ctx context.Context, key, content string) (*s3Answer, error) {
+	digest := sha256.Sum256([]byte(content))
+	return ask(ctx, b.upstream, &outgoing{
+		method: http.MethodPut, target: b.target(key), header: http.Header{"Content-Type": {"text/plain"}},
+		body: strings.NewReader(content), length: int64(len(content)), payloadHash: hex.EncodeToString(digest[:]),
+	})
+}
+
+// compare reads an object that was written. It returns false if there was no time.
+func (b *prober) compare(ctx context.Context, key, content string) (known bool) {
 	switch read, err := ask(ctx, b.upstream, newRead(b.target(key), nil)); {
+	case err != nil && ctx.Err() != nil:
+		return false
 	case err != nil:
 		b.add(b.title, "write_failed", "an object was written and not read: %s", ownWords(err))
 	case read.status != http.StatusOK:
@@ -60,6 +93,7 @@ func (b *prober) probe(ctx context.Context) {
 	default:
 		b.add(b.title, "write_ok", "an object was written and read")
 	}
+	return true
 }
 
 // unwritten adds the finding for a refused step.
@@ -71,24 +105,28 @@ func (b *prober) unwritten(reply *s3Answer, step string) {
 	b.add(b.title, "write_failed", "the %s of an object failed: the backend answers %s", step, reply.said(b.chapter))
 }
 
-// remove deletes a probe object; in a bucket with versions, the version that was written, so
-// that nothing stays.
-func (b *prober) remove(ctx context.Context, key, version string) {
+// remove deletes a probe object; in a bucket that has or had versions, the version that was
+// written ("null" while they are suspended), so that no delete marker stays. It returns why the
+// object may still be there, or "".
+func (b *prober) remove(ctx context.Context, key, version string) (why string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTime)
 	defer cancel()
 	out := &outgoing{method: http.MethodDelete, target: b.target(key), header: http.Header{}, payloadHash: emptyPayload}
-	if version != "" && version != "null" && opaque(maxID)(version) == nil {
+	unnamed := opaque(maxID)(version) != nil
+	if version != "" && !unnamed {
 		out.query = withParameter(nil, "versionId", version)
 	}
-	reply, err := ask(ctx, b.upstream, out)
-	switch {
+	switch reply, err := ask(ctx, b.upstream, out); {
 	case err != nil:
-		b.left(key, ownWords(err))
+		return ownWords(err)
 	case !isSuccess(reply.status) && reply.status != http.StatusNotFound:
-		b.left(key, "the backend answers "+reply.said(b.chapter))
+		return "the backend answers " + reply.said(b.chapter)
+	case unnamed:
+		return "its version has a name that can't be sent"
 	}
+	return ""
 }
 
 func (b *prober) left(key, why string) {
-	b.add(b.title, "probe_left", "the object %s may be left in the bucket: %s; delete it", key, why)
+	b.add(b.title, "probe_left", "the object %s may be left in the bucket: %s; delete it, and where there are versions, all of them", key, why)
 }

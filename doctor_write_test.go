@@ -71,20 +71,58 @@ func testDoctorWrite(t *testing.T, e *everyVerdict) {
 	}
 }
 
-// In a bucket with versions, the version that was written is deleted, so that nothing stays.
-func TestDoctorDeletesTheVersionThatItWrote(t *testing.T) {
-	backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == "PUT" {
-			w.Header().Set("x-amz-version-id", "3sL4kqtJlcpXroDTDmJ")
-			return
-		}
-		lists(0)(w, r)
-	})
+// After a write without a clear answer the key is told, although the deletion succeeds: the write
+// may end after it, and in a bucket with versions the deletion removes nothing.
+func TestDoctorNamesTheObjectOfAWriteWithUnknownOutcome(t *testing.T) {
+	for name, h := range map[string]http.HandlerFunc{
+		"no answer":         func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
+		"an internal error": s3Refuses(500, "InternalError", ""),
+		"a proxy's timeout": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(504) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			backend := obstructed(t, "PUT", h)
+			e := &everyVerdict{seen: map[string]bool{}}
+			r := e.examine(t, patient{config: testConfig(backend.URL), write: true})
+			r.want(t, "bucket photos", "write_failed")
+			r.want(t, "bucket photos", "probe_left", probePrefix, "may")
+		})
+	}
+}
+
+// A write that is refused stores nothing, so nothing is said to be left.
+func TestDoctorNamesNoObjectOfARefusedWrite(t *testing.T) {
+	backend := obstructed(t, "PUT", s3Refuses(403, "AccessDenied", ""))
 	e := &everyVerdict{seen: map[string]bool{}}
 	e.examine(t, patient{config: testConfig(backend.URL), write: true})
-	for _, r := range backend.requests() {
-		if r.method == "DELETE" && !strings.HasSuffix(r.uri, "?versionId=3sL4kqtJlcpXroDTDmJ") {
-			t.Errorf("DELETE %s, want the version", r.uri)
+	if e.seen["probe_left"] {
+		t.Error("an object is said to be left after a write that was refused")
+	}
+}
+
+// In a bucket with versions, the version that was written is deleted, so that nothing stays. While
+// versions are suspended its id is "null"; without it a delete marker would stay.
+func TestDoctorDeletesTheVersionThatItWrote(t *testing.T) {
+	for _, version := range []string{"3sL4kqtJlcpXroDTDmJ", "null"} {
+		backend := startRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "PUT" {
+				w.Header().Set("x-amz-version-id", version)
+				return
+			}
+			lists(0)(w, r)
+		})
+		e := &everyVerdict{seen: map[string]bool{}}
+		e.examine(t, patient{config: testConfig(backend.URL), write: true})
+		deleted := 0
+		for _, r := range backend.requests() {
+			if r.method != "DELETE" {
+				continue
+			}
+			if deleted++; !strings.HasSuffix(r.uri, "?versionId="+version) {
+				t.Errorf("DELETE %s, want the version %s", r.uri, version)
+			}
+		}
+		if deleted != 2 {
+			t.Errorf("%d objects were deleted, want one in each bucket", deleted)
 		}
 	}
 }
