@@ -23,16 +23,18 @@ type healthFront struct {
 	draining *atomic.Bool
 }
 
-// ServeHTTP implements http.Handler.
-func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// isHealthPage reports whether a request on the front listener is for one of the pages. The domain
+// is server.domain.
+func isHealthPage(r *http.Request, domain string) bool {
 	page := r.URL.Path
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-	if page != healthyPage && page != readyPage || !reads || r.URL.RawPath != "" {
-		f.service.ServeHTTP(w, r)
-		return
-	}
+	return (page == healthyPage || page == readyPage) && reads && r.URL.RawPath == "" && hostedBucket(r.Host, domain) == ""
+}
+
+// ServeHTTP implements http.Handler.
+func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conf := f.service.current.Load().config
-	if hostedBucket(r.Host, conf.domain) != "" {
+	if !isHealthPage(r, conf.domain) {
 		f.service.ServeHTTP(w, r)
 		return
 	}
@@ -42,7 +44,7 @@ func (f healthFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(conf.idleTimeout))
 	}
 	ignoreBody(w, r)
-	if page == healthyPage {
+	if r.URL.Path == healthyPage {
 		answerText(w, http.StatusOK, "healthy")
 	} else {
 		answerReady(w, f.draining)

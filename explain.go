@@ -3,8 +3,9 @@ package main
 // s3-proxy explain: what the gateway would do with a request, step by step, and which setting
 // refuses it; or what became of a request that is in the log.
 //
-// explain_request.go takes a request through the gateway's own steps, explain_change.go looks
-// for the settings that refuse it, and explain_log.go reads a line of the log.
+// explain_request.go takes a request through the gateway's own steps, which explain_wire.go sends
+// to its server. explain_change.go looks for the settings that refuse it, and explain_log.go reads
+// a line of the log.
 
 import (
 	"context"
@@ -12,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 )
 
 var explainCommand = subcommand{
@@ -47,7 +47,7 @@ func runExplain(_ context.Context, flags *flag.FlagSet, args []string, std strea
 	case len(words) != 2:
 		return usageError{errors.New("explain needs METHOD and PATH, such as GET /bucket/key, or a REQUEST_ID and -log FILE; see s3-proxy explain -help")}
 	}
-	q.method, q.path = strings.ToUpper(words[0]), words[1]
+	q.method, q.path = words[0], words[1]
 	conf, err := loadConfig(*path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

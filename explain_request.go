@@ -6,7 +6,7 @@ package main
 // exchange has learnt, and how far it came.
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // assumedBody is the Content-Length of a request with a body, in bytes, if -H has none.
@@ -85,12 +86,12 @@ func (q *question) check() error {
 	return q.checkHeaders()
 }
 
-// request returns the request as net/http reads it from a connection.
-func (q *question) request() (*http.Request, error) {
+// wire returns the bytes of the request, up to its body, with an API key.
+func (q *question) wire(key string) (string, error) {
 	if err := q.check(); err != nil {
-		return nil, err
+		return "", err
 	}
-	lines := slices.Clone(q.headers)
+	lines := append(slices.Clone(q.headers), "X-Api-Key: "+key)
 	if !q.has("Host") {
 		lines = append(lines, "Host: gateway")
 	}
@@ -103,19 +104,24 @@ func (q *question) request() (*http.Request, error) {
 		q.assumed = length == assumedBody
 		lines = append(lines, "Content-Length: "+length)
 	}
-	wire := q.method + " " + q.path + " HTTP/1.1\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(wire)))
-	if err != nil {
-		// The error itself quotes the request, which may have a signature.
-		if _, ofURL := errors.AsType[*url.Error](err); ofURL {
-			return nil, errors.New("400 before the gateway sees it: the path is not properly percent-encoded")
+	return q.method + " " + q.path + " HTTP/1.1\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n", nil
+}
+
+// refusedBefore returns the error for an answer that the gateway's server gives by itself. Its
+// texts are net/http's, and hold nothing of the request.
+func (q *question) refusedBefore(answered wireAnswer) error {
+	_, why, _ := strings.Cut(answered.text, ": ")
+	switch answered.status {
+	case http.StatusExpectationFailed:
+		why = "the header Expect may only have 100-continue"
+	case http.StatusRequestHeaderFieldsTooLarge:
+		why = fmt.Sprintf("the request line and the headers have more than %d KiB", maxHeaderBytes>>10)
+	case http.StatusBadRequest:
+		if _, err := url.ParseRequestURI(q.path); err != nil {
+			why = "the path is not properly percent-encoded"
 		}
-		return nil, errors.New("400 before the gateway sees it: a header is malformed, or contradicts another")
 	}
-	if r.ContentLength != 0 {
-		r.Body = absentBody{}
-	}
-	return r, nil
+	return fmt.Errorf("%d before the gateway sees it: %s", answered.status, cmp.Or(why, "a header is malformed, or contradicts another"))
 }
 
 // An absentBody stands for a body that explain does not have.
@@ -125,24 +131,18 @@ type absentBody struct{}
 func (absentBody) Read([]byte) (int, error) { return 0, errNotGiven }
 func (absentBody) Close() error             { return nil }
 
-// An explanation is what a gateway has decided on a request. It is the http.ResponseWriter of it,
-// and drops what is written.
+// An explanation is what a gateway has decided on a request.
 type explanation struct {
 	question
-	x       *exchange
+	wireAnswer
+	g       *gateway
+	x       *exchange       // nil: a health page
 	sent    http.Header     // by the client
 	asked   []*http.Request // what backends would be asked
 	account *account        // of the first one
 	body    bool            // a backend would get a body
 	shared  bool            // the limits are those of many gateways
-	header  http.Header
 }
-
-// Header, Write, WriteHeader and Flush implement http.ResponseWriter and http.Flusher.
-func (v *explanation) Header() http.Header         { return v.header }
-func (v *explanation) Write(p []byte) (int, error) { return len(p), nil }
-func (v *explanation) WriteHeader(int)             {}
-func (v *explanation) Flush()                      {}
 
 // ask asks a gateway with a configuration. The user gets a key that nobody knows, so that
 // authentication is the gateway's, too.
@@ -151,28 +151,45 @@ func (q question) ask(conf *config) (*explanation, error) {
 	if asker == nil {
 		return nil, usageError{fmt.Errorf("-user: there is no user %q; the configuration has %s", q.user, namesOf(conf))}
 	}
-	r, err := q.request()
+	key := newKey()
+	wire, err := q.wire(key)
 	if err != nil {
 		return nil, err
 	}
-	v := &explanation{question: q, sent: r.Header.Clone(), shared: conf.redis != nil, header: http.Header{}}
-	key := newKey()
-	r.Header["X-Api-Key"] = []string{key}
 	known := *asker
 	known.keys = []apiKey{keyOf(key)}
 	offline := *conf
 	offline.redis = nil
 	offline.users = append(slices.DeleteFunc(slices.Clone(conf.users), func(u *user) bool { return u == asker }), &known)
-	g := newGateway(&offline, newMetrics(), slog.New(slog.DiscardHandler))
-	g.roundTrip = v.roundTrip
-	defer func() { // of an answer that breaks off: none does before a backend is asked
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			panic(p)
-		}
-	}()
-	v.x = newExchange(v, r, g)
-	g.answer(v.x)
-	return v, nil
+	v := &explanation{question: q, shared: conf.redis != nil}
+	v.g = newGateway(&offline, newMetrics(), slog.New(slog.DiscardHandler))
+	v.g.roundTrip = v.roundTrip
+	v.wireAnswer, err = sendInMemory(v, q.method, wire)
+	switch {
+	case v.sent != nil: // an answer that breaks off says as much as a whole one
+		return v, nil
+	case err != nil:
+		return nil, err
+	}
+	return nil, q.refusedBefore(v.wireAnswer)
+}
+
+// ServeHTTP implements http.Handler. It does what the handler of the listener does (healthFront),
+// but for the body, which is not there.
+func (v *explanation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v.sent = r.Header.Clone()
+	v.sent.Del("X-Api-Key")
+	if isHealthPage(r, v.g.config.domain) {
+		current := new(service)
+		current.current.Store(v.g)
+		healthFront{current, new(atomic.Bool)}.ServeHTTP(w, r)
+		return
+	}
+	if r.ContentLength != 0 {
+		r.Body = absentBody{}
+	}
+	v.x = newExchange(w, r, v.g)
+	v.g.answer(v.x)
 }
 
 // roundTrip notes what a backend would be asked. The signature is of no account, and not shown.
@@ -193,12 +210,18 @@ func (v *explanation) stops(at error) bool {
 // passes reports whether the request would be forwarded, or answered by the gateway with a
 // success.
 func (v *explanation) passes() bool {
+	if v.x == nil {
+		return v.status < 400
+	}
 	return v.x.refusal == nil || v.stops(errNotAsked) || v.stops(errNotGiven)
 }
 
 // steps returns what was decided, in the order of the steps, up to the first refusal.
 func (v *explanation) steps() []explainedStep {
 	x := v.x
+	if x == nil {
+		return []explainedStep{{severityOK, "answer", fmt.Sprintf("a health page, with the status %d; no key is needed, and no backend is asked", v.status)}}
+	}
 	var all []explainedStep
 	ok := func(name, format string, args ...any) {
 		all = append(all, explainedStep{severityOK, name, fmt.Sprintf(format, args...)})

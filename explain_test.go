@@ -112,10 +112,32 @@ func TestExplainAgreesWithTheGatewayOnOtherRefusals(t *testing.T) {
 			{"OPTIONS", "/photos/a", []string{"Origin: https://app.example", "Access-Control-Request-Method: PUT"}}, {"OPTIONS", "/photos/a", nil},
 			{"GET", "/-/presign?bucket=secret&key=a", nil}, {"GET", "/-/presign?bucket=photos&key=a&method=DELETE", nil},
 			{"GET", "http://gateway.example/photos/a", nil},
+			{"GET", "/photos/a", []string{"Content-Length: 1", "Content-Length: 1"}}, {"GET", "/photos/a", []string{"Content-Length: 1", "Content-Length: 2"}},
+			{"GET", "/photos/a", []string{"Content-Length: -1"}}, {"PUT", "/photos/a", []string{"Transfer-Encoding: chunked"}}, {"PUT", "/photos/a", []string{"Transfer-Encoding: gzip"}},
+			{"GET", "/photos/a", []string{"Host: bad host"}}, {"GET", "/photos/a", []string{"Host: a", "Host: b"}},
+			{"GET", "/photos/a", []string{"Expect: foo"}}, {"PUT", "/photos/a", []string{"Expect: foo"}},
+			{"GET", "/photos/a", []string{"x-other: " + strings.Repeat("o", 40<<10)}}, {"get", "/photos/a", nil}, {"PRI", "/photos/a", nil},
+			{"PUT", "/-/ready", nil}, {"GET", "/-%2Fready", nil}, {"GET", "/-/ready/", nil},
 		} {
 			for userName := range testKeys {
 				compareWithGateway(t, g, rec, explain, userName, r)
 			}
+		}
+	}
+}
+
+// The health pages are answered before the gateway, with or without a right, unless the host names
+// a bucket.
+func TestExplainAgreesWithTheGatewayOnHealthPages(t *testing.T) {
+	rec := startRecorder(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	config := testConfig(rec.URL, with("nested_keys", true), with("server.domain", "s3.example"))
+	p, explain := startReloadable(t, 0, config), newExplainer(t, config)
+	for _, r := range []sentRequest{
+		{"GET", "/-/healthy", nil}, {"GET", "/-/ready", nil}, {"HEAD", "/-/ready", nil}, {"GET", "/-/ready?x", nil}, {"GET", "/-/read%79", nil},
+		{"GET", "/-/ready", []string{"Content-Length: 0"}}, {"GET", "/-/ready", []string{"Host: photos.s3.example"}}, {"GET", "http://photos.s3.example/-/healthy", nil},
+	} {
+		for _, userName := range []string{"admin", "user"} {
+			compareWithGateway(t, p.testGateway, rec, explain, userName, r)
 		}
 	}
 }
@@ -135,7 +157,14 @@ func compareWithGateway(t *testing.T, g *testGateway, rec *recorder, explain fun
 	if r.method == "PUT" || r.method == "POST" {
 		wire, args = append(wire, "Content-Length: 0"), append(args, "-H", "Content-Length: 0")
 	}
-	resp, _ := g.raw(r.method, fmt.Sprintf("%s %s HTTP/1.1\r\nX-Api-Key: %s\r\n%s\r\n\r\n", r.method, r.target, testKeys[userName], strings.Join(wire, "\r\n")))
+	body := ""
+	switch {
+	case slices.Contains(wire, "Transfer-Encoding: chunked"):
+		body = "0\r\n\r\n"
+	case slices.Contains(wire, "Content-Length: 1"):
+		body = "x"
+	}
+	resp, _ := g.raw(r.method, fmt.Sprintf("%s %s HTTP/1.1\r\nX-Api-Key: %s\r\n%s\r\n\r\n%s", r.method, r.target, testKeys[userName], strings.Join(wire, "\r\n"), body))
 	text, err := explain(args...)
 	what := fmt.Sprintf("%s: %s %s %q", userName, r.method, shortened(r.target, 80), r.header)
 	asked := rec.requests()[before:]
@@ -150,7 +179,7 @@ func compareWithGateway(t *testing.T, g *testGateway, rec *recorder, explain fun
 			t.Errorf("%s: answered with %d, and explain says %v:\n%s", what, resp.StatusCode, err, text)
 		}
 	default:
-		want := " 400 before the gateway sees it"
+		want := fmt.Sprintf(" %d before the gateway sees it", resp.StatusCode)
 		if resp.Header.Get("X-Amz-Request-Id") != "" {
 			line := g.lineOf(resp) // the answer to a HEAD has no code
 			want = fmt.Sprintf(" %d %s (%s): ", resp.StatusCode, line["code"], line["reason"])
@@ -251,6 +280,7 @@ func TestExplainAssumesASmallUpload(t *testing.T) {
 	explain := newExplainer(t, testConfig("http://127.0.0.1:1"))
 	for args, want := range map[string]bool{
 		"PUT /photos/a":                               true,
+		"PUT /photos/a -H Expect:100-continue":        true,
 		"PUT /photos/a -H Content-Length:5":           false,
 		"PUT /photos/a -H x-amz-copy-source:photos/b": false,
 		"POST /photos/a?uploads":                      false,
