@@ -110,6 +110,15 @@ func (l *loggedRequest) isRefusal() bool {
 	return l.UpstreamStatus == 0 && (status >= 400 && status < statusClientGone || status == http.StatusNotImplemented)
 }
 
+// explainable are the reasons that explain, asked for the same request, finds too: those of rights
+// and of what the head of a request says. It would let pass what was refused for the load at that
+// moment, for a body, or for a signature or key, which -user replaces.
+var explainable = map[refusalReason]bool{
+	reasonBucketNotAllowed: true, reasonUnknownBucket: true, reasonRole: true, reasonDeclared: true,
+	reasonHost: true, reasonPath: true, reasonMethod: true, reasonOperation: true, reasonCORS: true,
+	reasonParameter: true, reasonHeader: true, reasonLength: true, reasonCopySource: true,
+}
+
 // steps returns what happened and what to do.
 func (l *loggedRequest) steps() []explainedStep {
 	kind := severityOK
@@ -137,7 +146,7 @@ func (l *loggedRequest) steps() []explainedStep {
 	if remedy != "nothing" {
 		all = append(all, explainedStep{severityWarning, "to do", remedy})
 	}
-	if l.User != "" && l.isRefusal() && l.Bucket != "" {
+	if l.User != "" && l.isRefusal() && l.Bucket != "" && explainable[refusalReason(l.Reason)] {
 		all = append(all, explainedStep{severityWarning, "", fmt.Sprintf("s3-proxy explain -config FILE -user %s %s '%s'\nsays which rule refuses it; add its query and headers, which are not in the log", printable(l.User), printable(l.Method), l.path())})
 	}
 	return all

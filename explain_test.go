@@ -108,7 +108,7 @@ func TestExplainAgreesWithTheGatewayOnOtherRefusals(t *testing.T) {
 			{"PUT", "/photos/a", []string{"x-amz-copy-source: /photos/b?versionId=x"}}, {"PUT", "/elsewhere/a", []string{"x-amz-copy-source: /photos/b"}},
 			{"PUT", "/photos/a", []string{"x-amz-copy-source: /elsewhere/b"}}, {"GET", "/elsewhere/a%20b", nil}, {"GET", "/elsewhere?list-type=2", nil},
 			{"PUT", "/photos/a", []string{"x-amz-content-sha256: nonsense"}}, {"PUT", "/photos/a", []string{"Content-MD5: AAAA"}},
-			{"GET", "/a/b", []string{"Host: photos.s3.example"}}, {"GET", "/a", []string{"Host: secret.s3.example"}}, {"GET", "/a", []string{"Host: a_b.s3.example"}},
+			{"GET", "/a/b", []string{"Host: photos.s3.example"}}, {"GET", "/a", []string{"Host: secret.s3.example"}}, {"GET", "/a", []string{"Host: a_b.s3.example"}}, {"GET", "/a", []string{"Host: Photos.S3.example"}},
 			{"OPTIONS", "/photos/a", []string{"Origin: https://app.example", "Access-Control-Request-Method: PUT"}}, {"OPTIONS", "/photos/a", nil},
 			{"GET", "/-/presign?bucket=secret&key=a", nil}, {"GET", "/-/presign?bucket=photos&key=a&method=DELETE", nil},
 			{"GET", "http://gateway.example/photos/a", nil},
@@ -117,6 +117,8 @@ func TestExplainAgreesWithTheGatewayOnOtherRefusals(t *testing.T) {
 			{"GET", "/photos/a", []string{"Host: bad host"}}, {"GET", "/photos/a", []string{"Host: a", "Host: b"}},
 			{"GET", "/photos/a", []string{"Expect: foo"}}, {"PUT", "/photos/a", []string{"Expect: foo"}},
 			{"GET", "/photos/a", []string{"x-other: " + strings.Repeat("o", 40<<10)}}, {"get", "/photos/a", nil}, {"PRI", "/photos/a", nil},
+			{"GET", "/ph%6Ftos/a", nil}, {"GET", "/-/presign?bucket=%70hotos&key=a", nil}, {"GET", "/-/presign?bucket=s%65cret&key=a", nil},
+			{"PUT", "/photos/a", []string{"x-amz-copy-source: /s%65cret/b"}}, {"PUT", "/elsewhere/a", []string{"x-amz-copy-source: %2Fph%6ftos%2Fb"}}, {"PUT", "/elsewhere/a", []string{"x-amz-copy-source: photos%2"}},
 			{"PUT", "/-/ready", nil}, {"GET", "/-%2Fready", nil}, {"GET", "/-/ready/", nil},
 		} {
 			for userName := range testKeys {
@@ -499,6 +501,20 @@ func TestExplainTellsRareOutcomes(t *testing.T) {
 		line := `{"time":"2026-11-26T10:00:00Z","level":"INFO","msg":"request","request_id":"0123456789ABCDEF",` + fields + "}\n"
 		if text := explainLine(t, line, "0123456789ABCDEF"); !strings.Contains(text, want) || strings.Contains(text, "\x1b") {
 			t.Errorf("explain of %s =\n%swant %q, and no control character", fields, text, want)
+		}
+	}
+}
+
+// The command that asks for a request again is given only where it would find the reason.
+func TestExplainAsksAgainOnlyForWhatItDecides(t *testing.T) {
+	for reason, want := range map[refusalReason]bool{
+		reasonRole: true, reasonBucketNotAllowed: true, reasonUnknownBucket: true, reasonPath: true, reasonParameter: true, reasonHeader: true,
+		reasonRateLimit: false, reasonInFlight: false, reasonAccountInFlight: false, reasonLimiterBusy: false, reasonMemory: false,
+		reasonBodyCut: false, reasonBodyTimeout: false, reasonDigest: false, reasonDocument: false, reasonUnsignedHeader: false,
+	} {
+		line := fmt.Sprintf(`{"msg":"request","request_id":"0123456789ABCDEF","status":400,"user":"eve","method":"PUT","bucket":"photos","key":"a","reason":%q}`+"\n", reason)
+		if text := explainLine(t, line, "0123456789ABCDEF"); strings.Contains(text, "s3-proxy explain") != want {
+			t.Errorf("explain of the reason %s gives the command: %t, want %t\n%s", reason, !want, want, text)
 		}
 	}
 }
