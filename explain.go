@@ -68,6 +68,11 @@ func runExplain(_ context.Context, flags *flag.FlagSet, args []string, std strea
 
 // explain returns what becomes of a request, and whether it passes.
 func explain(q question, conf *config) (steps []explainedStep, passes bool, err error) {
+	asker := configuredUser(conf, q.user)
+	if asker == nil {
+		return nil, false, usageError{fmt.Errorf("-user: there is no user %q; the configuration has %s", q.user, namesOf(conf))}
+	}
+	conf = q.narrowed(conf, asker)
 	v, err := q.ask(conf)
 	switch _, wrong := errors.AsType[usageError](err); {
 	case wrong:

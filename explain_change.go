@@ -68,7 +68,7 @@ func withChanges(conf *config, userName string, wanted []change) *config {
 	next.buckets = maps.Clone(conf.buckets)
 	asker := *configuredUser(conf, userName)
 	asker.buckets = maps.Clone(asker.buckets)
-	next.users = append(slices.DeleteFunc(slices.Clone(conf.users), func(u *user) bool { return u.name == userName }), &asker)
+	next.users = []*user{&asker}
 	for _, c := range wanted {
 		c.apply(&next, &asker)
 	}

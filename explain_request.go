@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 )
@@ -144,23 +145,52 @@ type explanation struct {
 	shared  bool            // the limits are those of many gateways
 }
 
-// ask asks a gateway with a configuration. The user gets a key that nobody knows, so that
+// narrowed returns a configuration without what can't matter to the request: other users, and
+// buckets and accounts that it does not name. A gateway is made for each set of changes that is
+// tried, and of a large configuration that would take seconds.
+func (q *question) narrowed(conf *config, asker *user) *config {
+	text := q.path + " " + strings.Join(q.headers, " ")
+	text += " " + strings.ToLower(decodedText(text)) // a host may be written in any case
+	next := *conf
+	next.users = []*user{asker}
+	next.buckets = map[string]*bucket{}
+	named := map[*account]bool{conf.accounts[0]: true} // the one that changes give buckets to
+	for name, b := range conf.buckets {
+		if strings.Contains(text, name) {
+			next.buckets[name], named[b.account] = b, true
+		}
+	}
+	next.accounts = slices.DeleteFunc(slices.Clone(conf.accounts), func(a *account) bool { return !named[a] })
+	return &next
+}
+
+// decodedText decodes what is percent-encoded in a text, and leaves the rest as it is.
+func decodedText(text string) string {
+	var decoded strings.Builder
+	for i := 0; i < len(text); i++ {
+		if n, err := strconv.ParseUint(text[i+1:min(i+3, len(text))], 16, 8); text[i] == '%' && err == nil {
+			decoded.WriteByte(byte(n))
+			i += 2
+		} else {
+			decoded.WriteByte(text[i])
+		}
+	}
+	return decoded.String()
+}
+
+// ask asks a gateway with a configuration that has the user. The user gets a key that nobody knows, so that
 // authentication is the gateway's, too.
 func (q question) ask(conf *config) (*explanation, error) {
-	asker := configuredUser(conf, q.user)
-	if asker == nil {
-		return nil, usageError{fmt.Errorf("-user: there is no user %q; the configuration has %s", q.user, namesOf(conf))}
-	}
 	key := newKey()
 	wire, err := q.wire(key)
 	if err != nil {
 		return nil, err
 	}
-	known := *asker
+	known := *configuredUser(conf, q.user)
 	known.keys = []apiKey{keyOf(key)}
 	offline := *conf
 	offline.redis = nil
-	offline.users = append(slices.DeleteFunc(slices.Clone(conf.users), func(u *user) bool { return u == asker }), &known)
+	offline.users = []*user{&known}
 	v := &explanation{question: q, shared: conf.redis != nil}
 	v.g = newGateway(&offline, newMetrics(), slog.New(slog.DiscardHandler))
 	v.g.roundTrip = v.roundTrip
