@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ type loggedRequest struct {
 	BytesIn           int64   `json:"bytes_in"`
 	BytesOut          int64   `json:"bytes_out"`
 	Duration          float64 `json:"duration_ms"`
+	Message           string
 	UpstreamStatus    int     `json:"upstream_status"`
 	UpstreamDuration  float64 `json:"upstream_ms"`
 	UpstreamRequestID string  `json:"upstream_request_id"`
@@ -74,34 +76,59 @@ func explainLogged(std streams, path, id string) error {
 	return nil
 }
 
-// findLogged returns the line of a request.
+// findLogged returns the line of a request. The log may be compressed by gzip, and its lines may have
+// something before the JSON, as some collectors of logs put it there. Lines of others are passed over.
 func findLogged(r io.Reader, id string) (*loggedRequest, error) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLogLine)
-	read, inJSON := 0, 0
-	for lines.Scan() {
-		read++
-		if !bytes.HasPrefix(lines.Bytes(), []byte("{")) {
-			continue
-		}
-		inJSON++
-		var line loggedRequest
-		if !bytes.Contains(lines.Bytes(), []byte(id)) || json.Unmarshal(lines.Bytes(), &line) != nil {
-			continue
-		}
-		if line.Msg == "request" && line.RequestID == id {
-			return &line, nil
-		}
-	}
-	switch err := lines.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		return nil, errors.New("a line is too long to be of this log")
-	case err != nil:
+	lines, err := uncompressed(bufio.NewReaderSize(r, maxLogLine))
+	if err != nil {
 		return nil, err
-	case read > 0 && inJSON == 0:
-		return nil, errors.New("no line is JSON; the gateway writes JSON with -log-format json, or to a file")
 	}
-	return nil, fmt.Errorf("no request %s in %s; look in the files before a rotation, and in the logs of other gateways", id, plural(read, "line"))
+	id = strings.ToUpper(id)
+	read, inJSON := 0, 0
+	for {
+		line, err := nextLine(lines)
+		if len(line) > 0 {
+			read++
+		}
+		if start := bytes.IndexByte(line, '{'); start >= 0 {
+			inJSON++
+			var l loggedRequest
+			if bytes.Contains(line, []byte(id)) && json.Unmarshal(line[start:], &l) == nil && l.Msg == "request" && l.RequestID == id {
+				return &l, nil
+			}
+		}
+		switch {
+		case err == nil:
+		case err != io.EOF:
+			return nil, err
+		case read > 0 && inJSON == 0:
+			return nil, errors.New("no line is JSON; the gateway writes JSON with -log-format json, or to a file")
+		default:
+			return nil, fmt.Errorf("no request %s in %s; look in the files before a rotation, and in the logs of other gateways", id, plural(read, "line"))
+		}
+	}
+}
+
+// uncompressed returns what a reader has, without the compression of gzip.
+func uncompressed(in *bufio.Reader) (*bufio.Reader, error) {
+	if start, _ := in.Peek(2); string(start) != "\x1f\x8b" {
+		return in, nil
+	}
+	text, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, err
+	}
+	return bufio.NewReaderSize(text, maxLogLine), nil
+}
+
+// nextLine returns the next line, with its end. Of one that is too long for this log it returns the
+// last part. The error is io.EOF with the last line.
+func nextLine(in *bufio.Reader) (line []byte, err error) {
+	for {
+		if line, err = in.ReadSlice('\n'); err != bufio.ErrBufferFull {
+			return line, err
+		}
+	}
 }
 
 // isRefusal reports whether the gateway answered with an error and asked no backend.
@@ -135,7 +162,7 @@ func (l *loggedRequest) steps() []explainedStep {
 		{kind, "answer", fmt.Sprintf("%s after %v ms; %d bytes received, %d sent", strings.TrimSpace(strconv.Itoa(l.Status)+" "+printable(l.Code)), l.Duration, l.BytesIn, l.BytesOut)},
 		{severityOK, "backend", l.backendWords()},
 	}
-	for _, s := range []explainedStep{{kind, "reason", l.Reason}, {kind, "its cause", l.Cause}} {
+	for _, s := range []explainedStep{{kind, "reason", l.Reason}, {kind, "message", l.Message}, {kind, "its cause", l.Cause}} {
 		if s.text != "" {
 			s.text = printable(s.text)
 			all = append(all, s)
@@ -215,6 +242,9 @@ func (l *loggedRequest) words() (why, remedy string) {
 	return cmp.Or(why, "the backend answered with an error of its own"), cmp.Or(names.Replace(remedy), "look up the code in the service's documentation")
 }
 
+// missingObject are the codes with which a backend says that there is no such object, version or upload.
+var missingObject = map[string]bool{"NoSuchKey": true, "NoSuchVersion": true, "NoSuchUpload": true, "NotFound": true}
+
 // A logRule says in words what a line without a reason means, or one of an answer that broke off.
 type logRule struct {
 	when        func(*loggedRequest) bool
@@ -231,6 +261,9 @@ var logRules = []logRule{
 	{func(l *loggedRequest) bool { return l.Status < 400 && l.Resumed > 0 },
 		"the client has the whole answer, although the backend broke it off", "look at the backend, and at what is between it and the gateway"},
 	{func(l *loggedRequest) bool { return l.Status < 400 }, "the request was answered", "nothing"},
+	{func(l *loggedRequest) bool {
+		return backendSays(http.StatusNotFound)(l) && l.UpstreamCode != "" && !missingObject[l.UpstreamCode]
+	}, "the backend does not have what was asked for; the code says what it is", "set it, if the client needs it"},
 	{backendSays(http.StatusNotFound), "the backend has no such object, version or upload", "look for the key as the log has it"},
 	{backendSays(http.StatusPreconditionFailed), "a condition of the request does not hold", "this is what the client asked to be told"},
 	{backendSays(http.StatusRequestedRangeNotSatisfiable), "the object does not have the range", "ask for a range within the object"},

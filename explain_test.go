@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -491,12 +494,16 @@ func TestExplainTellsRareOutcomes(t *testing.T) {
 		`"status":206,"aborted":true,"reason":"backend_broken","account":"minio"`: "must not take it for the whole; the backend broke",
 		`"status":502,"upstream_status":400,"upstream_code":"AuthorizationHeaderMalformed","upstream_message":"the region is wrong","reason":"backend_region","expected_region":"eu-west-1","account":"aws"`: `set region of accounts.aws to "eu-west-1"`,
 		`"status":403,"upstream_status":403,"upstream_code":"AccessDenied","upstream_message":"no\u001b[31m","reason":"backend_denied","account":"aws"`:                                                      `answered 403 AccessDenied after 0 ms: "no\x1b[31m"`,
-		`"status":418,"upstream_status":418`:                                           "an error of its own",
-		`"status":418,"reason":"of_a_later_version"`:                                   "reason     of_a_later_version",
-		`"status":403,"upstream_status":0,"claimed_user":"eve"`:                        "eve was claimed",
-		`"status":403,"reason":"role","code":"AccessDenied"`:                           "reason     role",
-		`"status":404,"upstream_status":404,"bucket":"photos","key":"\u001b[31mred\n"`: "%1B%5B31mred%0A",
-		`"status":404,"upstream_status":404,"upstream_code":"\u001b[31m"`:              `"\x1b[31m"`,
+		`"status":418,"upstream_status":418`:                                               "an error of its own",
+		`"status":418,"reason":"of_a_later_version"`:                                       "reason     of_a_later_version",
+		`"status":403,"upstream_status":0,"claimed_user":"eve"`:                            "eve was claimed",
+		`"status":403,"reason":"role","code":"AccessDenied"`:                               "reason     role",
+		`"status":404,"upstream_status":404,"bucket":"photos","key":"\u001b[31mred\n"`:     "%1B%5B31mred%0A",
+		`"status":404,"upstream_status":404,"upstream_code":"NoSuchKey","key":"k"`:         "no such object",
+		`"status":404,"upstream_status":404,"key":"k"`:                                     "no such object",
+		`"status":404,"upstream_status":404,"upstream_code":"NoSuchBucketPolicy"`:          "the code says what it is",
+		`"status":400,"reason":"header","message":"the header x-amz-odd is not supported"`: "message    the header x-amz-odd",
+		`"status":404,"upstream_status":404,"upstream_code":"\u001b[31m"`:                  `"\x1b[31m"`,
 	} {
 		line := `{"time":"2026-11-26T10:00:00Z","level":"INFO","msg":"request","request_id":"0123456789ABCDEF",` + fields + "}\n"
 		if text := explainLine(t, line, "0123456789ABCDEF"); !strings.Contains(text, want) || strings.Contains(text, "\x1b") {
@@ -519,13 +526,41 @@ func TestExplainAsksAgainOnlyForWhatItDecides(t *testing.T) {
 	}
 }
 
+// Logs are searched as they are kept: compressed, behind what a collector writes, beside lines of
+// others, and by an id in any case.
+func TestExplainFindsARequestInLogsAsTheyAreKept(t *testing.T) {
+	line := `{"msg":"request","request_id":"0123456789ABCDEF","status":403,"reason":"role","code":"AccessDenied"}` + "\n"
+	var compressed bytes.Buffer
+	w := gzip.NewWriter(&compressed)
+	io.WriteString(w, line)
+	w.Close()
+	for name, log := range map[string]string{
+		"compressed":              compressed.String(),
+		"without a last break":    strings.TrimSuffix(line, "\n"),
+		"behind a prefix":         "2026-11-26T10:00:00Z pod-1 stdout F " + line,
+		"behind text":             "Nov 26 10:00:00 host systemd[1]: Started.\n" + line,
+		"behind a long line":      strings.Repeat("x", 10<<20) + "\n" + line,
+		"behind a long JSON line": `{"msg":"` + strings.Repeat("{", 3*maxLogLine) + "\"}\n" + line,
+	} {
+		for _, id := range []string{"0123456789ABCDEF", "0123456789abcdef"} {
+			if text := explainLine(t, log, id); !strings.Contains(text, "reason     role") {
+				t.Errorf("%s: explain %s =\n%swant the request", name, id, text)
+			}
+		}
+	}
+	var out syncBuffer
+	if err := explainLogged(streams{in: strings.NewReader(compressed.String()[:20]), out: &out}, "-", "0123456789ABCDEF"); err == nil {
+		t.Error("a compressed log that is cut is taken for a whole one")
+	}
+}
+
 func TestExplainSaysWhyALogHasNoSuchRequest(t *testing.T) {
 	for _, test := range []struct{ log, want string }{
 		{"", "no request 0123456789ABCDEF"},
 		{`{"msg":"request","request_id":"FEDCBA9876543210"}` + "\n", "in 1 line;"},
 		{`{"msg":"panic","request_id":"0123456789ABCDEF"}` + "\n", "no request"},
 		{`time=2026-11-26T10:00:00Z msg=request request_id=0123456789ABCDEF` + "\n", "-log-format json"},
-		{"{" + strings.Repeat("x", maxLogLine), "too long"},
+		{"{" + strings.Repeat("x", maxLogLine) + "\n", "no line is JSON"},
 		{`{"msg":"request","request_id":"0123456789ABCDEF"`, "no request"}, // half written
 	} {
 		var out syncBuffer
