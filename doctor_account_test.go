@@ -98,6 +98,7 @@ func testDoctorAnswer(t *testing.T, e *everyVerdict) {
 		{name: "of the demo", config: testConfig(demo.URL), verdict: "clock_ok"},
 		{name: "of the demo", config: testConfig(demo.URL), verdict: "credentials_ok", text: []string{"us-east-1"}},
 		{name: "a page", config: serve(page), verdict: "not_s3", text: []string{"a web page", "console"}},
+		{name: "MinIO's console", config: serve(s3Refuses(400, "InvalidArgument", "<Message>S3 API Requests must be made to API port.</Message>")), verdict: "not_s3", text: []string{"MinIO's console", "accounts.main.endpoint_url"}},
 		{name: "JSON", config: serve(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"a":1}`) }), verdict: "not_s3", text: []string{"JSON"}},
 		{name: "nothing", config: serve(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }), verdict: "not_s3", text: []string{"404 with nothing"}},
 		{name: "a list cut in its tag", config: serve(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<ListBuck") }), verdict: "not_s3"},

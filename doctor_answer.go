@@ -58,11 +58,14 @@ func ask(ctx context.Context, u *upstream, out *outgoing) (*s3Answer, error) {
 	}
 	defer resp.Body.Close()
 	reply, err := s3AnswerOf(u, out, resp)
-	if err != nil && ctx.Err() != nil { // the time is over, and so the connection was closed
-		err = context.Cause(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotEnded, err)
 	}
-	return reply, err
+	return reply, nil
 }
+
+// errNotEnded is the error of an answer that began.
+var errNotEnded = errors.New("the answer does not end")
 
 // listOf returns the request for a list of one object. A HEAD would be shorter, and its answer
 // does not say what is wrong. A list of none succeeds at MinIO if the bucket does not exist.
@@ -156,6 +159,8 @@ func (a *s3Answer) accountDiagnosis(s *chapter, path string) diagnosis {
 		return diagnosis{"clock_wrong", "the backend refuses the time of the request; set the clock of this machine, or of the backend (NTP)"}
 	}
 	switch {
+	case a.code == "InvalidArgument" && strings.Contains(a.doc.child("Message"), "API port"):
+		return diagnosis{"not_s3", fmt.Sprintf("the address is that of MinIO's console; write the one of its S3 service, which has another port, into %s.endpoint_url", path)}
 	case a.isS3() && a.status >= 500, a.status == http.StatusTooManyRequests:
 		return diagnosis{"backend_error", fmt.Sprintf("the backend answers %s; look at its log", a.said(s))}
 	case a.isS3():
@@ -201,14 +206,14 @@ func (a *s3Answer) bucketDiagnosis(s *chapter, b *bucket) diagnosis {
 	}
 	switch a.code {
 	case "NoSuchBucket":
-		return diagnosis{"bucket_missing", "the service has no bucket " + b.backendName}
+		return diagnosis{"bucket_missing", fmt.Sprintf("the service has no bucket %s; make it, or correct its name in accounts.%s.buckets", b.backendName, b.account.name)}
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
 		return diagnosis{"bucket_denied", fmt.Sprintf("the account's key may not list %s (%s); allow s3:ListBucket, or correct the name if the bucket is somebody else's", b.backendName, a.said(s))}
 	}
 	if d := a.regionDiagnosis(s, b); d.verdict != "" {
 		return d
 	}
-	return diagnosis{"backend_refuses", fmt.Sprintf("the backend answers %s", a.said(s))}
+	return diagnosis{"backend_refuses", fmt.Sprintf("the backend answers %s; look up the code in the service's documentation", a.said(s))}
 }
 
 // regionDiagnosis returns the diagnosis of an error about regions.
@@ -237,6 +242,8 @@ func hostOf(b *bucket) string {
 func failureDiagnosis(host, setting string, err error) diagnosis {
 	_, refused := errors.AsType[*circuitError](err) // after many that failed
 	switch {
+	case errors.Is(err, errNotEnded):
+		return diagnosis{"no_answer", fmt.Sprintf("%s begins an answer and does not end it; does the service work?", host)}
 	case errors.Is(err, errNoProgress) || isTimeout(err):
 		return diagnosis{"no_answer", fmt.Sprintf("%s accepts a connection and does not answer; is it the right port, and does the service work?", host)}
 	case isTransport(err), refused:

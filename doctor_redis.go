@@ -93,7 +93,7 @@ func (d *redisDoctor) refused(err error) {
 		d.add(redisSetting, "redis_password", "%s refuses the user or the password of %s; correct them", addr, redisSetting)
 		return
 	default:
-		d.add(redisSetting, "redis_refuses", "%s: %s", addr, ownWords(err))
+		d.add(redisSetting, "redis_refuses", "%s: %s; look at that server, or correct %s", addr, ownWords(err), redisSetting)
 		return
 	}
 	switch afterDial := !errors.As(err, &network) || network.Op != "dial"; {
