@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,8 @@ func TestWrongCommandLineEndsWithStatus2(t *testing.T) {
 		{"-log-format xml -check", "-log-format must be"},
 		{"-demo -config x.json", "it goes without -config"},
 		{"-demo -check", "it goes without -config, -check"},
+		{"explain -config " + filepath.Join(t.TempDir(), "absent.json") + " -user eve GET /", "no such file"},
+		{"explain -config " + writeConfig(t, testConfig("ftp://x")) + " -user eve GET /", "has errors"},
 		{"-demo-dir x -check", "-demo-dir goes with -demo"},
 	} {
 		var said syncBuffer

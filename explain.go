@@ -51,9 +51,9 @@ func runExplain(_ context.Context, flags *flag.FlagSet, args []string, std strea
 	conf, err := loadConfig(*path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return err
+		return usageError{err}
 	case err != nil:
-		return fmt.Errorf("%s has errors:\n%w", *path, err)
+		return usageError{fmt.Errorf("%s has errors:\n%w", *path, err)} // status 1 would say that the request is refused
 	}
 	steps, passes, err := explain(q, conf)
 	if err != nil {
