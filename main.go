@@ -99,10 +99,23 @@ func main() {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
 		if err != errReported {
-			fmt.Fprintf(os.Stderr, "s3-proxy: %v\n", err)
+			fmt.Fprintf(os.Stderr, "s3-proxy: %s\n", visibleLines(err.Error()))
 		}
 		os.Exit(exitStatus(err))
 	}
+}
+
+// visibleLines returns a text of several lines for a terminal, which nothing in it can make act: a
+// configuration may have any characters.
+func visibleLines(text string) string {
+	var b []byte
+	for line := range strings.Lines(text) {
+		line, ended := strings.CutSuffix(line, "\n")
+		if b = appendVisible(b, line, false); ended {
+			b = append(b, '\n')
+		}
+	}
+	return string(b)
 }
 
 // exitStatus returns 2 for a wrong command line, and 1 for any other error.

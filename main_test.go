@@ -257,6 +257,16 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
+func TestErrorsCannotActOnATerminal(t *testing.T) {
+	err := run(t.Context(), []string{"-check", "-config", writeConfig(t, testConfig("http://localhost:1", with("\x1b[2J\u202eboo", 1)))}, io.Discard, io.Discard)
+	if err == nil {
+		t.Fatal("an unknown field is taken")
+	}
+	if text := visibleLines(err.Error()); strings.ContainsAny(text, "\x1b\u202e") || !strings.Contains(text, `\x1b[2J\u202eboo`) || !strings.Contains(text, "\n") {
+		t.Errorf("the errors are printed as %q, want lines with escapes", text)
+	}
+}
+
 func TestRunCheckAndVersion(t *testing.T) {
 	var out syncBuffer
 	path := writeConfig(t, testConfig("http://127.0.0.1:9000"))
