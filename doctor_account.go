@@ -364,4 +364,8 @@ func (b *bucketDoctor) unlike(other string) int {
 	return editDistance(strings.ToLower(other), b.backendName)
 }
 
-func roughly(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+// roughly returns a duration to a tenth of a millisecond, and never none.
+func roughly(d time.Duration) time.Duration {
+	const unit = 100 * time.Microsecond
+	return max(d.Round(unit), unit)
+}

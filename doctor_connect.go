@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -81,7 +82,7 @@ func (s *chapter) distrusted(p peer, failure *handshakeFailure) {
 	case errors.As(failure, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(leaf.NotBefore):
 		s.add(p.subject, "tls_expired", "the certificate of %s is valid from %s on; correct the clock of this machine, or renew the certificate", p.host, leaf.NotBefore.UTC().Format(time.RFC3339))
 	case errors.As(failure, &invalid) && invalid.Reason == x509.Expired:
-		s.add(p.subject, "tls_expired", "a certificate of %s has expired (the first on %s); renew it: %s would not help", p.host, leaf.NotAfter.UTC().Format(time.DateOnly), cmp.Or(p.ca, "trusting its authority"))
+		s.add(p.subject, "tls_expired", "%s of %s expired on %s; renew it: %s would not help", s.whose(invalid.Cert, leaf), p.host, invalid.Cert.NotAfter.UTC().Format(time.DateOnly), cmp.Or(p.ca, "trusting its authority"))
 	default:
 		s.add(p.subject, "tls_invalid", "the certificate of %s is not valid for a server; renew it", p.host)
 	}
@@ -167,4 +168,12 @@ func (s *chapter) issuer(c *x509.Certificate) string {
 // connectionState returns the TLS state of a connection that has one.
 func connectionState(c *backendConn) tls.ConnectionState {
 	return c.Conn.(*tls.Conn).ConnectionState()
+}
+
+// whose says which certificate of a chain one is.
+func (s *chapter) whose(one, leaf *x509.Certificate) string {
+	if one.Equal(leaf) {
+		return "the certificate"
+	}
+	return "an authority's certificate, " + strconv.Quote(s.foreign(one.Subject.CommonName)) + ","
 }
