@@ -525,3 +525,12 @@ func TestEveryVerdictIsInTheDocs(t *testing.T) {
 		t.Errorf("verdicts in the docs = %v, want %v", got, verdicts)
 	}
 }
+
+// The second column begins below the second column, whatever the mark is.
+func TestMarksTakeOneColumn(t *testing.T) {
+	var out syncBuffer
+	writeSteps(&out, []explainedStep{{severityOK, "a", "b"}, {severityWarning, "a", "b"}, {severityError, "a", "b"}}, true)
+	if want := "✓  a  b\n!  a  b\n✗  a  b\n"; out.String() != want {
+		t.Errorf("the steps are\n%swant\n%s", out.String(), want)
+	}
+}

@@ -71,10 +71,11 @@ func appendShown(b []byte, text string, quoted bool) (_ []byte, size, columns in
 }
 
 // wide has every wide character of https://www.unicode.org/reports/tr11/, and a few others, by
-// blocks: what is counted too high fits nevertheless.
+// blocks: what is counted too high fits nevertheless. The marks of doctor
+// and explain, ✓ (2713) and ✗ (2717), are narrow.
 var wide = &unicode.RangeTable{
 	R16: []unicode.Range16{
-		{0x1100, 0x115f, 1}, {0x231a, 0x27bf, 1}, {0x2b1b, 0x2b55, 1}, {0x2e80, 0xa4cf, 1}, {0xa960, 0xa97c, 1},
+		{0x1100, 0x115f, 1}, {0x231a, 0x2712, 1}, {0x2718, 0x27bf, 1}, {0x2b1b, 0x2b55, 1}, {0x2e80, 0xa4cf, 1}, {0xa960, 0xa97c, 1},
 		{0xac00, 0xd7a3, 1}, {0xf900, 0xfaff, 1}, {0xfe10, 0xfe6f, 1}, {0xff01, 0xff60, 1}, {0xffe0, 0xffe6, 1},
 	},
 	R32: []unicode.Range32{{0x16fe0, 0x1b2ff, 1}, {0x1d300, unicode.MaxRune, 1}},
