@@ -187,7 +187,11 @@ func (q question) ask(conf *config) (*explanation, error) {
 		return nil, err
 	}
 	known := *configuredUser(conf, q.user)
-	known.keys = []apiKey{keyOf(key)}
+	made := keyOf(key)
+	if known.lastSecret() == nil {
+		made.secret = "" // as in the configuration: the user can't make presigned URLs
+	}
+	known.keys = []apiKey{made}
 	offline := *conf
 	offline.redis = nil
 	offline.users = []*user{&known}

@@ -343,6 +343,9 @@ func TestExplainKnowsUsersWithoutTheirKeys(t *testing.T) {
 	if text, err := explain("-user", "user", "GET", "/photos/a"); err != nil {
 		t.Errorf("explain = %v:\n%s", err, text)
 	}
+	if text, err := explain("-user", "user", "GET", "/-/presign?bucket=photos&key=a"); err == nil || !strings.Contains(text, "key_is_digest") {
+		t.Errorf("explain of a presigned URL = %v:\n%s\nwant key_is_digest, as at the gateway", err, text)
+	}
 	_, err := explain("-user", "mallory", "GET", "/photos/a")
 	if err == nil || exitStatus(err) != 2 || !strings.Contains(err.Error(), "admin, none, ro, user") {
 		t.Errorf("explain -user mallory = %v, want status 2 and the names", err)
