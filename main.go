@@ -220,7 +220,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 }
 
 // shortestWatch is the shortest interval of -watch.
-const shortestWatch = 100 * time.Millisecond
+const shortestWatch = 10 * time.Millisecond
 
 // checkFlags refuses flags that mean nothing, or nothing together.
 func (o options) checkFlags(given map[string]bool) error {
@@ -229,8 +229,8 @@ func (o options) checkFlags(given map[string]bool) error {
 		return usageError{errors.New("-demo has a configuration of its own: it goes without -config, -check and -watch")}
 	case given["demo-dir"] && !o.demo:
 		return usageError{errors.New("-demo-dir goes with -demo")}
-	case given["watch"] && o.watch < shortestWatch:
-		return usageError{fmt.Errorf("-watch must be at least %s, such as 5s; without it the file is not watched", shortestWatch)}
+	case o.watch != 0 && o.watch < shortestWatch:
+		return usageError{fmt.Errorf("-watch must be at least %s, such as 5s, or 0 not to watch the file", shortestWatch)}
 	}
 	return nil
 }
