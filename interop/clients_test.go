@@ -349,7 +349,11 @@ func testAWSCLI(t *testing.T, b *backend, path, major string) {
 	endpoint, ca := g.wire(t, client)
 	// Version 1 presigns with Signature Version 2, which S3 has left behind,
 	// unless its configuration says otherwise.
-	file := tempFile(t, "[default]\ns3 =\n  signature_version = s3v4\n")
+	settings := "[default]\ns3 =\n  signature_version = s3v4\n"
+	if b.name == "rclone" { // which loses a file now and then when two uploads make one folder at once
+		settings += "  max_concurrent_requests = 1\n"
+	}
+	file := tempFile(t, settings)
 	env := keys(t, "AWS_CONFIG_FILE="+file, "AWS_CA_BUNDLE="+ca)
 	aws := func(t *testing.T, args ...string) string {
 		t.Helper()
