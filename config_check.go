@@ -49,12 +49,13 @@ const shortestSecret = 8
 // withoutFetched returns a text without values that were read from a variable or from a file: they
 // are not where everybody may read them, and one in the wrong setting may be a secret.
 func (c *checker) withoutFetched(text string) string {
-	for value, source := range c.fetched {
-		if len(value) >= shortestSecret {
-			text = strings.NewReplacer(strconv.Quote(value), "what "+source+" has", value, "("+source+")").Replace(text)
+	var pairs []string
+	for _, value := range slices.SortedFunc(maps.Keys(c.fetched), func(a, b string) int { return len(b) - len(a) }) { // one may begin with another
+		if source := c.fetched[value]; len(value) >= shortestSecret {
+			pairs = append(pairs, strconv.Quote(value), "what "+source+" has", value, "("+source+")")
 		}
 	}
-	return text
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 // emptyHint names the empty variable or file that the value at path was read from, if any.

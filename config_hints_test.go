@@ -334,3 +334,18 @@ func TestConfigErrorsRepeatNoSecret(t *testing.T) {
 		}
 	}
 }
+
+// Of two values, of which one begins with the other, neither leaves a rest.
+func TestConfigErrorsRepeatNoRestOfASecret(t *testing.T) {
+	values := map[string]string{"SHORT": "first-part-of-it", "LONG": "first-part-of-it/and-the-rest"}
+	data, err := json.Marshal(testConfig("http://localhost:1", with("users.user.api_key", "${SHORT}"), with("server.domain", "${LONG}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // the order of a map is another one each time
+		_, err := parseConfig(data, func(name string) (string, bool) { value, ok := values[name]; return value, ok })
+		if err == nil || !strings.Contains(err.Error(), "LONG") || strings.Contains(err.Error(), "and-the-rest") {
+			t.Fatalf("the error is %v, want the name of the variable and nothing of its value", err)
+		}
+	}
+}
