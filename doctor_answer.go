@@ -240,13 +240,12 @@ func hostOf(b *bucket) string {
 
 // failureDiagnosis returns what an error of a request on an open connection means.
 func failureDiagnosis(host, setting string, err error) diagnosis {
-	_, refused := errors.AsType[*circuitError](err) // after many that failed
 	switch {
 	case errors.Is(err, errNotEnded):
 		return diagnosis{"no_answer", fmt.Sprintf("%s begins an answer and does not end it; does the service work?", host)}
 	case errors.Is(err, errNoProgress) || isTimeout(err):
 		return diagnosis{"no_answer", fmt.Sprintf("%s accepts a connection and does not answer; is it the right port, and does the service work?", host)}
-	case isTransport(err), refused:
+	case isTransport(err), isRefusal(err): // refused after many that failed
 		return diagnosis{"broken_off", fmt.Sprintf("%s breaks the connection off without an answer; is it the right port of %s?", host, setting)}
 	}
 	return diagnosis{"not_http", fmt.Sprintf("what %s answers is not HTTP (%s); correct the port of %s", host, ownWords(err), setting)}
