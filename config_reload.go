@@ -284,20 +284,12 @@ func appendChanges[V any](paths []string, prefix string, before, now map[string]
 // register adds the metrics that are counted elsewhere. It is called once.
 func (s *service) register(m *metrics) {
 	m.setFunc("s3proxy_config_last_reload_success_timestamp_seconds", func() float64 { return float64(s.reloads.Load().applied.Unix()) })
-	m.setFunc("s3proxy_config_last_reload_successful", func() float64 {
-		if s.reloads.Load().err != nil {
-			return 0
-		}
-		return 1
-	})
+	m.setFunc("s3proxy_config_last_reload_successful", func() float64 { return oneIf(s.reloads.Load().err == nil) })
 	m.setFunc("s3proxy_ratelimit_store_up", func() float64 {
-		switch shared := s.current.Load().shared; {
-		case shared == nil:
-			return math.NaN()
-		case shared.healthy():
-			return 1
+		if shared := s.current.Load().shared; shared != nil {
+			return oneIf(shared.healthy())
 		}
-		return 0
+		return math.NaN()
 	})
 	m.setFunc("s3proxy_ratelimit_store_busy_total", func() float64 {
 		if shared := s.current.Load().shared; shared != nil {
@@ -306,6 +298,14 @@ func (s *service) register(m *metrics) {
 		return math.NaN()
 	})
 	s.registerAccounts(m)
+}
+
+// oneIf is a truth as a metric has it.
+func oneIf(holds bool) float64 {
+	if holds {
+		return 1
+	}
+	return 0
 }
 
 // registerAccounts adds those that each account in use has a value of.
@@ -333,19 +333,11 @@ func (s *service) registerAccounts(m *metrics) {
 		}
 		return float64(u.account.source.failures.Load())
 	}))
-	m.setAccountFunc("s3proxy_upstream_circuit_open", byAccount(func(u *upstream) float64 {
-		if u.circuit.isOpen() {
-			return 1
-		}
-		return 0
-	}))
+	m.setAccountFunc("s3proxy_upstream_circuit_open", byAccount(func(u *upstream) float64 { return oneIf(u.circuit.isOpen()) }))
 	m.setAccountFunc("s3proxy_upstream_up", byAccount(func(u *upstream) float64 {
-		switch answers, known := u.history.up(); {
-		case !known:
-			return math.NaN()
-		case answers:
-			return 1
+		if answers, known := u.history.up(); known {
+			return oneIf(answers)
 		}
-		return 0
+		return math.NaN()
 	}))
 }
